@@ -1,0 +1,50 @@
+# The two commands of the README are `make demo` and `make test`. CORES says how many cores the demo may use.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env models demo test lint format clean
+
+CORES ?= $(shell nproc)
+BIN := .venv/bin
+
+help:
+	@echo "make demo    set up, make a demo cohort and de-identify it (about 15 minutes on 2 cores)"
+	@echo "make test    set up and run the tests"
+	@echo "make env     make the environment .venv from uv.lock"
+	@echo "make lint    ruff, snakefmt, snakemake --lint"
+	@echo "make clean   remove the demo's results"
+
+env:
+	@envs/setup.sh
+
+models: env
+	@$(BIN)/deidlib models fetch
+
+demo/key: | env
+	@$(BIN)/deidlib keygen $@
+
+demo/cohort/samples.tsv: | models
+	@$(BIN)/deidlib demo-cohort demo/cohort
+
+demo: models demo/key demo/cohort/samples.tsv
+	@$(BIN)/snakemake --cores $(CORES) \
+		--config cohort=demo/cohort/samples.tsv results=demo/results key_file=demo/key
+
+test: models
+	@$(BIN)/python -m pytest
+
+lint: env
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check Snakefile workflow
+	@mkdir -p .snakemake && rm -f .snakemake/lint.key && $(BIN)/deidlib keygen .snakemake/lint.key 2>/dev/null
+	@DEIDLIB_KEY_FILE=.snakemake/lint.key $(BIN)/snakemake --lint --config cohort=config/samples.tsv
+
+format: env
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/snakefmt Snakefile workflow
+
+clean:
+	rm -rf demo/results

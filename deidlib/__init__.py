@@ -1,0 +1,1 @@
+"""De-identification of dental patient photographs by area-preserving GAN inversion."""

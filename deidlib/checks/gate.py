@@ -1,0 +1,219 @@
+"""The gate: all checks of one attempt on one shard, and the verdict on each photograph."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deidlib import tables
+from deidlib.checks import measures
+from deidlib.images import decode_png
+from deidlib.logs import say
+from deidlib.regions import cut_square
+from deidlib.png import png_problems
+
+#: Check → whether its value is within the bounds, in the order of ``tables.CHECKS``.
+CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
+    "sface_cosine": lambda value, options: value < options["sface_max"],
+    "dlib_distance": lambda value, options: value > options["dlib_min"],
+    "faces_yunet": lambda value, options: value == 1,
+    "faces_mediapipe": lambda value, options: value == 1,
+    "core_equal": lambda value, options: value is True,
+    "survival": lambda value, options: value <= options["survival_max"],
+    "seam": lambda value, options: value <= options["seam_max"],
+    "mouth_shift": lambda value, options: value <= options["mouth_shift_max"],
+    "realism": lambda value, options: value <= options["realism_max"],
+    "metadata_free": lambda value, options: value is True,
+}
+
+#: Recogniser → the column of its score, and which of several photographs' scores counts: the most alike.
+SCORES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
+    "sface": ("sface_cosine", max),
+    "dlib": ("dlib_distance", min),
+}
+
+#: What OpenCV, dlib, MediaPipe and the decoders raise on an image they cannot work with.
+_UNABLE = (cv2.error, RuntimeError, ValueError)
+
+
+def gate(values: Mapping[str, Any], options: Mapping[str, float]) -> list[str]:
+    """Names of the checks that failed, in the order of the table; none means passed.
+
+    Parameters
+    ----------
+    values : mapping
+        Check → its value. A value that is missing, None or NaN fails.
+    options : mapping
+        The bounds ``sface_max`` and ``dlib_min`` (not reached), ``survival_max``, ``seam_max``,
+        ``mouth_shift_max`` and ``realism_max`` (not exceeded).
+    """
+    return [name for name, within in CRITERIA.items() if values.get(name) is None or not within(values[name], options)]
+
+
+def check_photos(
+    photos: pa.Table,
+    regions: pa.Table,
+    blended: pa.Table,
+    faces: pa.Table,
+    judges: Mapping[str, Any],
+    detectors: Mapping[str, Any],
+    options: Mapping[str, float],
+    progress: Callable[[], None] | None = None,
+) -> pa.Table:
+    """Run every check on every photograph of one attempt.
+
+    A result is compared with every photograph of the same patient. The photograph it was made of must be
+    among those that a recogniser can compare; another photograph in which the recogniser finds no face is
+    left out and counted in the log.
+
+    Parameters
+    ----------
+    photos : Table
+        ``tables.PHOTOS`` of the whole shard (a patient's photographs are all in one shard).
+    regions, blended, faces : Table
+        ``tables.REGIONS`` of the shard; ``tables.BLENDED`` and ``tables.FACES`` of the attempt.
+    judges : mapping
+        ``sface`` and ``dlib``: recognisers with ``embed(image)`` and ``compare(a, b)``, as in
+        ``deidlib.reid``.
+    detectors : mapping
+        ``yunet`` and ``mediapipe``: face detectors with ``detect(image)``; the latter's faces have
+        ``points``.
+    options : mapping
+        The bounds that :func:`gate` takes.
+    progress : callable, optional
+        Called once a photograph.
+
+    Returns
+    -------
+    Table
+        ``tables.CHECKS``, one row for each row of ``blended``. A row that blending could not handle fails
+        every check.
+    """
+    sources = _Sources(photos, judges)
+    region_of = {row["release_photo_id"]: row for row in tables.handled(regions).to_pylist()}
+    distance_of = dict(zip(*(faces[name].to_pylist() for name in ("release_photo_id", "latent_distance")), strict=True))
+    rows = []
+    for index in range(blended.num_rows):
+        (row,) = blended.slice(index, 1).to_pylist()
+        photo_id = row["release_photo_id"]
+        values = {"seam": row["seam"], "realism": distance_of.get(photo_id)}
+        if row["status"] == tables.OK and photo_id in region_of:
+            values |= _measured(row["image"], photo_id, region_of[photo_id], sources, judges, detectors)
+        failed = gate(values, options)
+        rows.append(
+            {
+                "release_photo_id": photo_id,
+                "release_patient_id": sources.patient_of[photo_id],
+                "attempt": row["attempt"],
+                **values,
+                "passed": not failed,
+                "failed": failed,
+            }
+        )
+        if progress:
+            progress()
+    for name, (lost, compared) in sources.uncompared().items():
+        if lost:
+            say(f"checks: {name} finds no face in {lost} of the {compared} source photographs compared with")
+    return tables.from_rows(rows, tables.CHECKS)
+
+
+class _Sources:
+    """The shard's source photographs: decoded on demand, embedded once."""
+
+    def __init__(self, photos: pa.Table, judges: Mapping[str, Any]):
+        self._photos = tables.handled(photos)
+        ids, patients = (self._photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id"))
+        self.patient_of = dict(zip(ids, patients, strict=True))
+        self._judges = judges
+        self._embeddings: dict[str, dict[str, np.ndarray | None]] = {}
+
+    def image(self, photo_id: str) -> np.ndarray | None:
+        """Decode the photograph; None where its pixels are not those that intake vouched for."""
+        row = self._photos.filter(pc.equal(self._photos["release_photo_id"], photo_id)).to_pylist()[0]
+        image = decode_png(row["image"])
+        return image if hashlib.sha256(image.tobytes()).hexdigest() == row["pixels_sha256"] else None
+
+    def of_same_patient(self, photo_id: str) -> list[str]:
+        return [other for other, patient in self.patient_of.items() if patient == self.patient_of[photo_id]]
+
+    def embeddings(self, photo_id: str) -> dict[str, np.ndarray | None]:
+        """Recogniser → embedding of the photograph, None where it finds no face."""
+        if photo_id not in self._embeddings:
+            image = self.image(photo_id)
+            self._embeddings[photo_id] = {
+                name: None if image is None else _attempted(judge.embed, image) for name, judge in self._judges.items()
+            }
+        return self._embeddings[photo_id]
+
+    def uncompared(self) -> dict[str, tuple[int, int]]:
+        """Recogniser → photographs it could not embed, and all that were asked for."""
+        return {
+            name: (sum(found[name] is None for found in self._embeddings.values()), len(self._embeddings))
+            for name in self._judges
+        }
+
+
+def _attempted(function: Callable, *arguments: Any) -> Any:
+    """Ask a model; None where it cannot work with the image: the check then has no value, and fails."""
+    try:
+        return function(*arguments)
+    except _UNABLE:
+        return None
+
+
+def _measured(
+    data: bytes, photo_id: str, region: dict, sources: _Sources, judges: Mapping, detectors: Mapping
+) -> dict[str, Any]:
+    result = _attempted(decode_png, data)
+    if result is None or result.dtype != np.uint8 or result.ndim != 3:
+        return {"metadata_free": False}
+    boxes = _attempted(detectors["yunet"].detect, result)
+    result_faces = _attempted(detectors["mediapipe"].detect, result)
+    return {
+        **_likeness(result, photo_id, sources, judges),
+        "faces_yunet": None if boxes is None else len(boxes),
+        "faces_mediapipe": None if result_faces is None else len(result_faces),
+        **_fidelity(result, result_faces or [], sources.image(photo_id), region, detectors["mediapipe"]),
+        "metadata_free": not png_problems(data),
+    }
+
+
+def _likeness(result: np.ndarray, photo_id: str, sources: _Sources, judges: Mapping) -> dict[str, float | None]:
+    """Score the result against the patient's photographs; of several scores the most alike counts."""
+    others = sources.of_same_patient(photo_id)
+    scores = {}
+    for name, judge in judges.items():
+        column, most_alike = SCORES[name]
+        probe = _attempted(judge.embed, result)
+        if probe is None or sources.embeddings(photo_id)[name] is None:
+            scores[column] = None
+            continue
+        known = (sources.embeddings(other)[name] for other in others)
+        scores[column] = most_alike(judge.compare(probe, one) for one in known if one is not None)
+    return scores
+
+
+def _fidelity(
+    result: np.ndarray, result_faces: list, source: np.ndarray | None, region: dict, landmarker: Any
+) -> dict[str, Any]:
+    """Compare the result with the same square of its source, by pixels and by landmarks."""
+    side = region["crop_side"]
+    if source is None or result.shape != (side, side, 3):
+        return {"core_equal": False}
+    crop, inside = cut_square(source, region["crop_left"], region["crop_top"], side)
+    core, band = decode_png(region["core"]), decode_png(region["band"])
+    outside = inside & (core == 0) & (band == 0)
+    source_faces = _attempted(landmarker.detect, crop) or []
+    single = len(source_faces) == len(result_faces) == 1
+    return {
+        "core_equal": measures.core_equals(crop, result, core, inside),
+        "survival": measures.block_survival(crop, result, outside),
+        "mouth_shift": measures.mouth_shift(source_faces[0].points, result_faces[0].points) if single else None,
+    }

@@ -1,0 +1,221 @@
+"""Commands that repeat with every attempt: donors, invert, blend, check; and the donor bank's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deidlib.cli.common import (
+    Device,
+    GeneratorName,
+    KeyFile,
+    Options,
+    Out,
+    Table,
+    add,
+    choice,
+    count,
+    group,
+    nothing_to_do,
+    open_private,
+    quiet_native_libraries,
+    read,
+    secret,
+    stage_options,
+    write,
+    write_empty,
+)
+from deidlib.logs import progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IDENTITIES = ("per_patient", "per_photo")
+DEVICES = ("auto", "cpu", "cuda")
+GENERATORS = ("mobilestylegan",)
+
+donors_app = group("The donors: choose them for a shard's photographs, or build the bank they are drawn from.")
+
+
+def choose(
+    photos: Table,
+    landmarks: Table,
+    regions: Table,
+    out: Out,
+    failed: Annotated[
+        Path | None,
+        typer.Argument(help="Checks of the attempt before; none at attempt 0.", show_default=False),
+    ] = None,
+    attempt: Annotated[int, typer.Option(min=0, help="Attempt number, from 0.")] = 0,
+    identity: Annotated[str, typer.Option(help="per_patient or per_photo.")] = "per_patient",
+    generator: GeneratorName = "mobilestylegan",
+    options: Options = "{}",
+    key_file: KeyFile = None,
+) -> None:
+    """Choose a synthetic identity for every photograph that this attempt handles.
+
+    Example:
+      deidlib donors choose --photos P --landmarks L --regions R --out attempt-0/donors.parquet
+    """
+    choice(identity, IDENTITIES, "--identity")
+    choice(generator, GENERATORS, "--generator")
+    if (failed is None) != (attempt == 0):
+        raise typer.BadParameter("attempt 0 takes no checks, and every later one those of the attempt before")
+    settings, key = stage_options("donors", options), secret(key_file)
+    areas = read(regions, "REGIONS", ["release_photo_id", "status"]).to_pylist()
+    handle = [row["release_photo_id"] for row in areas if row["status"] == "ok"]
+    if failed is not None:
+        before = read(failed, "CHECKS", ["release_photo_id", "passed"]).to_pylist()
+        again = {row["release_photo_id"] for row in before if row["passed"] is not True}
+        handle = [photo_id for photo_id in handle if photo_id in again]
+    open_private(out)
+    if not handle:
+        write_empty(out, "DONORS")
+        return
+    quiet_native_libraries()
+    from deidlib.cli import weights
+    from deidlib.donors.choose import choose_donors
+
+    rows, points = read(photos, "PHOTOS"), read(landmarks, "LANDMARKS")
+    _, editor, bank = weights.donor_model(generator)
+    likenesses = weights.likenesses(rows, points, handle)
+    with progress("donors", len(handle)) as step:
+        chosen = choose_donors(rows, handle, likenesses, bank, editor, key, attempt, identity, settings, step)
+    write(chosen, out, "DONORS")
+
+
+def build(
+    out: Annotated[
+        Path | None, typer.Argument(help="Parquet file; by default the shipped bank.", show_default=False)
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, help="Number of synthetic identities.")] = 2048,
+    generator: GeneratorName = "mobilestylegan",
+) -> None:
+    """Build the donor bank: synthetic faces, drawn and described.
+
+    Example:
+      deidlib donors build donors.parquet --size 2048
+    """
+    choice(generator, GENERATORS, "--generator")
+    quiet_native_libraries()
+    from deidlib import tables
+    from deidlib.cli import weights
+    from deidlib.donors.bank import BANK_FILE, build_bank
+    from deidlib.landmarks import FaceLandmarker
+
+    detector = weights.yunet()
+    judges = weights.sface(detector), weights.dlib_resnet()
+    with (
+        FaceLandmarker(weights.landmarker_file()) as landmarker,
+        progress("donors", size, "identities") as step,
+    ):
+        bank = build_bank(
+            weights.generator(generator),
+            landmarker,
+            detector,
+            *judges,
+            weights.age_sex(),
+            size,
+            progress=step,
+        )
+    tables.write(bank, out or BANK_FILE, tables.BANK)
+
+
+def invert(
+    photos: Table,
+    landmarks: Table,
+    regions: Table,
+    donors: Table,
+    out: Out,
+    generator: GeneratorName = "mobilestylegan",
+    device: Device = "auto",
+    options: Options = "{}",
+) -> None:
+    """Find the face that agrees with the patient in the preserved area and with the donor elsewhere.
+
+    Example:
+      deidlib invert --photos P --landmarks L --regions R --donors D --out attempt-0/faces.parquet
+    """
+    choice(generator, GENERATORS, "--generator")
+    choice(device, DEVICES, "--device")
+    settings = stage_options("inversion", options)
+    chosen = read(donors, "DONORS")
+    open_private(out)
+    if nothing_to_do(chosen, out, "FACES"):
+        return
+    from deidlib.cli import weights
+    from deidlib.faces import invert_faces
+    from deidlib.generators import latent_prior
+    from deidlib.perceptual import STLPIPS
+
+    place = weights.device(device)
+    network = weights.generator(generator)
+    prior = latent_prior(network)
+    perceptual = STLPIPS(weights.only("stlpips")).to(place)
+    rows, points, areas = _tables(photos, landmarks, regions)
+    with progress("inversion", count(chosen)) as step:
+        faces = invert_faces(rows, points, areas, chosen, network.to(place), perceptual, prior, settings, step)
+    write(faces, out, "FACES")
+
+
+def blend(photos: Table, landmarks: Table, regions: Table, faces: Table, out: Out, options: Options = "{}") -> None:
+    """Put the generated face into the photograph's own pixel grid around the preserved core.
+
+    Example:
+      deidlib blend --photos P --landmarks L --regions R --faces F --out attempt-0/blended.parquet
+    """
+    settings = stage_options("blending", options)
+    generated = read(faces, "FACES")
+    open_private(out)
+    if nothing_to_do(generated, out, "BLENDED"):
+        return
+    from deidlib.blending import blend_faces
+
+    rows, points, areas = _tables(photos, landmarks, regions)
+    with progress("blending", count(generated)) as step:
+        blended = blend_faces(rows, points, areas, generated, settings, step)
+    write(blended, out, "BLENDED")
+
+
+def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out, options: Options = "{}") -> None:
+    """Judge every result of an attempt: recognisers, face detectors, the core's pixels, metadata.
+
+    Example:
+      deidlib check --photos P --regions R --faces F --blended B --out attempt-0/checks.parquet
+    """
+    settings = stage_options("checks", options)
+    results = read(blended, "BLENDED")
+    open_private(out)
+    if not len(results):
+        write_empty(out, "CHECKS")
+        return
+    quiet_native_libraries()
+    from deidlib.checks import check_photos
+    from deidlib.cli import weights
+    from deidlib.landmarks import FaceLandmarker
+
+    detector = weights.yunet()
+    judges = {"sface": weights.sface(detector), "dlib": weights.dlib_resnet()}
+    rows, areas = read(photos, "PHOTOS"), read(regions, "REGIONS")
+    generated = read(faces, "FACES", ["release_photo_id", "latent_distance"])
+    with (
+        FaceLandmarker(weights.landmarker_file()) as landmarker,
+        progress("checks", len(results)) as step,
+    ):
+        detectors = {"yunet": detector, "mediapipe": landmarker}
+        verdicts = check_photos(rows, areas, results, generated, judges, detectors, settings, step)
+    write(verdicts, out, "CHECKS")
+
+
+def _tables(photos: Path, landmarks: Path, regions: Path) -> tuple[pa.Table, ...]:
+    return (
+        read(photos, "PHOTOS"),
+        read(landmarks, "LANDMARKS"),
+        read(regions, "REGIONS"),
+    )
+
+
+add(donors_app, "choose", choose)
+add(donors_app, "build", build)

@@ -1,0 +1,235 @@
+"""What the commands share: option types, tables read and written, the private folder, error messages."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from deidlib.logs import say
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PRIVATE = "private"
+
+Table = Annotated[Path, typer.Option(help="Table that an earlier stage wrote.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Table to write (whole or not at all).", show_default=False)]
+Options = Annotated[
+    str,
+    typer.Option(help="The stage's block of the configuration as JSON; what is left out has its default."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+GeneratorName = Annotated[str, typer.Option(help="Generator of the registry.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        envvar="DEIDLIB_KEY_FILE",
+        help="Secret key file, made by `deidlib keygen`.",
+        show_default=False,
+    ),
+]
+
+
+class InputError(Exception):
+    """A file that a command was given cannot be used; the message says what to do."""
+
+
+class Commands(TyperGroup):
+    """A group whose commands report what went wrong in a line and end with exit code 1.
+
+    Errors that the library raises on purpose carry a mend and nothing identifying. Of any other error the
+    place is shown and the text withheld, because it may quote a patient's id or path.
+    """
+
+    def invoke(self, ctx):
+        """Run the command; exit code 1 when something failed and was reported."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if hasattr(error, "exit_code"):  # wrong usage, which Typer reports
+                raise
+            name = f"deidlib {ctx.invoked_subcommand or ''}".strip()
+            say(f"{name}: {_told(error)}")
+            raise typer.Exit(1) from None
+
+
+def _told(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = "deidlib" in Path(frames[-1].filename).parts and (frames[-1].line or "").startswith("raise ")
+    if ours:  # a sentence that the library wrote
+        return str(error)
+    if os.environ.get("DEIDLIB_DEBUG"):
+        return "".join(traceback.format_exception(error)).rstrip()
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror} (set DEIDLIB_DEBUG=1 to see where)"
+    places = "\n".join(f"  {Path(f.filename).name}, line {f.lineno}, in {f.name}" for f in frames[-8:])
+    return (
+        f"unexpected {type(error).__name__}; its text is withheld, since it may name a patient "
+        f"(set DEIDLIB_DEBUG=1 to see it, away from shared logs):\n{places}"
+    )
+
+
+def group(help: str) -> typer.Typer:
+    """Make a Typer application whose help is plain text and whose errors are lines."""
+    return typer.Typer(
+        cls=Commands,
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+def add(app: typer.Typer, name: str, function: Callable) -> None:
+    """Add a command; the lines of its docstring's example are kept as they are."""
+    text = inspect.cleandoc(function.__doc__).replace("\nExample:", "\n\b\nExample:")
+    app.command(name, help=text)(function)
+
+
+def stage_options(stage: str, text: str) -> dict:
+    """Take the stage's settings from ``--options``, completed with defaults and checked."""
+    return settings({stage: _json_object(text, "--options")})[stage]
+
+
+def settings(given: str | dict) -> dict:
+    """Complete a configuration given as JSON or as a dictionary, without ``cohort``."""
+    from deidlib import config
+
+    try:
+        given = _json_object(given, "--config") if isinstance(given, str) else given
+        return config.complete_config({"cohort": "samples.tsv", **given})
+    except config.ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _json_object(text: str, option: str) -> dict:
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise typer.BadParameter(f"not a JSON object; write for example {option} '{{}}'")
+    return given
+
+
+def choice(value: str, allowed: tuple[str, ...], option: str) -> str:
+    """Return ``value`` if it is allowed; else raise a usage error."""
+    if value not in allowed:
+        raise typer.BadParameter(f"{option} is one of {', '.join(allowed)}, not {value}")
+    return value
+
+
+def secret(key_file: Path | None) -> bytes:
+    """Read the secret key; no key, no run."""
+    from deidlib.keys import read_key
+
+    if key_file is None:
+        raise InputError(
+            "no key is named. Make one with `deidlib keygen FILE` and name it in key_file of the "
+            "configuration, in DEIDLIB_KEY_FILE, or with --key"
+        )
+    return read_key(key_file)
+
+
+def read(path: Path, schema: str, columns: list[str] | None = None) -> pa.Table:
+    """Read a stage's table; ``schema`` names a constant of :mod:`deidlib.tables`."""
+    import pyarrow as pa
+
+    from deidlib import tables
+
+    try:
+        return tables.read(path, getattr(tables, schema), columns)
+    except FileNotFoundError:
+        raise InputError(f"no table {path.name}; run the stage that writes it first") from None
+    except (pa.ArrowInvalid, OSError):
+        raise InputError(f"{path.name} is damaged; delete it and run the workflow again") from None
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON file that the workflow wrote."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{path.name} is missing or damaged; delete it and run the workflow again") from None
+
+
+def write_json(value, path: Path) -> None:
+    """Write JSON whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def open_private(out: Path) -> None:
+    """Make the folder of a private file and keep everybody else out of it, under any umask.
+
+    Every folder from ``out``'s up to the one named ``private`` gets mode 0700 (Snakemake may have made it
+    with another), and files written from now on get 0600. Elsewhere only folders made here are private.
+    """
+    os.umask(0o077)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folders = [out.parent, *out.parent.parents]
+    names = [folder.name for folder in folders]
+    if PRIVATE in names:
+        for folder in folders[: names.index(PRIVATE) + 1]:
+            folder.chmod(0o700)
+
+
+def write(table: pa.Table, out: Path, schema: str) -> None:
+    """Write a stage's table and tell how many photographs went on."""
+    from deidlib import tables
+
+    tables.write(table, out, getattr(tables, schema))
+    out.chmod(0o600)
+    if "passed" in table.schema.names:
+        kept, lost = sum(table["passed"].to_pylist()), "fail the gate"
+    else:
+        kept, lost = count(table), "quarantined"
+    say(f"{out.name}: {kept} photographs go on, {table.num_rows - kept} {lost}")
+
+
+def write_empty(out: Path, schema: str) -> None:
+    """Write the table of a stage that has nothing to do."""
+    from deidlib import tables
+
+    write(getattr(tables, schema).empty_table(), out, schema)
+
+
+def count(table: pa.Table) -> int:
+    """Photographs of a table that were not quarantined."""
+    from deidlib import tables
+
+    return tables.handled(table).num_rows
+
+
+def nothing_to_do(table: pa.Table, out: Path, schema: str) -> bool:
+    """Write the empty table where no photograph reached this stage, before anything heavy is imported."""
+    if count(table):
+        return False
+    write_empty(out, schema)
+    return True
+
+
+def quiet_native_libraries() -> None:
+    """Silence the chatter of MediaPipe's and TensorFlow's native code, which would fill the logs."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
+    sys.stdout.reconfigure(line_buffering=True)

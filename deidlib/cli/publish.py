@@ -1,0 +1,95 @@
+"""Commands for what leaves the private folder: release, report, verify."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deidlib.cli.common import InputError, open_private, read_json, settings
+from deidlib.logs import say
+
+Plan = Annotated[Path, typer.Option(help="plan.json of the results' private folder.", show_default=False)]
+Settings = Annotated[
+    str,
+    typer.Option("--config", help="The whole configuration as JSON, without cohort and key_file.", show_default=False),
+]
+
+
+def release(
+    plan: Plan,
+    out: Annotated[Path, typer.Option(help="Folder of this version, for example results/release/1.0.0.")],
+    given: Settings = "{}",
+) -> None:
+    """Write the release, and the private crosswalk and quarantine list.
+
+    A version that exists with another content is never changed: raise the version.
+
+    Example:
+      deidlib release --plan results/private/plan.json --out results/release/1.0.0
+    """
+    from deidlib.release import write_release
+
+    cfg = settings(given)
+    names = read_json(plan)["shards"]
+    open_private(plan)
+    with suppress(OSError):
+        out.rmdir()  # Snakemake makes an output's folder beforehand; a version's folder appears whole
+    folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models())
+    _share(folder)
+    say(f"release {out.name}: written and complete")
+
+
+def report(
+    plan: Plan,
+    out: Annotated[Path, typer.Option(help="Folder of this version's report, for example results/report/1.0.0.")],
+    release: Annotated[
+        Path | None, typer.Option(help="The release's folder; leave out where nothing was released.")
+    ] = None,
+    given: Settings = "{}",
+) -> None:
+    """Write the audit: audit.html and audit.json.
+
+    Example:
+      deidlib report --plan private/plan.json --out report/1.0.0 --release release/1.0.0
+    """
+    from deidlib.report import write_report
+
+    cfg = settings(given)
+    names = read_json(plan)["shards"]
+    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models())
+    _share(folder)
+    say(f"report {out.name}: written")
+
+
+def verify(release: Annotated[Path, typer.Argument(help="Folder of a release.", show_default=False)]) -> None:
+    """Re-check a release from its folder alone; exit code 1 if anything is wrong with it.
+
+    Example:
+      deidlib verify results/release/1.0.0
+    """
+    from deidlib.release import content_digest, verify_release
+
+    if not release.is_dir():
+        raise InputError("this is no folder; name a release, for example results/release/1.0.0")
+    problems = verify_release(release)
+    for problem in problems:
+        say(problem)
+    if problems:
+        say(f"FAILED: {len(problems)} problems")
+        raise typer.Exit(1)
+    print(f"whole: every file is as it was released (content digest {content_digest(release)})")
+
+
+def _models() -> list[dict]:
+    from deidlib import models
+
+    return [{"name": name, **entry} for name, entry in models.load_registry().items()]
+
+
+def _share(folder: Path) -> None:
+    """Readable for others, whatever the umask: this is what is made to be shared."""
+    for path in [folder.parent, folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)

@@ -1,0 +1,126 @@
+"""Commands of the first stages: plan, intake, landmarks, regions. Each reads, calls the library, writes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deidlib.cli.common import (
+    KeyFile,
+    Options,
+    Out,
+    Table,
+    choice,
+    count,
+    nothing_to_do,
+    open_private,
+    quiet_native_libraries,
+    read,
+    secret,
+    stage_options,
+    write,
+)
+from deidlib.logs import progress, say
+
+PRESERVE = ("teeth", "mouth", "lower_face")
+
+
+def plan(
+    sheet: Annotated[Path, typer.Argument(help="Sample sheet, TSV or CSV.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(help="plan.json to write, in the results' private folder.", show_default=False)
+    ],
+    shards: Annotated[int, typer.Option(min=0, help="Number of shards; 0: about 200 photographs each.")] = 0,
+    key_file: KeyFile = None,
+) -> None:
+    """Check the whole sample sheet and deal its patients to shards.
+
+    Example:
+      deidlib plan cohort/samples.tsv results/private/plan.json
+    """
+    from deidlib import cohort
+
+    if out.name != "plan.json":
+        raise typer.BadParameter("the plan is called plan.json, as the stages after it expect")
+    key = secret(key_file)
+    photos = cohort.read_sheet(sheet)
+    open_private(out)
+    dealt = cohort.plan_shards(photos, key, cohort.choose_shards(len(photos), out.parent, shards or None))
+    changed = cohort.write_plan(dealt, out.parent)
+    for name in changed:
+        if not dealt[name].num_rows:  # its patients were taken out of the sheet: keep nothing of them
+            shutil.rmtree(out.parent / "shards" / name)
+    used = sum(bool(table.num_rows) for table in dealt.values())
+    say(f"plan: {len(photos)} photographs in {used} shards, {len(changed)} of them new or changed")
+
+
+def intake(
+    cohort: Table,
+    sheet: Annotated[
+        Path, typer.Option(help="The sample sheet, whose folder holds the photographs.", show_default=False)
+    ],
+    out: Out,
+    options: Options = "{}",
+    key_file: KeyFile = None,
+) -> None:
+    """Decode a shard's photographs, drop their metadata, give pseudonyms, reject what cannot be vouched for.
+
+    Example:
+      deidlib intake --cohort cohort.parquet --sheet cohort/samples.tsv --out photos.parquet
+    """
+    from deidlib.intake import intake_photos
+
+    settings, key = stage_options("intake", options), secret(key_file)
+    rows = read(cohort, "COHORT")
+    open_private(out)
+    with progress("intake", len(rows)) as step:
+        photos = intake_photos(rows, sheet.absolute().parent, key, settings, step)
+    write(photos, out, "PHOTOS")
+
+
+def landmarks(photos: Table, out: Out, options: Options = "{}") -> None:
+    """Find the face: 478 points, blendshapes, head pose, alignment.
+
+    Example:
+      deidlib landmarks --photos photos.parquet --out landmarks.parquet
+    """
+    settings = stage_options("landmarks", options)
+    rows = read(photos, "PHOTOS")
+    open_private(out)
+    if nothing_to_do(rows, out, "LANDMARKS"):
+        return
+    quiet_native_libraries()
+    from deidlib.cli.weights import landmarker_file, yunet
+    from deidlib.landmarks import find_landmarks
+
+    model, detector = landmarker_file(), yunet()
+    with progress("landmarks", count(rows)) as step:
+        found = find_landmarks(rows, model, detector, settings, step)
+    write(found, out, "LANDMARKS")
+
+
+def regions(
+    photos: Table,
+    landmarks: Table,
+    out: Out,
+    preserve: Annotated[str, typer.Option(help="teeth, mouth or lower_face.")] = "mouth",
+    options: Options = "{}",
+) -> None:
+    """Lay out the preserved core, its blend band and the released square.
+
+    Example:
+      deidlib regions --photos photos.parquet --landmarks landmarks.parquet --out regions.parquet
+    """
+    settings, method = stage_options("regions", options), choice(preserve, PRESERVE, "--preserve")
+    points = read(landmarks, "LANDMARKS")
+    open_private(out)
+    if nothing_to_do(points, out, "REGIONS"):
+        return
+    from deidlib.regions import preserve_regions
+
+    with progress("regions", count(points)) as step:
+        found = preserve_regions(read(photos, "PHOTOS"), points, method, settings, step)
+    write(found, out, "REGIONS")

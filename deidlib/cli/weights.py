@@ -1,0 +1,120 @@
+"""The models, opened for a command. Imported inside commands only, for it pulls in OpenCV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from deidlib import tables
+from deidlib.cli.common import InputError
+from deidlib.images import decode_png
+from deidlib.models import files
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+def landmarker_file() -> Path:
+    """Give MediaPipe's Face Landmarker."""
+    return files("face_landmarker")["face_landmarker.task"]
+
+
+def yunet():
+    """Open the YuNet face detector."""
+    from deidlib.detectors import YuNet
+
+    return YuNet(only("yunet"))
+
+
+def sface(detector):
+    """Open the SFace recogniser, aligned by YuNet's points."""
+    from deidlib.reid.recognisers import SFace
+
+    return SFace(only("sface"), detector)
+
+
+def dlib_resnet():
+    """Dlib's recogniser."""
+    from deidlib.reid.recognisers import DlibResNet
+
+    found = files("dlib_resnet")
+    return DlibResNet(found["dlib_face_recognition_resnet_model_v1.dat"], found["shape_predictor_5_face_landmarks.dat"])
+
+
+def age_sex():
+    """Open the estimator of apparent age and sex."""
+    from deidlib.detectors import AgeSex
+
+    age, sex = files("age_net"), files("gender_net")
+    return AgeSex(
+        age["age_net.caffemodel"],
+        age["deploy_age.prototxt"],
+        sex["gender_net.caffemodel"],
+        sex["deploy_gender.prototxt"],
+    )
+
+
+def only(model: str) -> Path:
+    """Give the file of a model that has one."""
+    (path,) = files(model).values()
+    return path
+
+
+def generator(name: str):
+    """Open a generator, on the CPU."""
+    from deidlib.generators import load_generator
+
+    return load_generator(name, files(name), DATA / f"preview-{name}.npz")
+
+
+def donor_model(name: str) -> tuple:
+    """Open a generator, the linear model of its donor bank, and the bank."""
+    from deidlib.donors.bank import read_bank
+    from deidlib.donors.edit import fit_editor
+    from deidlib.generators import latent_prior
+
+    network, bank = generator(name), read_bank()
+    return network, fit_editor(bank, latent_prior(network)), bank
+
+
+def device(asked: str) -> str:
+    """``cuda`` where it is asked for, or where ``auto`` finds a GPU; else ``cpu``."""
+    import torch
+
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda is asked for, but no GPU can be used here; set device to auto or cpu")
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict:
+    """Measure the look of the patients whose photographs are handled: features and embeddings.
+
+    Returns
+    -------
+    dict
+        ``release_photo_id`` → :class:`deidlib.donors.choose.Likeness`, for every photograph of these patients
+        that has landmarks (a donor must be unlike each of them).
+    """
+    from deidlib.donors.choose import Likeness
+    from deidlib.donors.features import measure_photo
+    from deidlib.landmarks import Face, matrix_of, points_of
+
+    detector, estimate = yunet(), age_sex()
+    judges = sface(detector), dlib_resnet()
+    patient_of = dict(
+        zip(*(photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id")), strict=True)
+    )
+    patients = {patient_of[photo_id] for photo_id in handle}
+    found = {row["release_photo_id"]: row for row in tables.handled(landmarks).to_pylist()}
+    known = {}
+    for batch in tables.handled(photos).select(["release_photo_id", "image"]).to_batches(max_chunksize=1):
+        (photo,) = batch.to_pylist()
+        photo_id = photo["release_photo_id"]
+        if photo_id not in found or patient_of[photo_id] not in patients:
+            continue
+        row, image = found[photo_id], decode_png(photo["image"])
+        face = Face(points_of(row), np.array(row["blendshapes"], np.float32), row["yaw"], row["pitch"], row["roll"])
+        features = measure_photo(image, matrix_of(row), face, estimate)
+        known[photo_id] = Likeness(features, *(judge.embed(image) for judge in judges))
+    return known

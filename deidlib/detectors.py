@@ -1,0 +1,63 @@
+"""What finds and describes a face in one look: the YuNet detector, and an estimate of apparent age and sex."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+_AGE_CENTRES = np.array(
+    [1.0, 5.0, 10.0, 17.5, 28.5, 40.5, 50.5, 70.0]
+)  # years; centres of the network's classes
+
+
+class YuNet:
+    """YuNet face detector (Wu et al. 2023), OpenCV Zoo.
+
+    Parameters
+    ----------
+    model_file : Path
+        ``face_detection_yunet_2023mar_int8bq.onnx``.
+    score : float
+        Least detection score that counts as a face.
+    """
+
+    _SIDE = 640  # px; the longer side that the detector sees
+
+    def __init__(self, model_file: Path, score: float = 0.7):
+        self._detector = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), score, 0.3, 200)
+
+    def detect(self, image: np.ndarray) -> np.ndarray:
+        """Faces in an RGB uint8 image: (N, 15) boxes, five points and score, in the image's pixels, largest first."""
+        height, width = image.shape[:2]
+        scale = self._SIDE / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        self._detector.setInputSize(size)
+        _, found = self._detector.detect(np.ascontiguousarray(small[:, :, ::-1]))
+        if found is None:
+            return np.zeros((0, 15), np.float32)
+        found = found.copy()
+        found[:, :14] /= scale
+        return found[np.argsort(-found[:, 2] * found[:, 3], kind="stable")]
+
+
+class AgeSex:
+    """Apparent age and sex (Levi and Hassner 2015), for donors that fit the patient; never released."""
+
+    _MEAN = (78.43, 87.77, 114.90)
+
+    def __init__(self, age_net: Path, age_prototxt: Path, gender_net: Path, gender_prototxt: Path):
+        self._age = cv2.dnn.readNetFromCaffe(str(age_prototxt), str(age_net))
+        self._sex = cv2.dnn.readNetFromCaffe(str(gender_prototxt), str(gender_net))
+
+    def estimate(self, face: np.ndarray) -> tuple[float, float]:
+        """Expected age in years and probability of female, from an RGB uint8 face crop (H, W, 3)."""
+        blob = cv2.dnn.blobFromImage(
+            np.ascontiguousarray(face[:, :, ::-1]), 1.0, (227, 227), self._MEAN, swapRB=False
+        )
+        self._age.setInput(blob)
+        age = float(self._age.forward().reshape(-1) @ _AGE_CENTRES)
+        self._sex.setInput(blob)
+        return age, float(self._sex.forward().reshape(-1)[1])

@@ -1,0 +1,119 @@
+"""The donor bank: at least 2 000 synthetic identities with what is needed to match them to a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from deidlib import tables
+from deidlib.detectors import AgeSex, YuNet
+from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, measure
+from deidlib.landmarks import ALIGNED_SIDE, FaceLandmarker
+
+BANK_FILE = Path(__file__).parent.parent / "data" / "donors-mobilestylegan.parquet"
+_TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
+_MAX_YAW = 45.0
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The bank as arrays, one row an entry: see ``tables.BANK`` for the meaning of each."""
+
+    w: np.ndarray  # (N, 512) float64
+    scalars: dict[str, np.ndarray]  # yaw, pitch, expression, age, female: each (N,)
+    geometry: np.ndarray  # (N, 58, 2)
+    skin: np.ndarray  # (N, 9, 3)
+    sface: np.ndarray  # (N, 128)
+    dlib: np.ndarray  # (N, 128)
+
+    def __len__(self) -> int:
+        return len(self.w)
+
+
+def read_bank(path: Path = BANK_FILE) -> Bank:
+    """Read a bank that :func:`build_bank` made."""
+    table = tables.read(path, tables.BANK)
+
+    def stacked(name: str, *shape: int) -> np.ndarray:
+        return np.asarray(table[name].combine_chunks().flatten(), np.float64).reshape(len(table), *shape)
+
+    return Bank(
+        w=stacked("w", 512),
+        scalars={n: table[n].to_numpy() for n in ("yaw", "pitch", *EXPRESSION, "age", "female")},
+        geometry=stacked("geometry", -1, 2),
+        skin=stacked("skin", -1, 3),
+        sface=stacked("sface", 128),
+        dlib=stacked("dlib", 128),
+    )
+
+
+def truncated_codes(generator: torch.nn.Module, n: int, seed: int) -> np.ndarray:
+    """N codes w, (n, 512) float16, drawn with a truncation ψ that varies over the bank's range."""
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        mean = generator.map(torch.from_numpy(rng.standard_normal((20000, 512)).astype(np.float32))).mean(0)
+        w = generator.map(torch.from_numpy(rng.standard_normal((n, 512)).astype(np.float32)))
+    psi = torch.from_numpy(rng.uniform(*_TRUNCATION, (n, 1)).astype(np.float32))
+    return (mean + psi * (w - mean)).numpy().astype(np.float16)
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """(N, 3, H, W) in [−1, 1] to (N, H, W, 3) uint8."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def build_bank(
+    generator: torch.nn.Module,
+    landmarker: FaceLandmarker,
+    detector: YuNet,
+    sface,
+    dlib,
+    age_sex: AgeSex,
+    size: int = 2048,
+    seed: int = 2307,
+    progress: Callable[[], None] | None = None,
+) -> pa.Table:
+    """Draw and describe donors until ``size`` of them qualify.
+
+    An entry qualifies if MediaPipe and YuNet agree that it shows one face, both recognisers embed it, and its
+    |yaw| is at most 45°.
+
+    Returns
+    -------
+    Table
+        ``tables.BANK``.
+    """
+    rows: list[dict] = []
+    for codes in np.array_split(truncated_codes(generator, size + size // 8, seed), (size + size // 8) // 4):
+        w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, generator.n_styles, -1)
+        with torch.no_grad():
+            images = torch.nn.functional.avg_pool2d(
+                generator.synthesise(w).float(), ALIGNED_SIDE // FEATURE_SIDE
+            )
+        for code, image in zip(codes, to_uint8(images), strict=True):
+            row = _describe(image, landmarker, detector, sface, dlib, age_sex)
+            if row is not None and len(rows) < size:
+                rows.append({"bank_id": len(rows), "w": code, **row})
+                if progress:
+                    progress()
+        if len(rows) == size:
+            return tables.from_rows(rows, tables.BANK)
+    raise ValueError(f"only {len(rows)} of {size} donors qualify: is this a face generator?")
+
+
+def _describe(image: np.ndarray, landmarker, detector, sface, dlib, age_sex) -> dict | None:
+    faces = landmarker.detect(image)
+    if len(faces) != 1 or len(detector.detect(image)) != 1 or abs(faces[0].yaw) > _MAX_YAW:
+        return None
+    embeddings = {"sface": sface.embed(image), "dlib": dlib.embed(image)}
+    if any(e is None for e in embeddings.values()):
+        return None
+    points = (faces[0].points + 0.5) * (ALIGNED_SIDE / FEATURE_SIDE) - 0.5
+    row = measure(image, points, faces[0], age_sex)
+    halves = {name: np.asarray(row.pop(name), np.float16).reshape(-1) for name in ("geometry", "skin")}
+    return {**row, **halves, **{name: e.astype(np.float16) for name, e in embeddings.items()}}

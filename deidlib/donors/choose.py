@@ -1,0 +1,187 @@
+"""The choice of a donor: a keyed mixture of bank entries that fit the patient and do not look like them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from deidlib import tables
+from deidlib.donors.bank import Bank
+from deidlib.donors.edit import Editor
+from deidlib.donors.features import EXPRESSION, SKIN_PATCHES
+from deidlib.generators import LatentPrior
+from deidlib.keys import keyed_rng
+
+#: What one unit of mismatch is, by feature: entries are ranked by the sum of squared mismatches in these units.
+_UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}
+_GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
+_LAB_UNIT = 7.0
+_AGE_UNIT = 8.0  # years
+_FEMALE_UNIT = 0.25
+#: How much each skin patch counts: those around the mouth meet the patient's own skin (and beard).
+_PATCH_WEIGHTS = np.array([0.6 if name.startswith(("cheek", "forehead")) else 1.0 for name in SKIN_PATCHES])
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What is known of a patient's look: ``measure``'s features and, where found, the embeddings."""
+
+    features: dict
+    sface: np.ndarray | None
+    dlib: np.ndarray | None
+
+
+def mismatch(bank: Bank, features: dict, grey: bool) -> np.ndarray:
+    """How badly each bank entry fits a photograph, (N,): squared mismatches in the units above, summed.
+
+    Parameters
+    ----------
+    bank : Bank
+        The donors.
+    features : dict
+        As :func:`deidlib.donors.features.measure` gives; a nan is left out.
+    grey : bool
+        Compare the skin by lightness alone.
+    """
+    total = sum(((bank.scalars[name] - features[name]) / unit) ** 2 for name, unit in _UNITS.items())
+    geometry = np.asarray(features["geometry"], np.float64).reshape(1, -1, 2)
+    total = total + np.mean(np.sum((bank.geometry - geometry) ** 2, axis=2), axis=1) / _GEOMETRY_UNIT**2
+    skin = np.asarray(features["skin"], np.float64)
+    lab = (bank.skin - skin)[..., :1] if grey else bank.skin - skin
+    per_patch = np.sum((lab / _LAB_UNIT) ** 2, axis=2) * _PATCH_WEIGHTS
+    total = total + np.nansum(per_patch, axis=1) / np.sum(_PATCH_WEIGHTS[~np.isnan(skin[:, 0])])
+    total = total + ((bank.scalars["age"] - features["age"]) / _AGE_UNIT) ** 2
+    return total + ((bank.scalars["female"] - features["female"]) / _FEMALE_UNIT) ** 2
+
+
+def far_enough(bank: Bank, likenesses: Sequence[Likeness], sface_max: float, dlib_min: float) -> np.ndarray:
+    """Entries, (N,) bool, that neither recogniser finds similar to any photograph of the patient."""
+    keep = np.ones(len(bank), bool)
+    for likeness in likenesses:
+        if likeness.sface is not None:
+            keep &= bank.sface @ likeness.sface < sface_max
+        if likeness.dlib is not None:
+            keep &= np.linalg.norm(bank.dlib - likeness.dlib, axis=1) > dlib_min
+    return keep
+
+
+def mix_identity(
+    bank: Bank, prior: LatentPrior, order: np.ndarray, rng: np.random.Generator, pool: int, mix: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A new identity from ``mix`` entries drawn from the ``pool`` best.
+
+    Mixing shrinks a code towards the mean face, so its whitened length is restored.
+
+    Returns
+    -------
+    w : ndarray, (512,)
+        The donor's code.
+    chosen : ndarray, (mix,)
+        Entries used.
+    shares : ndarray, (mix,)
+        Their shares, summing to 1.
+    """
+    chosen = rng.choice(order[:pool], size=min(mix, len(order)), replace=False)
+    shares = rng.dirichlet(np.full(len(chosen), 1.5))
+    v = (bank.w[chosen] - prior.mean) @ prior.whiten.T
+    mixed = shares @ v
+    length = np.sqrt(shares @ np.sum(v**2, axis=1))
+    mixed *= min(1.3, length / np.linalg.norm(mixed))
+    return prior.mean + prior.axes @ mixed, chosen, shares
+
+
+def choose_donors(
+    photos: pa.Table,
+    handle: Sequence[str],
+    likenesses: dict[str, Likeness],
+    bank: Bank,
+    editor: Editor,
+    key: bytes,
+    attempt: int,
+    identity: str,
+    options: dict,
+    progress: Callable[[], None] | None = None,
+) -> pa.Table:
+    """Donors of the photographs that this attempt handles.
+
+    The donor depends on the key, the patient, the attempt and the patient's earliest photograph, not on the shard
+    or on other patients, so that shards need not agree; the shares of the mixture are continuous, so two patients
+    do not share one. With ``identity`` ``per_photo`` each photograph draws its own.
+
+    Parameters
+    ----------
+    photos : Table
+        ``tables.PHOTOS`` of the shard.
+    handle : sequence of str
+        ``release_photo_id`` of the photographs to handle.
+    likenesses : dict
+        What was measured of each photograph with landmarks, by ``release_photo_id``.
+    bank, editor
+        The donor bank and its linear model.
+    key : bytes
+        The secret key.
+    attempt : int
+        Attempt number; each draws anew.
+    identity : str
+        ``per_patient`` or ``per_photo``.
+    options : dict
+        ``pool``, ``mix``, ``sface_max``, ``dlib_min``.
+    progress : callable, optional
+        Called once a photograph.
+
+    Returns
+    -------
+    Table
+        ``tables.DONORS``.
+    """
+    if identity not in ("per_patient", "per_photo"):
+        raise ValueError(f"identity: {identity!r} is not one of per_patient, per_photo")
+    columns = ["release_photo_id", "release_patient_id", "timepoint", "photo_id", "grey"]
+    known = [
+        p for p in tables.handled(photos).select(columns).to_pylist() if p["release_photo_id"] in likenesses
+    ]
+    known.sort(
+        key=lambda p: (p["release_patient_id"], p["timepoint"] or "", p["photo_id"], p["release_photo_id"])
+    )
+    wanted, rows = set(handle), []
+    for photo in known:
+        if photo["release_photo_id"] not in wanted:
+            continue
+        of_patient = [p for p in known if p["release_patient_id"] == photo["release_patient_id"]]
+        reference = photo if identity == "per_photo" else of_patient[0]
+        drawn_for = reference["release_photo_id" if identity == "per_photo" else "release_patient_id"]
+        fit = mismatch(bank, likenesses[reference["release_photo_id"]].features, reference["grey"])
+        allowed = far_enough(
+            bank,
+            [likenesses[p["release_photo_id"]] for p in of_patient],
+            options["sface_max"],
+            options["dlib_min"],
+        )
+        order = np.argsort(np.where(allowed, fit, np.inf), kind="stable")[: np.count_nonzero(allowed)]
+        if len(order) < options["mix"]:
+            raise ValueError(
+                f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max or "
+                "donors.dlib_min, or build a larger bank with `deidlib donors build`"
+            )
+        rng = keyed_rng(key, "donor", drawn_for, str(attempt))
+        w, chosen, shares = mix_identity(bank, editor.prior, order, rng, options["pool"], options["mix"])
+        features = likenesses[photo["release_photo_id"]].features
+        followed = {name: features[name] for name in ("yaw", "pitch", *EXPRESSION, "geometry")}
+        rows.append(
+            {
+                "release_photo_id": photo["release_photo_id"],
+                "attempt": attempt,
+                "donor_id": hashlib.sha256(w.astype("<f4").tobytes()).hexdigest()[:16],
+                "bank_ids": chosen.astype(np.int32),
+                "weights": shares.astype(np.float32),
+                "w": editor.follow(w, followed).astype(np.float32),
+                "status": tables.OK,
+            }
+        )
+        if progress:
+            progress()
+    return tables.from_rows(rows, tables.DONORS)

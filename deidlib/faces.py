@@ -1,0 +1,120 @@
+"""The inversion stage: photographs and regions into the generator's frame, generated faces out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from deidlib import tables
+from deidlib.generators import Generator, LatentPrior
+from deidlib.images import decode_png, encode_png
+from deidlib.inversion import WORK_SIDE, Targets, invert
+from deidlib.landmarks import align_photo, matrix_of
+from deidlib.perceptual import STLPIPS
+from deidlib.regions import distance_outside
+
+
+def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Where agreement counts, in the released square's grid.
+
+    Full at the core's border and over the band (where the two images meet); half deep inside the core, whose pixels
+    are replaced anyway; none outside the photograph.
+
+    Returns
+    -------
+    ndarray, (side, side), float32
+        0 to 1.
+    """
+    outside = distance_outside(core)
+    width = max(1.0, float(outside[band > 0].max(initial=0)))
+    depth = cv2.distanceTransform((core > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    weight = np.where(core > 0, 1 - 0.5 * np.clip(depth / width, 0, 1), 0)
+    weight = np.where(band > 0, 1 - 0.5 * outside / width, weight)
+    return np.where(inside, weight, 0).astype(np.float32)
+
+
+def _target(photo: dict, landmark: dict, region: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    image, matrix = decode_png(photo["image"]), matrix_of(landmark)
+    left, top, side = region["crop_left"], region["crop_top"], region["crop_side"]
+    rows, columns = np.arange(top, top + side), np.arange(left, left + side)
+    inside = ((rows >= 0) & (rows < image.shape[0]))[:, None] & ((columns >= 0) & (columns < image.shape[1]))[
+        None
+    ]
+    weight = area_weight(decode_png(region["core"]), decode_png(region["band"]), inside)
+    to_square = matrix - np.array([[0, 0, left], [0, 0, top]])
+    weight = align_photo(weight, to_square, WORK_SIDE, border=cv2.BORDER_CONSTANT)
+    y, x = np.nonzero(weight > 0.05)
+    centre = np.array([(x.min() + x.max()) / 2, (y.min() + y.max()) / 2])
+    return align_photo(image, matrix, WORK_SIDE), weight, centre
+
+
+def invert_faces(
+    photos: pa.Table,
+    landmarks: pa.Table,
+    regions: pa.Table,
+    donors: pa.Table,
+    generator: Generator,
+    perceptual: STLPIPS,
+    prior: LatentPrior,
+    settings: dict,
+    progress: Callable[[int], None] | None = None,
+) -> pa.Table:
+    """Generate the face of every photograph that has a donor.
+
+    Parameters
+    ----------
+    photos, landmarks, regions, donors : Table
+        Tables of one shard; ``donors`` says which photographs this attempt handles.
+    generator, perceptual, prior, settings, progress
+        See :func:`deidlib.inversion.invert`. Memory is bounded by ``settings["batch"]``, not by the shard.
+
+    Returns
+    -------
+    Table
+        ``tables.FACES``.
+    """
+    columns = ["release_photo_id", "image", "grey"]
+    wanted = set(donors["release_photo_id"].to_pylist())
+    by_id = {
+        name: {r["release_photo_id"]: r for r in table.to_pylist() if r["release_photo_id"] in wanted}
+        for name, table in (("landmark", tables.handled(landmarks)), ("region", tables.handled(regions)))
+    }
+    photo_rows = {
+        r["release_photo_id"]: r
+        for r in photos.select(columns).to_pylist()
+        if r["release_photo_id"] in wanted
+    }
+    rows = []
+    todo = [d for d in donors.to_pylist() if d["release_photo_id"] in by_id["region"]]
+    step = max(1, settings["batch"])
+    for start in range(0, len(todo), step):
+        part = todo[start : start + step]
+        ids = [d["release_photo_id"] for d in part]
+        images, weights, centres = zip(
+            *(_target(photo_rows[i], by_id["landmark"][i], by_id["region"][i]) for i in ids), strict=True
+        )
+        targets = Targets(
+            images=np.stack(images),
+            weights=np.stack(weights),
+            centres=np.stack(centres),
+            donors=np.array([d["w"] for d in part], np.float32),
+            grey=np.array([photo_rows[i]["grey"] for i in ids]),
+        )
+        result = invert(generator, perceptual, prior, targets, settings, progress)
+        for k, donor in enumerate(part):
+            rows.append(
+                {
+                    "release_photo_id": donor["release_photo_id"],
+                    "attempt": donor["attempt"],
+                    "latent": result.latents[k].reshape(-1),
+                    "image": encode_png(result.images[k]),
+                    "loss": float(result.loss[k]),
+                    "core_psnr": float(result.psnr[k]),
+                    "latent_distance": float(result.distance[k]),
+                    "status": tables.OK,
+                }
+            )
+    return tables.from_rows(rows, tables.FACES)

@@ -1,0 +1,91 @@
+"""Generators: what turns a latent code into a face. Imports torch and numpy only.
+
+A generator has ``n_styles``, ``w_dim``, ``resolution``, ``map(z) -> w``, ``synthesise(w_plus) -> images`` and
+``preview(w_plus) -> images at a quarter of the size``; see :class:`deidlib.generators.mobilestylegan.MobileStyleGAN`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Generator(Protocol):
+    """What inversion needs of a generator (a torch module)."""
+
+    n_styles: int
+    w_dim: int
+    resolution: int
+
+    def map(self, z: Tensor) -> Tensor:
+        """(N, 512) standard normal to (N, w_dim)."""
+
+    def synthesise(self, w: Tensor) -> Tensor:
+        """(N, n_styles, w_dim) to (N, 3, resolution, resolution) RGB in about [−1, 1]."""
+
+    def preview(self, w: Tensor) -> Tensor:
+        """The same image at a quarter of the size, several times cheaper, to a small error."""
+
+
+@dataclass(frozen=True)
+class LatentPrior:
+    """Mean and principal axes of w: the domain that inversion must not leave.
+
+    Attributes
+    ----------
+    mean : ndarray, (512,)
+        Mean of w.
+    axes : ndarray, (512, 512)
+        Column k is the k-th principal axis times its standard deviation (floored), so w = mean + axes @ u with
+        u of unit variance.
+    whiten : ndarray, (512, 512)
+        Inverse of ``axes``.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    whiten: np.ndarray
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """RMS Mahalanobis distance over the last axis; two independent draws of w lie √2 apart."""
+        return np.sqrt(np.mean(((np.asarray(a, np.float64) - b) @ self.whiten.T) ** 2, axis=-1))
+
+
+def latent_prior(generator: Generator, n: int = 20000, seed: int = 0, floor: float = 0.02) -> LatentPrior:
+    """Statistics of w from n draws; standard deviations below ``floor`` × the largest are raised to it."""
+    z = torch.from_numpy(np.random.default_rng(seed).standard_normal((n, 512)).astype(np.float32))
+    device = next(generator.parameters()).device
+    with torch.no_grad():
+        w = torch.cat([generator.map(part.to(device)).cpu() for part in z.split(2000)]).double().numpy()
+    mean = w.mean(axis=0)
+    variance, vectors = np.linalg.eigh(np.cov(w, rowvar=False))
+    # Largest first; the sign of an eigenvector is arbitrary, so fix it.
+    deviation, vectors = np.sqrt(np.maximum(variance[::-1], 0)), vectors[:, ::-1]
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))])
+    deviation = np.maximum(deviation, floor * deviation[0])
+    return LatentPrior(mean, vectors * deviation, (vectors / deviation).T)
+
+
+def load_generator(name: str, files: dict[str, Path], preview_file: Path) -> Generator:
+    """Build a generator from its weight files.
+
+    Parameters
+    ----------
+    name : str
+        ``mobilestylegan``.
+    files : dict
+        File name to path, as ``deidlib.models.files(name)`` gives them.
+    preview_file : Path
+        Weights of the preview head that belongs to the generator.
+    """
+    if name != "mobilestylegan":
+        raise ValueError(f"generator: {name!r} is not known; this version has mobilestylegan")
+    from deidlib.generators.mobilestylegan import MobileStyleGAN
+
+    generator = MobileStyleGAN(files["MappingNetwork.xml"], files["SynthesisNetwork.xml"], preview_file)
+    return generator.to(memory_format=torch.channels_last)

@@ -1,0 +1,131 @@
+"""Intake: sheet rows and image files become decoded photographs under pseudonyms, or are quarantined.
+
+Comes in: one shard's tables.COHORT and the sheet's folder. Goes out: tables.PHOTOS, a row for each row.
+Nothing of a file but its pixels gets through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from deidlib import images, keys, tables
+from deidlib.cohort import resolve_inside
+from deidlib.decoding import Undecodable, decode_mask, decode_photo, is_grey
+
+CONSENT = frozenset({"yes", "true", "1", "y"})
+_BYTES_A_PIXEL, _BYTES_BESIDES = 8, 1 << 26  # 16-bit RGBA without compression, and room for metadata
+_KEPT = ("patient_id", "photo_id", "row", "view", "timepoint", "age", "sex", "diagnosis", "columns")
+
+
+def intake_photos(
+    cohort: pa.Table,
+    folder: Path | str,
+    key: bytes,
+    options: Mapping,
+    progress: Callable[[], object] | None = None,
+) -> pa.Table:
+    """Decode the photographs of a shard and give them pseudonyms.
+
+    Parameters
+    ----------
+    cohort : pa.Table
+        tables.COHORT.
+    folder : path
+        The sheet's folder. Files outside it are refused, also through symbolic links.
+    key : bytes
+        The secret key.
+    options : mapping
+        ``max_pixels`` (width × height, px) and ``min_side`` (px).
+    progress : callable or None
+        Called once a photograph.
+
+    Returns
+    -------
+    pa.Table
+        tables.PHOTOS in the cohort's order. A quarantined photograph has a reason and no image.
+    """
+    real = os.path.realpath(folder)
+    rows = []
+    for row in cohort.to_pylist():
+        rows.append(_named(row, key) | _decoded(row, real, options))
+        if progress is not None:
+            progress()
+    return tables.from_rows(rows, tables.PHOTOS)
+
+
+def _named(row: Mapping, key: bytes) -> dict:
+    # The line keeps the pseudonyms of duplicates apart; none of them is ever released.
+    line = (str(row["row"]),) if row["duplicate"] else ()
+    return {name: row[name] for name in _KEPT} | {
+        "release_patient_id": keys.pseudonym(key, "patient", row["patient_id"]),
+        "release_photo_id": keys.pseudonym(key, "photo", row["patient_id"], row["photo_id"], *line),
+    }
+
+
+def _decoded(row: Mapping, folder: str, options: Mapping) -> dict:
+    try:
+        if row["duplicate"]:
+            raise Undecodable("duplicate_photo_id")
+        if (row["consent"] or "").strip().lower() not in CONSENT:
+            raise Undecodable("consent_missing")
+        max_bytes = options["max_pixels"] * _BYTES_A_PIXEL + _BYTES_BESIDES
+        rgb = decode_photo(_file(folder, row["path"], max_bytes), options["max_pixels"], options["min_side"])
+        mask = _mask(folder, row["mask"], rgb.shape[:2], options["max_pixels"], max_bytes) if row["mask"] else None
+    except Undecodable as refusal:
+        return {"status": tables.QUARANTINED, "reason": refusal.reason}
+    return {
+        "status": tables.OK,
+        "width": rgb.shape[1],
+        "height": rgb.shape[0],
+        "grey": is_grey(rgb),
+        "image": images.encode_png(rgb),
+        "mask": None if mask is None else images.encode_png(mask),
+        "pixels_sha256": pixels_sha256(rgb),
+    }
+
+
+def pixels_sha256(rgb: np.ndarray) -> str:
+    """SHA-256 (hex) of an image's shape ("H×W×3" as text "H,W,3;") followed by its RGB bytes, row by row."""
+    digest = hashlib.sha256(",".join(map(str, rgb.shape)).encode() + b";")
+    digest.update(np.ascontiguousarray(rgb).data)
+    return digest.hexdigest()
+
+
+def _mask(folder: str, path: str, shape: tuple[int, int], max_pixels: int, max_bytes: int) -> np.ndarray:
+    try:
+        mask = decode_mask(_file(folder, path, max_bytes), max_pixels)
+    except Undecodable:
+        raise Undecodable("mask_unusable") from None
+    if mask.shape != shape or not mask.any() or mask.all():
+        raise Undecodable("mask_unusable")
+    return mask
+
+
+def _file(folder: str, path: str, max_bytes: int) -> bytes:
+    file = resolve_inside(folder, path, {})
+    if file is None:
+        raise Undecodable("path_outside")
+    try:
+        # O_NONBLOCK: opening a named pipe must not wait for a writer.
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        raise Undecodable("file_missing") from None
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise Undecodable("file_missing")
+        if status.st_size > max_bytes:
+            raise Undecodable("image_too_large")
+        with os.fdopen(handle, "rb", closefd=False) as opened:
+            return opened.read()
+    except OSError:
+        raise Undecodable("image_damaged") from None
+    finally:
+        os.close(handle)

@@ -1,0 +1,232 @@
+"""Inversion: the W+ code whose image agrees with the patient in the preserved area and is the donor elsewhere.
+
+After the semantic diffusion of In-Domain GAN Inversion (Zhu et al. 2020, arXiv 2004.00049, section 3.3) and
+area-preserving inversion (arXiv 2307.02019). The code is sought as an offset from the donor's w in the whitened
+coordinates of W, so that one unit is one standard deviation of what the generator draws, and
+
+    loss = Σ_area [ a·ST-LPIPS + b·MSE ] + c·‖u‖² + d·‖u − mean over layers of u‖²,
+
+the last two terms keeping the code in the domain. Most steps run on the quarter-size preview; the last few on the
+full image. Imports torch and numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deidlib.generators import Generator, LatentPrior
+from deidlib.perceptual import STLPIPS
+
+WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
+BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A batch of photographs to be inverted, in the aligned frame at 512².
+
+    Attributes
+    ----------
+    images : ndarray, (N, 512, 512, 3), uint8
+        Photographs.
+    weights : ndarray, (N, 512, 512), float32
+        Where agreement counts, 0 to 1 (core and band).
+    centres : ndarray, (N, 2)
+        Centre (x, y) of the preserved area.
+    donors : ndarray, (N, 512), float32
+        w of each photograph's donor.
+    grey : ndarray, (N,), bool
+        Photographs without colour: compared in luminance.
+    """
+
+    images: np.ndarray
+    weights: np.ndarray
+    centres: np.ndarray
+    donors: np.ndarray
+    grey: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, start: int, stop: int) -> Targets:
+        """The photographs start to stop − 1."""
+        return Targets(*(getattr(self, name)[start:stop] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """What :func:`invert` returns.
+
+    Attributes
+    ----------
+    latents : ndarray, (N, n_styles, 512), float32
+        W+ codes.
+    images : ndarray, (N, R, R, 3), uint8
+        Generated faces, aligned frame.
+    loss, psnr, distance : ndarray, (N,), float32
+        Final objective; agreement in the preserved area before blending in dB; RMS Mahalanobis distance of the code
+        to the donor's.
+    """
+
+    latents: np.ndarray
+    images: np.ndarray
+    loss: np.ndarray
+    psnr: np.ndarray
+    distance: np.ndarray
+
+
+def box_origins(centres: np.ndarray) -> np.ndarray:
+    """Top-left corners (x, y), (N, 2), of the loss boxes in the working frame, even so that 256² halves them."""
+    origins = np.round(np.asarray(centres) / 2).astype(int) * 2 - BOX_SIDE // 2
+    return np.clip(origins, 0, WORK_SIDE - BOX_SIDE)
+
+
+def _boxes(images: Tensor, origins: np.ndarray) -> Tensor:
+    scale = WORK_SIDE // images.shape[-1]  # 1 at 512², 2 at 256²
+    side = BOX_SIDE // scale
+    return torch.stack(
+        [
+            image[:, y // scale : y // scale + side, x // scale : x // scale + side]
+            for image, (x, y) in zip(images, origins, strict=True)
+        ]
+    )
+
+
+def _luminance_where(images: Tensor, grey: Tensor) -> Tensor:
+    luma = (images * images.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]).sum(1, keepdim=True)
+    return torch.where(grey[:, None, None, None], luma.expand_as(images), images)
+
+
+def _render(generator: Generator, w: Tensor, full: bool) -> Tensor:
+    if full:
+        image = generator.synthesise(w)
+        return F.avg_pool2d(image, image.shape[-1] // WORK_SIDE)
+    return generator.preview(w)
+
+
+def _step_sizes(n: int, rate: float, fall_from: float = 0.6) -> list[float]:
+    """Constant, then a linear fall to a tenth over the last part."""
+    return [rate * min(1.0, max(0.1, (n - k) / max(1, n * (1 - fall_from)))) for k in range(n)]
+
+
+def _invert_batch(
+    generator: Generator,
+    perceptual: STLPIPS,
+    prior: LatentPrior,
+    batch: Targets,
+    settings: dict,
+    device: torch.device,
+) -> Inverted:
+    donors = torch.from_numpy(np.asarray(batch.donors, np.float32)).to(device)
+    axes = torch.from_numpy(prior.axes.astype(np.float32)).to(device)
+    grey = torch.from_numpy(np.asarray(batch.grey)).to(device)
+    photos = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    weights = torch.from_numpy(np.asarray(batch.weights, np.float32)).to(device)[:, None]
+    origins = box_origins(batch.centres)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bool(settings["bf16"]))
+
+    photos = _luminance_where(photos, grey)
+    looks = {}
+    for full in (False, True):
+        size = WORK_SIDE if full else WORK_SIDE // 2
+        target = _boxes(F.interpolate(photos, (size, size), mode="area"), origins)
+        weight = _boxes(F.interpolate(weights, (size, size), mode="area"), origins)
+        with torch.no_grad(), autocast:
+            looks[full] = (target, weight, perceptual.features(target))
+
+    offset = torch.zeros(len(batch), generator.n_styles, generator.w_dim, device=device, requires_grad=True)
+    optimiser = torch.optim.Adam([offset], betas=(0.9, 0.95))
+    schedule = [(False, rate) for rate in _step_sizes(settings["steps"], settings["learning_rate"])]
+    schedule += [(True, settings["learning_rate"] * settings["refine_rate"])] * settings["refine_steps"]
+    for full, rate in schedule:
+        target, weight, target_features = looks[full]
+        with autocast:
+            w = donors[:, None] + offset @ axes.T
+            box = _boxes(_luminance_where(_render(generator, w, full), grey), origins)
+            lpips = perceptual.distance(perceptual.features(box), target_features, weight)
+        squared = ((box.float() - target).square() * weight).sum(dim=(1, 2, 3)) / (
+            3 * weight.sum(dim=(1, 2, 3))
+        )
+        spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+        loss = (
+            settings["perceptual"] * lpips.float()
+            + settings["pixel"] * squared
+            + settings["stay"] * offset.square().mean(dim=(1, 2))
+            + settings["spread"] * spread
+        )
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad(set_to_none=True)
+        loss.sum().backward()
+        optimiser.step()
+
+    with torch.no_grad():
+        w = donors[:, None] + offset @ axes.T
+        with autocast:
+            image = generator.synthesise(w).float()
+        image = _luminance_where(image, grey).clamp(-1, 1)
+        target, weight, _ = looks[True]
+        box = _boxes(F.avg_pool2d(image, image.shape[-1] // WORK_SIDE), origins)
+        squared = ((box - target).square() * weight).sum(dim=(1, 2, 3)) / (3 * weight.sum(dim=(1, 2, 3)))
+        pixels = ((image + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+    return Inverted(
+        latents=w.float().cpu().numpy(),
+        images=pixels.cpu().numpy(),
+        loss=loss.detach().cpu().numpy(),
+        psnr=(10 * torch.log10(4 / squared)).cpu().numpy(),
+        distance=offset.detach().square().mean(dim=(1, 2)).sqrt().cpu().numpy(),
+    )
+
+
+def invert(
+    generator: Generator,
+    perceptual: STLPIPS,
+    prior: LatentPrior,
+    targets: Targets,
+    settings: dict,
+    progress: Callable[[int], None] | None = None,
+) -> Inverted:
+    """Invert photographs towards their donors.
+
+    Parameters
+    ----------
+    generator, perceptual, prior
+        The networks (on the device to use) and the statistics of W.
+    targets : Targets
+        The photographs. Results do not depend on their order or company beyond rounding; with ``batch`` 1 not at all.
+    settings : dict
+        ``steps`` on the preview and ``refine_steps`` at full size; ``learning_rate`` in standard deviations of W a
+        step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``
+        and ``spread``; ``batch`` (photographs at once; halved when memory runs out); ``bf16``.
+    progress : callable, optional
+        Called with the number of photographs finished.
+
+    Returns
+    -------
+    Inverted
+        In the order of ``targets``.
+    """
+    device = next(iter(generator.parameters())).device
+    done: list[Inverted] = []
+    start, size = 0, max(1, settings["batch"])
+    while start < len(targets):
+        part = targets.part(start, start + size)
+        try:
+            done.append(_invert_batch(generator, perceptual, prior, part, settings, device))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            torch.cuda.empty_cache()
+            continue
+        start += len(part)
+        if progress:
+            progress(len(part))
+    return Inverted(
+        *(np.concatenate([getattr(d, name) for d in done]) for name in Inverted.__dataclass_fields__)
+    )

@@ -1,0 +1,269 @@
+"""Landmarks: 478 points, 52 blendshapes and head pose by MediaPipe, and the alignment to the generator's frame.
+
+The alignment is kept as a matrix: the photograph itself is never resampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import mediapipe as mp
+import numpy as np
+import pyarrow as pa
+
+from deidlib import tables
+from deidlib.detectors import YuNet
+from deidlib.images import decode_png
+
+ALIGNED_SIDE = 1024  # px, the generator's frame
+
+# Indices of the MediaPipe face mesh (canonical face model of google-ai-edge/mediapipe).
+LEFT_EYE = [33, 160, 158, 133, 153, 144]  # the subject's right eye: left in the image
+RIGHT_EYE = [362, 385, 387, 263, 373, 380]
+MOUTH_CORNERS = [61, 291]
+LIPS_OUTER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185]
+LIPS_INNER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191]
+FACE_OVAL = [
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Face:
+    """One detected face.
+
+    Attributes
+    ----------
+    points : ndarray, (478, 2), float32
+        Landmarks in pixels of the image given.
+    blendshapes : ndarray, (52,), float32
+        Expression scores, 0 to 1, in the model's order.
+    yaw, pitch, roll : float
+        Head pose in degrees. Positive yaw: the face looks to the image's right; positive pitch: down;
+        positive roll: clockwise in the image.
+    """
+
+    points: np.ndarray
+    blendshapes: np.ndarray
+    yaw: float
+    pitch: float
+    roll: float
+
+
+class FaceLandmarker:
+    """MediaPipe Face Landmarker (Tasks API) on single images.
+
+    Parameters
+    ----------
+    model_file : Path
+        ``face_landmarker.task`` from the model registry.
+    max_faces : int
+        Most faces to report; 2 is enough to tell one from several.
+    """
+
+    def __init__(self, model_file: Path, max_faces: int = 2):
+        options = mp.tasks.vision.FaceLandmarkerOptions(
+            base_options=mp.tasks.BaseOptions(model_asset_path=str(model_file)),
+            num_faces=max_faces,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        self._task = mp.tasks.vision.FaceLandmarker.create_from_options(options)
+
+    def close(self) -> None:
+        """Free the native graph (left to the interpreter's exit, MediaPipe complains)."""
+        self._task.close()
+
+    def __enter__(self) -> FaceLandmarker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Faces in an RGB uint8 image, (H, W, 3)."""
+        height, width = image.shape[:2]
+        found = self._task.detect(
+            mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+        )
+        faces = []
+        for marks, shapes, matrix in zip(
+            found.face_landmarks, found.face_blendshapes, found.facial_transformation_matrixes, strict=True
+        ):
+            points = np.array([(p.x * width, p.y * height) for p in marks], np.float32)
+            scores = np.array([s.score for s in shapes], np.float32)
+            faces.append(Face(points, scores, *_pose(np.asarray(matrix))))
+        return faces
+
+
+def _pose(matrix: np.ndarray) -> tuple[float, float, float]:
+    """Yaw, pitch and roll in degrees of a 4×4 face-to-camera transform (x right, y up, z to the camera)."""
+    rotation = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
+    forward = rotation[:, 2]
+    yaw = np.degrees(np.arctan2(forward[0], forward[2]))
+    pitch = np.degrees(np.arctan2(-forward[1], np.hypot(forward[0], forward[2])))
+    roll = -np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0]))
+    return float(yaw), float(pitch), float(roll)
+
+
+def eye_centres(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the eye on the image's left and of that on its right; same frame as ``points``, (478, 2)."""
+    return points[LEFT_EYE].mean(axis=0), points[RIGHT_EYE].mean(axis=0)
+
+
+def aligned_to_native(points: np.ndarray) -> np.ndarray:
+    """FFHQ alignment (Karras et al. 2019, arXiv 1812.04948, appendix A) as a similarity.
+
+    Parameters
+    ----------
+    points : ndarray, (478, 2)
+        Landmarks in the ``native`` frame.
+
+    Returns
+    -------
+    ndarray, (2, 3), float64
+        Maps (x, y, 1) of the ``aligned`` frame (1024², pixel centres at integers) to the native frame.
+    """
+    left_eye, right_eye = (p.astype(np.float64) for p in eye_centres(points))
+    mouth = points[MOUTH_CORNERS].astype(np.float64).mean(axis=0)
+    eyes = (left_eye + right_eye) / 2
+    eye_to_eye, eye_to_mouth = right_eye - left_eye, mouth - eyes
+    x = eye_to_eye - np.array([-eye_to_mouth[1], eye_to_mouth[0]])
+    x *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8) / np.hypot(*x)
+    y = np.array([-x[1], x[0]])
+    centre = eyes + 0.1 * eye_to_mouth
+    # The quad spans centre ± x ± y; column vectors per aligned pixel:
+    ux, uy = 2 * x / ALIGNED_SIDE, 2 * y / ALIGNED_SIDE
+    origin = centre - x - y + 0.5 * (ux + uy) - 0.5
+    return np.column_stack([ux, uy, origin])
+
+
+def invert_similarity(matrix: np.ndarray) -> np.ndarray:
+    """Inverse of a 2×3 affine matrix, as 2×3."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply a 2×3 matrix to points, (N, 2)."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def resample(
+    image: np.ndarray, to_source: np.ndarray, side: int, border: int = cv2.BORDER_REPLICATE
+) -> np.ndarray:
+    """Resample an image through a similarity, smoothing first where the result has fewer pixels.
+
+    Parameters
+    ----------
+    image : ndarray, (H, W) or (H, W, 3)
+        The source.
+    to_source : ndarray, (2, 3)
+        Maps a pixel (x, y) of the result to the source.
+    side : int
+        The result is ``side``².
+    border : int
+        OpenCV border mode for what lies outside the source.
+    """
+    shrink = np.hypot(*to_source[:, 0])
+    if shrink > 1:
+        image = cv2.GaussianBlur(image, (0, 0), 0.5 * np.sqrt(shrink**2 - 1) + 1e-3)
+    flags = (cv2.INTER_LINEAR if shrink > 1 else cv2.INTER_CUBIC) | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, to_source, (side, side), flags=flags, borderMode=border)
+
+
+def align_photo(
+    image: np.ndarray, aligned_to_native: np.ndarray, side: int, border: int = cv2.BORDER_REPLICATE
+) -> np.ndarray:
+    """Resample a native image into the aligned frame at ``side``², for measuring and comparing, never for release."""
+    scale = ALIGNED_SIDE / side
+    matrix = aligned_to_native.copy()
+    # Pixel centres: aligned = (small + 0.5) · scale − 0.5
+    matrix[:, 2] = matrix @ np.array([0.5 * scale - 0.5, 0.5 * scale - 0.5, 1.0])
+    matrix[:, :2] *= scale
+    return resample(image, matrix, side, border)
+
+
+def points_of(row: dict) -> np.ndarray:
+    """Landmarks, (478, 2), of a row of the landmarks table."""
+    return np.asarray(row["points"], np.float32).reshape(-1, 2)
+
+
+def matrix_of(row: dict) -> np.ndarray:
+    """Aligned-to-native matrix, (2, 3), of a row of the landmarks table."""
+    return np.asarray(row["aligned_to_native"], np.float64).reshape(2, 3)
+
+
+def _several_people(boxes: np.ndarray) -> bool:
+    """Whether a second face is at least half as wide as the largest (a bystander far off is cropped away)."""
+    return len(boxes) > 1 and np.sort(boxes[:, 2])[-2] >= 0.5 * boxes[:, 2].max()
+
+
+def _landmark_row(
+    image: np.ndarray, view: str | None, landmarker: FaceLandmarker, detector: YuNet, options: dict
+) -> dict:
+    if view in options["views_refused"]:
+        return {"status": tables.QUARANTINED, "reason": "view_unsupported"}
+    if _several_people(detector.detect(image)):  # MediaPipe alone misses small faces of a group
+        return {"status": tables.QUARANTINED, "reason": "several_faces"}
+    faces = landmarker.detect(image)
+    if len(faces) != 1:
+        return {"status": tables.QUARANTINED, "reason": "several_faces" if faces else "no_face"}
+    face = faces[0]
+    left, right = eye_centres(face.points)
+    row = {
+        "points": face.points.reshape(-1),
+        "blendshapes": face.blendshapes,
+        "yaw": face.yaw,
+        "pitch": face.pitch,
+        "roll": face.roll,
+        "inter_ocular": float(np.hypot(*(right - left))),
+        "aligned_to_native": aligned_to_native(face.points).reshape(-1),
+        "status": tables.OK,
+    }
+    if abs(face.yaw) > options["max_yaw"]:
+        row |= {"status": tables.QUARANTINED, "reason": "yaw_too_large"}
+    elif row["inter_ocular"] < options["min_inter_ocular"]:
+        row |= {"status": tables.QUARANTINED, "reason": "face_too_small"}
+    return row
+
+
+def find_landmarks(
+    photos: pa.Table,
+    model_file: Path,
+    detector: YuNet,
+    options: dict,
+    progress: Callable[[], None] | None = None,
+) -> pa.Table:
+    """Landmarks of every handled photograph.
+
+    Parameters
+    ----------
+    photos : Table
+        ``tables.PHOTOS``.
+    model_file : Path
+        MediaPipe's ``face_landmarker.task``.
+    detector : YuNet
+        Counts the people in the photograph.
+    options : dict
+        ``max_yaw`` (degrees), ``min_inter_ocular`` (pixels, native frame), ``views_refused`` (list of views).
+    progress : callable, optional
+        Called once a photograph.
+
+    Returns
+    -------
+    Table
+        ``tables.LANDMARKS``, one row for each photograph that intake passed.
+    """
+    rows = []
+    with FaceLandmarker(model_file) as landmarker:
+        for photo in tables.handled(photos).select(["release_photo_id", "view", "image"]).to_pylist():
+            row = _landmark_row(decode_png(photo["image"]), photo["view"], landmarker, detector, options)
+            rows.append({"release_photo_id": photo["release_photo_id"], **row})
+            if progress:
+                progress()
+    return tables.from_rows(rows, tables.LANDMARKS)

@@ -1,0 +1,81 @@
+"""What a command tells while it works: a bar on a terminal, plain lines elsewhere; never an original id."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: Seconds between two plain lines of progress.
+LINE_INTERVAL = 30.0
+
+
+def say(text: str) -> None:
+    """Print one line on standard error, at once (a log may be followed while the command works)."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str = "photographs") -> Iterator[Callable[..., None]]:
+    """Show how far a loop has come: a bar on a terminal, a line every half minute elsewhere.
+
+    Parameters
+    ----------
+    what : str
+        Name of the stage.
+    total : int
+        Number of steps.
+    unit : str
+        What is counted, in the plural.
+
+    Yields
+    ------
+    callable
+        ``step(n=1)`` counts n more; ``step(done, total)`` sets where the loop is.
+    """
+    shown = _bar(what, total, unit) if sys.stderr.isatty() else _lines(what, total, unit)
+    with shown as step:
+        yield step
+
+
+@contextmanager
+def _bar(what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total)
+
+        def step(n: int = 1, total: int | None = None) -> None:
+            if total is None:
+                bar.advance(task, n)
+            else:
+                bar.update(task, completed=n, total=total)
+
+        yield step
+
+
+@contextmanager
+def _lines(what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+    begun = last = time.monotonic()
+    done = 0
+    say(f"{what}: {total} {unit}")
+
+    def step(n: int = 1, new_total: int | None = None) -> None:
+        nonlocal done, total, last
+        done, total = (done + n, total) if new_total is None else (n, new_total)
+        now = time.monotonic()
+        if now - last >= LINE_INTERVAL:
+            last = now
+            say(f"{what}: {done} of {total} {unit}, {now - begun:.0f} s")
+
+    yield step
+    say(f"{what}: done, {done} of {total} {unit}, {time.monotonic() - begun:.1f} s")

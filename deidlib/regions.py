@@ -1,0 +1,171 @@
+"""Regions: the released square, the preserved core and the blend band, in the photograph's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from deidlib import tables
+from deidlib.images import decode_png, encode_png
+from deidlib.landmarks import ALIGNED_SIDE, FACE_OVAL, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
+
+_SUBPIXEL_BITS = 4
+_NOSE_BASE = 2
+_EDGE = 2.0  # aligned px kept clear at the border, so that every released pixel is interpolated from inside
+
+
+def released_square(aligned_to_native: np.ndarray) -> tuple[int, int, int]:
+    """Largest upright square of the native grid inside the generated (possibly rolled) one.
+
+    Parameters
+    ----------
+    aligned_to_native : ndarray, (2, 3)
+        Similarity from the aligned to the native frame.
+
+    Returns
+    -------
+    left, top, side : int
+        In pixels of the native frame; the square may reach beyond the photograph, where the generated face fills it.
+    """
+    cosine, sine = np.abs(aligned_to_native[:, 0])
+    centre = aligned_to_native @ np.array([(ALIGNED_SIDE - 1) / 2, (ALIGNED_SIDE - 1) / 2, 1.0])
+    scale = np.hypot(cosine, sine)
+    side = int(np.floor((ALIGNED_SIDE - 2 * _EDGE) * scale**2 / (cosine + sine)))
+    left, top = np.ceil(centre - (side - 1) / 2).astype(int)
+    return int(left), int(top), side
+
+
+def _filled(polygon: np.ndarray, side: int) -> np.ndarray:
+    mask = np.zeros((side, side), np.uint8)
+    points = np.round(polygon * 2**_SUBPIXEL_BITS).astype(np.int32)
+    return cv2.fillPoly(mask, [points], 255, shift=_SUBPIXEL_BITS)
+
+
+def distance_outside(mask: np.ndarray) -> np.ndarray:
+    """Distance in pixels of each pixel outside a mask to the mask; 0 inside."""
+    return cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _dilated(mask: np.ndarray, radius: float) -> np.ndarray:
+    return np.where(distance_outside(mask) <= radius, 255, 0).astype(np.uint8) if mask.any() else mask
+
+
+def _lower_face(points: np.ndarray, side: int) -> np.ndarray:
+    """The face oval below the nose base, cut parallel to the line through the eyes."""
+    oval = _filled(points[FACE_OVAL], side)
+    along = points[263] - points[33]
+    down = np.array([-along[1], along[0]]) / np.hypot(*along)
+    y, x = np.mgrid[:side, :side]
+    below = (x - points[_NOSE_BASE, 0]) * down[0] + (y - points[_NOSE_BASE, 1]) * down[1] > 0
+    return np.where(below, oval, 0).astype(np.uint8)
+
+
+def preserved_core(points: np.ndarray, side: int, method: str, margin: float) -> np.ndarray:
+    """Mask of the preserved area.
+
+    Parameters
+    ----------
+    points : ndarray, (478, 2)
+        Landmarks in pixels of the released square.
+    side : int
+        Side of the released square.
+    method : str
+        ``teeth`` (inside the lips), ``mouth`` (the lips and a margin) or ``lower_face`` (the face below the nose).
+    margin : float
+        How far the core reaches beyond the lips (``mouth``), in pixels.
+
+    Returns
+    -------
+    ndarray, (side, side), uint8
+        255 inside.
+    """
+    if method == "teeth":
+        return _filled(points[LIPS_INNER], side)
+    if method == "mouth":
+        return _dilated(_filled(points[LIPS_OUTER], side), margin)
+    if method == "lower_face":
+        return _lower_face(points, side)
+    raise ValueError(f"preserve: {method!r} is not one of teeth, mouth, lower_face")
+
+
+def cut_square(image: np.ndarray, left: int, top: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The released square of a native image and where it lies inside the photograph.
+
+    Returns
+    -------
+    square : ndarray, (side, side, …)
+        The image's pixels; outside the photograph its nearest edge pixel.
+    inside : ndarray, (side, side), bool
+        Which pixels are the photograph's.
+    """
+    height, width = image.shape[:2]
+    rows, columns = np.arange(top, top + side), np.arange(left, left + side)
+    square = image[np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None, :]]
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None, :]
+    return square, inside
+
+
+def _region_row(photo: dict, landmark: dict, method: str, options: dict) -> dict:
+    left, top, side = released_square(matrix_of(landmark))
+    if photo["mask"] is not None:
+        method = "mask"
+        square, inside = cut_square(decode_png(photo["mask"]), left, top, side)
+        core = np.where(inside, square, 0).astype(np.uint8)
+        lost = np.count_nonzero(core) < np.count_nonzero(decode_png(photo["mask"]))
+    else:
+        points = points_of(landmark) - np.array([left, top], np.float32)
+        core = preserved_core(points, side, method, options["margin"] * landmark["inter_ocular"])
+        blank = np.zeros((photo["height"], photo["width"]), np.uint8)
+        lost = bool(core[~cut_square(blank, left, top, side)[1]].any())
+    if lost or np.count_nonzero(core) < options["min_pixels"]:
+        return {"status": tables.QUARANTINED, "reason": "region_empty"}
+    band = _dilated(core, options["band"] * landmark["inter_ocular"]) & ~core
+    return {
+        "method": method,
+        "crop_left": left,
+        "crop_top": top,
+        "crop_side": side,
+        "core": encode_png(core),
+        "band": encode_png(band),
+        "core_pixels": int(np.count_nonzero(core)),
+        "status": tables.OK,
+    }
+
+
+def preserve_regions(
+    photos: pa.Table,
+    landmarks: pa.Table,
+    method: str,
+    options: dict,
+    progress: Callable[[], None] | None = None,
+) -> pa.Table:
+    """Regions of every photograph whose landmarks were found.
+
+    Parameters
+    ----------
+    photos, landmarks : Table
+        ``tables.PHOTOS`` and ``tables.LANDMARKS``. A photograph's own ``mask`` takes the place of ``method``.
+    method : str
+        ``teeth``, ``mouth`` or ``lower_face``.
+    options : dict
+        ``margin`` and ``band`` in inter-ocular distances; ``min_pixels`` of the core.
+    progress : callable, optional
+        Called once a photograph.
+
+    Returns
+    -------
+    Table
+        ``tables.REGIONS``.
+    """
+    columns = ["release_photo_id", "mask", "width", "height"]
+    by_id = {row["release_photo_id"]: row for row in photos.select(columns).to_pylist()}
+    rows = []
+    for landmark in tables.handled(landmarks).to_pylist():
+        row = _region_row(by_id[landmark["release_photo_id"]], landmark, method, options)
+        rows.append({"release_photo_id": landmark["release_photo_id"], **row})
+        if progress:
+            progress()
+    return tables.from_rows(rows, tables.REGIONS)

@@ -1,0 +1,1 @@
+"""Recognisers and face detectors: what an attacker would use, and what the checks use."""

@@ -1,0 +1,11 @@
+"""The release: a versioned folder of what passed the gate, and the check that a recipient can repeat.
+
+:func:`write_release` makes ``release/VERSION/`` (images, ``index.parquet``, data card, ``SHA256SUMS``) and
+the private crosswalk; :func:`verify_release` re-checks such a folder without anything but the folder.
+"""
+
+from deidlib.release.dataset import write_release
+from deidlib.release.errors import ReleaseError
+from deidlib.release.verify import content_digest, verify_release
+
+__all__ = ["ReleaseError", "content_digest", "verify_release", "write_release"]

@@ -1,0 +1,208 @@
+"""Which of the sheet's columns leave the house, and in what form: the rules keep, bin and drop.
+
+Nothing is released unless the configuration names it; what identifies a person is refused even then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
+from deidlib import tables
+from deidlib.release.errors import ReleaseError
+
+RULES = ("keep", "bin", "drop")
+#: Ages from here on form one class, whatever the rule (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C)).
+OLDEST_AGE = 90
+
+_STANDARD = ("view", "timepoint", "age", "sex", "diagnosis")
+_INTERNAL = frozenset(tables.COHORT.names + tables.PHOTOS.names + tables.INDEX.names) - frozenset(_STANDARD)
+_IDENTIFYING_WORDS = frozenset(
+    [
+        "name",
+        "names",
+        "surname",
+        "forename",
+        "firstname",
+        "lastname",
+        "fullname",
+        "nachname",
+        "vorname",
+        "birth",
+        "birthday",
+        "birthdate",
+        "dob",
+        "born",
+        "geburtsdatum",
+        "geburtstag",
+        "ssn",
+        "mrn",
+        "nhs",
+        "passport",
+        "insurance",
+        "email",
+        "mail",
+        "phone",
+        "telephone",
+        "mobile",
+        "fax",
+        "address",
+        "street",
+        "zip",
+        "zipcode",
+        "postcode",
+        "postal",
+        "url",
+        "ip",
+        "gps",
+        "latitude",
+        "longitude",
+        "date",
+        "datum",
+        "patientid",
+        "photoid",
+        "fileid",
+        "filename",
+        "initials",
+    ]
+)
+_DATE = re.compile(r"\b(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|(19|20)\d{6})\b")
+_EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
+
+
+def identifying(name: str) -> bool:
+    """Whether a column of this name must not be released: an id, a path, a name, a birth date, a contact."""
+    if name in _INTERNAL:
+        return True
+    words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    return bool(set(re.split(r"[^a-z0-9]+", words.lower())) & _IDENTIFYING_WORDS) or (
+        re.sub(r"[^a-z0-9]", "", name.lower()) in _IDENTIFYING_WORDS
+    )
+
+
+def check_rules(rules: Mapping[str, Mapping], known: Iterable[str]) -> None:
+    """Refuse rules that are not understood, that release an identifying column, or that name no column.
+
+    Parameters
+    ----------
+    rules : mapping
+        ``config["release"]["columns"]``: column → ``{"rule": keep|bin|drop, "width": whole number > 0}``.
+    known : iterable of str
+        Further columns of the sheet.
+
+    Raises
+    ------
+    ReleaseError
+        Names the column and the mend.
+    """
+    known = {*_STANDARD, *known}
+    for name, options in rules.items():
+        where = f"release.columns.{name}"
+        rule = options.get("rule") if isinstance(options, Mapping) else options
+        if rule not in RULES:
+            raise ReleaseError(f"{where}: rule {rule!r} is unknown; use one of {', '.join(RULES)}")
+        if rule == "drop":
+            continue
+        if identifying(name):
+            raise ReleaseError(
+                f"{where}: a column of this name identifies people, or is one of the pipeline's own, and "
+                "cannot be released; use rule drop (if it is not what its name says, rename it in the sheet)"
+            )
+        if name not in known:
+            raise ReleaseError(f"{where}: the sheet has no column of this name; correct or remove the rule")
+        width = options.get("width") if isinstance(options, Mapping) else None
+        whole = isinstance(width, int) and not isinstance(width, bool) and width > 0
+        if rule == "bin" and (name in ("view", "timepoint") or not whole):
+            raise ReleaseError(f"{where}: rule bin needs numbers and a width, a positive whole number, e.g. 10")
+
+
+def released_columns(rules: Mapping[str, Mapping]) -> list[str]:
+    """Columns that are appended to the index, in the order of the configuration."""
+    return [name for name in rules if _rule(rules, name) != "drop" and name not in ("view", "timepoint")]
+
+
+def extra_schema(rules: Mapping[str, Mapping]) -> list[pa.Field]:
+    """Arrow fields (all strings) of the appended columns, each with its description."""
+    fields = []
+    for name in released_columns(rules):
+        text = f"{name}, as the institution recorded it"
+        if _rule(rules, name) == "bin":
+            text = f"{name} in classes of {rules[name]['width']}"
+        if name == "age":
+            text += f"; years; {OLDEST_AGE} and above are one class"
+        fields.append(pa.field(name, pa.string(), metadata={"description": text}))
+    return fields
+
+
+def sheet_values(photo: Mapping, rules: Mapping[str, Mapping]) -> dict[str, str | None]:
+    """Cells of the index that come from the sheet: view, timepoint and the released columns.
+
+    Parameters
+    ----------
+    photo : mapping
+        A row of tables.PHOTOS.
+    rules : mapping
+        Checked with :func:`check_rules`.
+
+    Raises
+    ------
+    ReleaseError
+        A cell cannot be binned, or holds what looks like a calendar date, an e-mail address or the
+        photograph's own original id. The error names the column and the sheet's row, never the value.
+    """
+    further = json.loads(photo["columns"] or "{}")
+    cells = {}
+    for name in ("view", "timepoint", *released_columns(rules)):
+        rule = _rule(rules, name) if name in rules else "keep"
+        value = photo[name] if name in _STANDARD else further.get(name)
+        if rule == "drop" or value is None or str(value).strip() == "":
+            cells[name] = None
+        elif rule == "bin" or name == "age":
+            width = rules[name]["width"] if rule == "bin" else None
+            cells[name] = _number_class(value, width, name, photo["row"])
+        else:
+            cells[name] = _kept(str(value).strip(), name, photo)
+    return cells
+
+
+def _rule(rules: Mapping, name: str) -> str:
+    options = rules[name]
+    return options["rule"] if isinstance(options, Mapping) else options
+
+
+def _number_class(value, width: int | None, name: str, row: int) -> str:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ReleaseError(f"column {name}, sheet row {row}: not a number, so it has no class; correct the cell")
+    if name == "age" and number >= OLDEST_AGE:
+        return f"{OLDEST_AGE}+"
+    if width is None:
+        return f"{number:g}"
+    low = math.floor(number / width) * width
+    high = low + width - 1
+    if name == "age":
+        high = min(high, OLDEST_AGE - 1)
+    return str(low) if low == high else f"{low}-{high}" if low >= 0 else f"{low} to {high}"
+
+
+def _kept(value: str, name: str, photo: Mapping) -> str:
+    problem = None
+    if _DATE.search(value):
+        problem = "looks like a calendar date; use time points or intervals"
+    elif _EMAIL.search(value):
+        problem = "looks like an e-mail address"
+    elif any(len(str(photo[i])) >= 5 and str(photo[i]).lower() in value.lower() for i in ("patient_id", "photo_id")):
+        problem = "contains the patient's or the photograph's original id"
+    if problem:
+        raise ReleaseError(
+            f"column {name}, sheet row {photo['row']}: the cell {problem}; correct it, or set "
+            f"release.columns.{name} to rule drop"
+        )
+    return value

@@ -1,0 +1,101 @@
+"""What of a run may be published: its settings without paths or keys, its models, its text templates."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+
+_PRIVATE_KEYS = re.compile(r"(^|_)(cohort|results|key|file|folder|path|dir|sheet)$")
+_LIKE_A_PATH = re.compile(r"^(~|\.{0,2}/|[A-Za-z]:[\\/]|\\\\)|\.(tsv|csv|key|parquet|ya?ml|png|jpe?g)$")
+
+
+def public_config(config: Mapping) -> dict:
+    """Keep the settings that a reader needs: no path, no key file, no column that is not released.
+
+    Left out: ``cohort``, ``results``, ``key_file``, every key that names a file or folder, every text that
+    is a path, and the rules of dropped columns.
+    """
+    public = _without_paths(config)
+    rules = public.get("release", {}).get("columns")
+    if rules:
+        public["release"]["columns"] = {
+            name: rule
+            for name, rule in rules.items()
+            if (rule.get("rule") if isinstance(rule, dict) else rule) != "drop"
+        }
+    return public
+
+
+def _without_paths(value):
+    if not isinstance(value, Mapping):
+        return [_without_paths(v) for v in value] if isinstance(value, list) else value
+    return {
+        key: _without_paths(item)
+        for key, item in value.items()
+        if not _PRIVATE_KEYS.search(key) and not (isinstance(item, str) and _LIKE_A_PATH.search(item))
+    }
+
+
+def config_digest(config: Mapping) -> str:
+    """SHA-256 of the public settings as canonical JSON: two runs with one digest used the same settings."""
+    text = json.dumps(public_config(config), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flat_config(config: Mapping) -> list[tuple[str, str]]:
+    """List the public settings as (dotted key, value as JSON), sorted by key."""
+    rows: list[tuple[str, str]] = []
+
+    def walk(prefix: str, value) -> None:
+        if isinstance(value, Mapping) and value:
+            for key, item in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, item)
+        else:
+            rows.append((prefix, json.dumps(value, ensure_ascii=False)))
+
+    walk("", public_config(config))
+    return sorted(rows)
+
+
+def public_models(models: list[dict]) -> list[dict]:
+    """Keep what is published of each model: origin, checksums, licence, citation, use; sorted by name.
+
+    ``models`` are registry entries with their ``name``; checksums come from ``sha256s`` or from the
+    registry's ``members`` (path in the wheel: SHA-256).
+    """
+    rows = []
+    for entry in models:
+        sums = entry.get("sha256s") or entry.get("members") or {}
+        if not isinstance(sums, Mapping):
+            sums = {
+                f"file {number}": digest for number, digest in enumerate([sums] if isinstance(sums, str) else sums, 1)
+            }
+        row = {key: str(entry.get(key) or "") for key in ("name", "task", "package", "version", "url")}
+        row |= {key: " ".join(str(entry.get(key) or "").split()) for key in ("licence", "citation", "use")}
+        row["files"] = [{"file": name.rsplit("/", 1)[-1], "sha256": str(sums[name])} for name in sorted(sums)]
+        rows.append(row)
+    return sorted(rows, key=lambda row: row["name"])
+
+
+def render(template: str, **values) -> str:
+    """Fill a template of the ``reports`` folder; HTML is escaped, and an unknown value is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_template_folders()),
+        undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(["html.j2", "html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["plural"] = lambda n, one, many=None: f"{n:,} {one if n == 1 else many or one + 's'}"
+    return environment.get_template(template).render(**values)
+
+
+def _template_folders() -> list[Path]:
+    package = Path(__file__).resolve().parents[1]
+    return [package / "reports", package.parent / "reports"]

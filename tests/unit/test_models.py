@@ -1,0 +1,222 @@
+"""The registry and the cache: only the registered bytes get in, and a stage never sees others."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deidlib import models
+
+CONTENT = {"toy_weights/a.bin": b"first weights", "toy_weights/b.bin": b"second weights"}
+SUMS = {member: hashlib.sha256(content).hexdigest() for member, content in CONTENT.items()}
+
+
+def entry(*members: str, **changes) -> dict:
+    return {
+        "task": "test",
+        "package": "toy-weights",
+        "version": "1.0",
+        "members": {member: SUMS[member] for member in members},
+        "licence": "CC0-1.0",
+        "citation": "none",
+        "use": "tests",
+        **changes,
+    }
+
+
+REGISTRY = {"a": entry("toy_weights/a.bin"), "b": entry("toy_weights/b.bin")}
+
+
+def write_wheel(folder: Path, content: dict[str, bytes] = CONTENT) -> Path:
+    """A wheel that pip accepts."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "toy_weights-1.0-py3-none-any.whl"
+    about = {
+        "METADATA": "Metadata-Version: 2.1\nName: toy-weights\nVersion: 1.0\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, data in content.items():
+            archive.writestr(member, data)
+        for name, text in about.items():
+            archive.writestr(f"toy_weights-1.0.dist-info/{name}", text)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DEIDLIB_MODELS", str(tmp_path / "cache"))
+    monkeypatch.delenv("DEIDLIB_WHEELS", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def wheels(tmp_path) -> Path:
+    write_wheel(tmp_path / "wheels")
+    return tmp_path / "wheels"
+
+
+def pip_sees_only(folder: Path, monkeypatch) -> None:
+    """The user's pip configuration, pointed at a folder."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+
+
+def test_registry_is_whole_and_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    registry = models.load_registry()
+    assert set(registry) == {
+        "mobilestylegan",
+        "face_landmarker",
+        "sface",
+        "yunet",
+        "dlib_resnet",
+        "stlpips",
+        "age_net",
+        "gender_net",
+    }
+    assert sum(len(found["members"]) for found in registry.values()) == 14
+
+
+def test_every_registered_model_is_in_the_cache_with_its_checksum(monkeypatch, model_files):
+    monkeypatch.undo()  # the user's own cache
+    for name, registered in models.load_registry().items():
+        found = model_files(name)
+        assert len(found) == len(registered["members"])
+        for member, checksum in registered["members"].items():
+            assert hashlib.sha256(found[Path(member).name].read_bytes()).hexdigest() == checksum
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"licence": ""}, "licence"),
+        ({"members": {}}, "members"),
+        ({"members": {"toy_weights/a.bin": "ab12"}}, "SHA-256"),
+        ({"members": {"x/a.bin": "0" * 64, "y/a.bin": "1" * 64}}, "base name"),
+        ({"version": 1.0}, "version"),
+    ],
+)
+def test_incomplete_registry_is_refused_with_model_and_field(tmp_path, change, named):
+    path = tmp_path / "models.yaml"
+    path.write_text(yaml.safe_dump({"a": entry("toy_weights/a.bin") | change}))
+    with pytest.raises(models.ModelError, match=named) as error:
+        models.load_registry(path)
+    assert "model a" in str(error.value)
+
+
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    assert models.cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("DEIDLIB_MODELS")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert models.cache_folder() == tmp_path / "xdg" / "deidlib" / "models"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert models.cache_folder() == tmp_path / ".cache" / "deidlib" / "models"
+
+
+def test_absent_model_names_the_command_that_gets_it():
+    with pytest.raises(models.ModelError, match="deidlib models fetch"):
+        models.files("a", REGISTRY)
+
+
+def test_unknown_model_lists_the_known_ones():
+    with pytest.raises(models.ModelError, match="a, b"):
+        models.files("c", REGISTRY)
+    with pytest.raises(models.ModelError, match="a, b"):
+        models.fetch(["c"], registry=REGISTRY)
+
+
+def test_fetch_takes_members_out_of_local_wheels(wheels, cache):
+    steps = []
+    assert models.fetch(wheels=wheels, registry=REGISTRY, progress=lambda: steps.append(1)) == ["a", "b"]
+    assert len(steps) == 2
+    assert models.files("b", REGISTRY) == {"b.bin": cache / "b" / "b.bin"}
+    assert (cache / "a" / "a.bin").read_bytes() == CONTENT["toy_weights/a.bin"]
+    assert models.fetch(wheels=wheels, registry=REGISTRY) == []
+
+
+def test_fetch_reads_the_wheels_folder_from_the_environment(wheels, monkeypatch):
+    monkeypatch.setenv("DEIDLIB_WHEELS", str(wheels))
+    assert models.fetch(["a"], registry=REGISTRY) == ["a"]
+
+
+def test_fetch_downloads_as_pip_is_configured(wheels, monkeypatch):
+    pip_sees_only(wheels, monkeypatch)
+    assert models.fetch(registry=REGISTRY) == ["a", "b"]
+    assert models.files("a", REGISTRY)["a.bin"].read_bytes() == CONTENT["toy_weights/a.bin"]
+
+
+def test_fetch_never_runs_a_source_package(tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    source = tmp_path / "toy_weights-1.0" / "setup.py"
+    source.parent.mkdir()
+    source.write_text(f"open({str(ran)!r}, 'w')\n")
+    (tmp_path / "index").mkdir()
+    with tarfile.open(tmp_path / "index" / "toy_weights-1.0.tar.gz", "w:gz") as archive:
+        archive.add(source.parent, "toy_weights-1.0")
+    pip_sees_only(tmp_path / "index", monkeypatch)
+    with pytest.raises(models.ModelError, match="DEIDLIB_WHEELS"):
+        models.fetch(["a"], registry=REGISTRY)
+    assert not ran.exists()
+
+
+def test_another_file_than_the_registered_is_refused_and_both_sums_named(tmp_path, cache):
+    write_wheel(tmp_path / "forged", CONTENT | {"toy_weights/a.bin": b"other weights"})
+    with pytest.raises(models.ModelError, match=r"toy_weights/a\.bin of toy-weights 1\.0") as error:
+        models.fetch(["a"], wheels=tmp_path / "forged", registry=REGISTRY)
+    assert SUMS["toy_weights/a.bin"] in str(error.value)
+    assert hashlib.sha256(b"other weights").hexdigest() in str(error.value)
+    assert not list(cache.rglob("*.bin"))
+
+
+def test_wheel_without_the_member_or_damaged_is_refused(tmp_path):
+    write_wheel(tmp_path / "empty", {})
+    with pytest.raises(models.ModelError, match="no such file"):
+        models.fetch(["a"], wheels=tmp_path / "empty", registry=REGISTRY)
+    (tmp_path / "cut").mkdir()
+    whole = write_wheel(tmp_path / "whole").read_bytes()
+    (tmp_path / "cut" / "toy_weights-1.0-py3-none-any.whl").write_bytes(whole[:100])
+    with pytest.raises(models.ModelError, match="cannot be read"):
+        models.fetch(["a"], wheels=tmp_path / "cut", registry=REGISTRY)
+
+
+def test_wheel_of_another_version_does_not_serve(wheels):
+    registry = {"a": entry("toy_weights/a.bin", version="1.1")}
+    with pytest.raises(models.ModelError, match=r"toy-weights==1\.1"):
+        models.fetch(wheels=wheels, registry=registry)
+
+
+def test_damaged_cache_is_told_with_both_sums_and_mended(wheels, cache):
+    models.fetch(wheels=wheels, registry=REGISTRY)
+    models.files("a", REGISTRY)
+    (cache / "a" / "a.bin").write_bytes(b"damaged")
+    with pytest.raises(models.ModelError, match="deidlib models fetch") as error:
+        models.files("a", REGISTRY)
+    assert SUMS["toy_weights/a.bin"] in str(error.value)
+    assert hashlib.sha256(b"damaged").hexdigest() in str(error.value)
+    assert models.fetch(wheels=wheels, registry=REGISTRY) == ["a"]
+    assert models.files("a", REGISTRY)["a.bin"].read_bytes() == CONTENT["toy_weights/a.bin"]
+
+
+def test_processes_that_fetch_at_once_leave_a_whole_cache(wheels, cache):
+    code = (
+        "import sys, yaml; from deidlib import models; "
+        "models.fetch(wheels=sys.argv[1], registry=yaml.safe_load(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(wheels), yaml.safe_dump(REGISTRY)]
+    at_once = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait() for process in at_once] == [0] * 4
+    assert sorted(path.name for path in cache.rglob("*") if path.is_file()) == ["a.bin", "b.bin"]
+    models.files("a", REGISTRY)
+    models.files("b", REGISTRY)

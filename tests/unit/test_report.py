@@ -1,0 +1,344 @@
+"""The audit: its numbers, its verdicts, and what must not be in it."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shard_tables import CONFIG, MODELS, Spec, ids, write_private
+
+from deidlib import images
+from deidlib.release import ReleaseError, content_digest, write_release
+from deidlib.release.outcomes import read_outcomes
+from deidlib.report import write_report
+from deidlib.report.criteria import conclusion, criteria
+from deidlib.report.tally import Tally, add, histogram, rate
+
+FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
+SPECS = [
+    Spec(
+        "patient-one",
+        "photo-one",
+        view="frontal_rest",
+        checks=({"sface_cosine": 0.30, "dlib_distance": 0.7},),
+    ),
+    Spec("patient-one", "photo-two", checks=(FAILS, {"sface_cosine": 0.20})),
+    Spec("patient-two", "photo-three", shard="s0001", checks=({"sface_cosine": -0.10, "dlib_distance": 0.9},)),
+    Spec("patient-three", "photo-four", checks=(FAILS, FAILS)),
+    Spec("patient-four", "photo-five", stopped=("intake", "consent_missing"), shard="s0001"),
+    Spec("patient-four", "photo-six", stopped=("landmarks", "several_faces")),
+]
+
+
+def run(folder: Path, specs=SPECS, config=CONFIG, tamper=None) -> tuple[dict, str]:
+    """Release and report; the audit as JSON and as HTML."""
+    shards = write_private(folder / "private", specs)
+    private, root = folder / "private", folder / "release"
+    try:
+        release = write_release(private, root, shards, 2, "1.0.0", config, MODELS)
+    except ReleaseError:
+        release = None
+    if tamper:
+        tamper(release)
+    out = write_report(private, release, folder / "report", shards, 2, "1.0.0", config, MODELS)
+    assert sorted(path.name for path in out.iterdir()) == ["audit.html", "audit.json"]
+    return json.loads((out / "audit.json").read_text()), (out / "audit.html").read_text()
+
+
+def verdicts(audit: dict) -> dict[str, str]:
+    return {row["check"]: row["verdict"] for row in audit["conclusion"]["criteria"]}
+
+
+class Page(HTMLParser):
+    """Elements and their nesting; an element that is closed out of turn is an error."""
+
+    VOID = frozenset({"meta", "img", "br", "rect", "line", "circle", "path", "link", "input", "hr"})
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_a_clean_run_passes_with_the_right_numbers(tmp_path):
+    audit, html = run(tmp_path)
+    assert audit["conclusion"]["passed"] is True
+    assert set(verdicts(audit).values()) == {"pass"}
+    assert "✓ PASS" in html
+    assert "FAIL" not in html
+
+    cohort = audit["cohort"]
+    assert (cohort["photographs"], cohort["patients"], cohort["released"], cohort["quarantined"]) == (
+        6,
+        4,
+        3,
+        3,
+    )
+    assert {code: row["photographs"] for code, row in cohort["reasons"].items()} == {
+        "consent_missing": 1,
+        "gate_failed": 1,
+        "several_faces": 1,
+    }
+    assert cohort["attempts"] == [
+        {"attempt": 0, "judged": 4, "released": 2},
+        {"attempt": 1, "judged": 2, "released": 1},
+    ]
+    sface = audit["privacy"]["sface_cosine"]
+    assert (sface["released"]["min"], sface["released"]["median"], sface["released"]["max"]) == (
+        -0.1,
+        0.2,
+        0.3,
+    )
+    assert (sface["threshold"], sface["threshold_published"]) == (0.363, 0.363)
+    assert (sface["released"]["beyond"]["count"], sface["released"]["beyond"]["n"]) == (0, 3)
+    first, by_patient = sface["first_attempt"]["beyond"], sface["first_attempt_patients_beyond"]
+    assert (first["count"], first["n"]) == (2, 4)
+    assert (by_patient["count"], by_patient["n"]) == (2, 3)
+    assert (
+        audit["privacy"]["dlib_distance"]["released"]["min"],
+        audit["fidelity"]["core_equal"]["kept"],
+    ) == (0.7, 3)
+    assert audit["release"]["content_sha256"] == content_digest(tmp_path / "release" / "1.0.0")
+
+
+def test_nothing_released_fails_and_says_why(tmp_path):
+    audit, html = run(tmp_path, SPECS[3:])
+    assert audit["conclusion"]["passed"] is False
+    assert verdicts(audit)["released"] == verdicts(audit)["release_whole"] == "fail"
+    assert verdicts(audit)["sface_cosine"] == verdicts(audit)["core_equal"] == "not judged"
+    assert audit["cohort"]["released"] == 0
+    assert "✗ FAIL" in html
+    assert "Nothing was released: none of the 3 photographs passed" in html
+    assert "consent_missing" in html
+    Page(html)
+
+
+@pytest.mark.parametrize("release", [None, "release/1.0.0"])
+def test_an_empty_cohort_or_a_missing_release_folder_still_gives_a_page(tmp_path, release):
+    folder = release and tmp_path / release
+    out = write_report(tmp_path, folder, tmp_path / "report", [], 1, "1.0.0", CONFIG, [])
+    audit = json.loads((out / "audit.json").read_text())
+    assert audit["conclusion"]["passed"] is False
+    assert (audit["release"]["written"], audit["release"]["content_sha256"]) == (False, None)
+
+
+@pytest.mark.parametrize("where", ["README.md", "index.parquet", "SHA256SUMS", "image"])
+def test_a_changed_release_fails_and_shows_no_image(tmp_path, where):
+    def tamper(release: Path) -> None:
+        path = next((release / "images").rglob("*.png")) if where == "image" else release / where
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+    audit, html = run(tmp_path, tamper=tamper)
+    assert verdicts(audit)["release_whole"] == "fail"
+    assert audit["conclusion"]["passed"] is False
+    assert "<img" not in html
+
+
+def test_a_release_of_other_photographs_fails(tmp_path):
+    run(tmp_path / "other", SPECS[:2])
+
+    def swap(release: Path) -> None:
+        shutil.rmtree(release)
+        shutil.copytree(tmp_path / "other" / "release" / "1.0.0", release)
+
+    audit, html = run(tmp_path, tamper=swap)
+    assert (verdicts(audit)["release_whole"], verdicts(audit)["release_agrees"]) == ("pass", "fail")
+    assert "Do not share this release" in html
+    assert "<img" not in html
+
+
+def test_optional_checks_that_did_not_run_are_shown_and_not_claimed(tmp_path):
+    specs = [SPECS[0], Spec("patient-x", "photo-x", checks=({"seam": None, "realism": None},))]
+    audit, html = run(tmp_path, specs)
+    assert audit["conclusion"]["passed"] is True
+    assert (verdicts(audit)["seam"], verdicts(audit)["realism"]) == ("not judged", "not judged")
+    assert verdicts(audit)["mouth_shift"] == "pass"
+    assert audit["fidelity"]["seam"]["not_run"] == 1
+    assert "1 not run" in html
+    assert "nothing is claimed" in html
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ({"seam": 2.5}, "fail"),
+        ({"seam": float("nan")}, "not judged"),
+        ({"dlib_distance": 0.6}, "fail"),
+        ({"dlib_distance": None}, "fail"),
+        ({"core_equal": None}, "fail"),
+        ({"faces_yunet": 2}, "fail"),
+        ({"survival": 0.9}, "pass"),
+    ],
+)
+def test_criteria_judge_the_numbers_themselves(tmp_path, values, verdict):
+    shards = write_private(tmp_path, [SPECS[0], SPECS[2]])
+    tally = Tally()
+    for shard in shards:
+        outcomes = read_outcomes(tmp_path, shard, 2, CONFIG["checks"])
+        add(tally, [dataclasses.replace(one, check=one.check | values) for one in outcomes])
+    rows = criteria(tally, CONFIG["checks"], {"written": True, "problems": 0, "agrees": True})
+    assert {row["check"]: row["verdict"] for row in rows}[next(iter(values))] == verdict
+    assert conclusion(rows, tally)["passed"] is (verdict != "fail")
+
+
+def test_a_must_have_check_that_did_not_run_counts_as_failed(tmp_path):
+    specs = [SPECS[0], Spec("patient-x", "photo-x", checks=({"dlib_distance": None, "passed": True},))]
+    audit, _ = run(tmp_path, specs)
+    assert audit["cohort"]["released"] == 1
+    assert audit["cohort"]["reasons"]["gate_failed"]["photographs"] == 1
+    assert audit["privacy"]["dlib_distance"]["first_attempt"]["not_run"] == 1
+
+
+def test_stricter_thresholds_are_said_to_be_the_configurations(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["checks"]["sface_max"] = 0.35
+    _, html = run(tmp_path, config=config)
+    assert "set by this configuration; 0.363 is published by OpenCV" in html
+    assert "Threshold 0.6: published by dlib" in html
+
+
+def test_same_inputs_give_the_same_bytes(tmp_path):
+    run(tmp_path / "one")
+    run(tmp_path / "two")
+    for name in ("audit.html", "audit.json"):
+        one, two = ((tmp_path / side / "report" / "1.0.0" / name).read_bytes() for side in ("one", "two"))
+        assert one == two
+
+
+def test_page_is_self_contained_and_accessible(tmp_path):
+    _, html = run(tmp_path)
+    page = Page(html)
+    assert page.all("html")[0]["lang"] == "en"
+    assert not page.all("script") + page.all("link") + page.all("iframe")
+    for _, attributes in page.elements:
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/jpeg;base64,"))
+    assert not re.search(r"url\((?!#)|@import|https?://", html)
+    tables, captions = page.all("table"), page.all("caption")
+    assert len(tables) == len(captions) > 5
+    assert all(cell.get("scope") in ("col", "row") for cell in page.all("th"))
+    assert all(image["alt"] for image in page.all("img"))
+    assert len(page.all("h1")) == 1
+    targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert {link["href"][1:] for link in page.all("a")} <= targets
+    for figure in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+        root = ElementTree.fromstring(figure)
+        assert root.get("aria-label") == root.find("title").text
+
+
+def test_figure_has_a_dot_for_each_score_and_bars_for_many(tmp_path):
+    _, html = run(tmp_path / "few")
+    assert html.count('<circle class="released"') == 2 * 3
+    assert html.count('<circle class="stopped"') == 2 * 3
+    many = [Spec(f"patient-{n}", f"photo-{n}", side=16) for n in range(40)]
+    _, html = run(tmp_path / "many", many)
+    assert "<circle" not in html
+    assert html.count('<rect class="released"') == 2
+
+
+def test_gallery_holds_released_images_only_and_at_most_24_one_of_each_patient_first(tmp_path):
+    specs = [Spec(f"patient-{n // 3}", f"photo-{n}", side=16 + n % 3) for n in range(60)] + SPECS[3:]
+    _, html = run(tmp_path, specs)
+    shown = Page(html).all("img")
+    assert len(shown) == 24
+    owners = {ids(spec)[1]: spec.patient for spec in specs[:60]}
+    alts = [next(name for name in owners if name in image["alt"]) for image in shown]
+    assert {owners[name] for name in alts} == {f"patient-{n}" for n in range(20)}
+    for name, image in zip(alts, shown, strict=True):
+        data = base64.b64decode(image["src"].split(",")[1])
+        assert b"Exif" not in data
+        small = np.asarray(images.decode_png(data), float)
+        assert max(small.shape) == 256
+        released = images.decode_png((tmp_path / "release/1.0.0/images" / name[:2] / f"{name}.png").read_bytes())
+        assert np.abs(small.mean((0, 1)) - released.mean((0, 1))).max() < 6
+
+
+def test_nothing_private_is_in_any_byte_of_the_report(tmp_path):
+    sentinels = ["QZPATIENTQZ", "QZPHOTOQZ", "QZPATHQZ", "QZCELLQZ", "QZCOLUMNQZ", "QZDIAGNOSISQZ", "QZKEYQZ"]
+    specs = [
+        Spec(
+            f"QZPATIENTQZ{n}",
+            f"QZPHOTOQZ{n}",
+            path=f"QZPATHQZ/{n}.jpg",
+            diagnosis="QZDIAGNOSISQZ",
+            further={"QZCOLUMNQZ": "QZCELLQZ"},
+            checks=checks,
+        )
+        for n, checks in enumerate([({},), (FAILS, {}), (FAILS, FAILS)])
+    ]
+    config = copy.deepcopy(CONFIG)
+    config["release"]["columns"]["QZCOLUMNQZ"] = {"rule": "drop"}
+    config |= {"cohort": "QZPATHQZ/samples.tsv", "key_file": "QZKEYQZ", "results": "QZPATHQZ results"}
+    config["donors"] = {"bank": "/data/QZPATHQZ/bank.parquet", "pool": 24}
+    audit, _ = run(tmp_path, specs, config)
+    assert audit["configuration"]["donors"] == {"pool": 24}
+    for path in (tmp_path / "report" / "1.0.0").iterdir():
+        content = path.read_text().lower()
+        assert [word for word in sentinels if word.lower() in content] == []
+        assert str(tmp_path).lower() not in content
+
+
+def test_text_of_the_configuration_is_escaped(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["report"]["institution"] = "<script>alert(1)</script> & Söhne"
+    _, html = run(tmp_path, config=config)
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; Söhne" in html
+
+
+def test_models_and_software_are_named(tmp_path):
+    audit, html = run(tmp_path)
+    assert audit["models"][0]["files"] == [
+        {"file": "face_recognition_sface_2021dec_int8bq.onnx", "sha256": "fb143eea07838aa5" + "0" * 48}
+    ]
+    assert "fb143eea07838aa5" in html
+    assert audit["software"]["numpy"] == np.__version__
+
+
+@given(n=st.integers(1, 5000), data=st.data())
+def test_interval_is_wilsons(n, data):
+    count = data.draw(st.integers(0, n))
+    z, p = 1.959963984540054, count / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    found = rate(count, n)
+    assert found["low"] == pytest.approx(middle - half, abs=1e-6)
+    assert found["high"] == pytest.approx(middle + half, abs=1e-6)
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(-1, 2)), max_size=200))
+def test_histogram_counts_every_score_once_in_its_class(values):
+    bins = histogram(values)
+    numbers = [value for value in values if value is not None]
+    assert sum(count for _, count in bins) == len(numbers)
+    for value in numbers:
+        assert any(edge - 1e-6 <= value < edge + 0.02 + 1e-6 for edge, _ in bins)

@@ -1,0 +1,30 @@
+# The gate: recognisers, face detectors, the core's pixels, survival of others, metadata. Pass or fail, with
+# numbers.
+
+
+rule checks:
+    input:
+        photos="<shard>/photos.parquet",
+        regions="<shard>/regions.parquet",
+        faces="<attempt>/faces.parquet",
+        blended="<attempt>/blended.parquet",
+        models=ancient("<private>/models.json"),
+    output:
+        checks="<attempt>/checks.parquet",
+    log:
+        "<logs>/checks/{shard}.attempt-{attempt}.log",
+    benchmark:
+        "<benchmarks>/checks/{shard}.attempt-{attempt}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        options=options("checks"),
+        weights=weights("face_landmarker", "sface", "yunet", "dlib_resnet"),
+    shell:
+        "deidlib check --photos {input.photos:q} --regions {input.regions:q} --faces {input.faces:q} "
+        "--blended {input.blended:q} --out {output.checks:q} --options {params.options:q} "
+        "> {log:q} 2>&1"

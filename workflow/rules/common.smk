@@ -1,0 +1,139 @@
+# What the rules share: the checked configuration, the key, the jobs' environment, and the input functions.
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+from deidlib import config as settings
+from deidlib import keys
+from deidlib.models import load_registry
+
+# `deidlib` is found whether Snakemake was started by `uv run snakemake` or `.venv/bin/snakemake`.
+os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
+
+
+def refuse(error):
+    """End the run before any job, with the mend in one message."""
+    raise WorkflowError(str(error)) from None
+
+
+def complete(config):
+    """Fill every default into the configuration; a mistake in it ends the run."""
+    try:
+        config.update(settings.complete_config(config))
+    except settings.ConfigError as error:
+        refuse(error)
+
+
+def key_check(config):
+    """A keyed digest that tells one key from another, so that another key reruns what depends on it.
+
+    The jobs learn of the key file by the environment: neither the key nor its path is part of a command, a
+    result or a log.
+    """
+    try:
+        key_file = settings.key_file(config)
+        os.environ.update(DEIDLIB_KEY_FILE=str(key_file.absolute()))
+        return keys.pseudonym(keys.read_key(key_file), "key-check")
+    except ValueError as error:
+        refuse(error)
+
+
+def shards():
+    """Names of the planned shards; waits for the plan."""
+    with open(checkpoints.plan.get().output.plan) as file:
+        return json.load(file)["shards"]
+
+
+def cohort_of_shard(wildcards):
+    """The shard's part of the sheet, which the plan wrote."""
+    folder = os.path.dirname(checkpoints.plan.get().output.plan)
+    return f"{folder}/shards/{wildcards.shard}/cohort.parquet"
+
+
+def checks_before(wildcards):
+    """The verdicts of the attempt before; attempt 0 has none."""
+    before = int(wildcards.attempt) - 1
+    folder = f"{config['results']}/private/shards/{wildcards.shard}"
+    return f"{folder}/attempt-{before}/checks.parquet" if before >= 0 else []
+
+
+def of_all_shards(table):
+    """Input function: a table of every shard."""
+    return lambda wildcards: expand("<private>/shards/{shard}/{table}", shard=shards(), table=table)
+
+
+def of_all_attempts(table):
+    """Input function: a table of every attempt of every shard."""
+    return lambda wildcards: expand(
+        "<private>/shards/{shard}/attempt-{attempt}/{table}",
+        shard=shards(),
+        attempt=range(config["attempts"]),
+        table=table,
+    )
+
+
+def options(stage):
+    """Params function: the stage's own settings as JSON: a changed one reruns just what depends on it."""
+    return lambda wildcards: json.dumps(settings.stage_options(config, stage), sort_keys=True)
+
+
+def published_settings():
+    """Params function: the whole configuration as JSON, without where things lie."""
+    private = ("cohort", "results", "key_file")
+    kept = {name: value for name, value in config.items() if name not in private}
+    return lambda wildcards: json.dumps(kept, sort_keys=True)
+
+
+def weights(*models):
+    """Params function: checksums of the models that a stage uses, so that other weights rerun it."""
+    registry = load_registry()
+    sums = [sum_[:12] for name in models or registry for sum_ in registry[name]["members"].values()]
+    return lambda wildcards: " ".join(sums)
+
+
+def shipped(name):
+    """Params function: checksum of a file that comes with deidlib: another one reruns what uses it."""
+    path = f"{workflow.basedir}/deidlib/data/{name}"
+    sum_ = "absent"  # the stage that needs it will say so
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            sum_ = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return lambda wildcards: sum_
+
+
+def hold_results(folder):
+    """Keep a second run out of the results folder for as long as this process lives.
+
+    Snakemake's own lock outlives a killed run and has to be removed by hand; this one goes with its
+    holder (so the profiles switch Snakemake's off).
+    """
+    os.makedirs(folder, exist_ok=True)
+    global results_lock
+    results_lock = open(f"{folder}/.lock", "w")
+    try:
+        fcntl.flock(results_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError(f"Another run is working in {folder}. Wait for it, or stop it.") from None
+    except OSError:
+        print("This file system has no locks: make sure that no other run works in", folder)
+
+
+def closing_lines(config):
+    """Where to find what the run made."""
+    results, version = config["results"], config["version"]
+    places = {
+        "release": f"{results}/release/{version}",
+        "report": f"{results}/report/{version}/audit.html",
+        "quarantine list (private)": f"{results}/private/quarantine.tsv",
+    }
+    return "\n".join(f"{name + ':':26} {place}" for name, place in places.items() if os.path.exists(place))
+
+
+complete(config)
+KEY_CHECK = key_check(config)
+GPU = int(config["device"] == "cuda")

@@ -1,0 +1,35 @@
+# A synthetic identity for every photograph that this attempt handles: all of the shard at attempt 0, later
+# those that failed the gate at the attempt before.
+
+
+rule donors:
+    input:
+        photos="<shard>/photos.parquet",
+        landmarks="<shard>/landmarks.parquet",
+        regions="<shard>/regions.parquet",
+        failed=checks_before,
+        models=ancient("<private>/models.json"),
+    output:
+        donors="<attempt>/donors.parquet",
+    log:
+        "<logs>/donors/{shard}.attempt-{attempt}.log",
+    benchmark:
+        "<benchmarks>/donors/{shard}.attempt-{attempt}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        options=options("donors"),
+        identity=config["identity"],
+        generator=config["generator"],
+        key=KEY_CHECK,
+        bank=shipped(f"donors-{config['generator']}.parquet"),
+        weights=weights(config["generator"], "sface", "yunet", "dlib_resnet", "age_net", "gender_net"),
+    shell:
+        "deidlib donors choose {input.failed:q} --photos {input.photos:q} --landmarks {input.landmarks:q} "
+        "--regions {input.regions:q} --out {output.donors:q} --attempt {wildcards.attempt} "
+        "--identity {params.identity} --generator {params.generator} --options {params.options:q} "
+        "> {log:q} 2>&1"

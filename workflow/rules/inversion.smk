@@ -1,0 +1,34 @@
+# The latent code whose image agrees with the patient in the preserved area and with the donor elsewhere.
+
+
+rule inversion:
+    input:
+        photos="<shard>/photos.parquet",
+        landmarks="<shard>/landmarks.parquet",
+        regions="<shard>/regions.parquet",
+        donors="<attempt>/donors.parquet",
+        models=ancient("<private>/models.json"),
+    output:
+        faces="<attempt>/faces.parquet",
+    log:
+        "<logs>/inversion/{shard}.attempt-{attempt}.log",
+    benchmark:
+        "<benchmarks>/inversion/{shard}.attempt-{attempt}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=720,
+        gpu=GPU,
+    params:
+        options=options("inversion"),
+        generator=config["generator"],
+        device=config["device"],
+        preview=shipped(f"preview-{config['generator']}.npz"),
+        weights=weights(config["generator"], "stlpips"),
+    shell:
+        "deidlib invert --photos {input.photos:q} --landmarks {input.landmarks:q} "
+        "--regions {input.regions:q} --donors {input.donors:q} --out {output.faces:q} "
+        "--generator {params.generator} --device {params.device} --options {params.options:q} "
+        "> {log:q} 2>&1"

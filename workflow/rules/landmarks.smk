@@ -1,0 +1,25 @@
+# 478 points, blendshapes, head pose and the alignment to the generator's frame.
+
+
+rule landmarks:
+    input:
+        photos="<shard>/photos.parquet",
+        models=ancient("<private>/models.json"),
+    output:
+        landmarks="<shard>/landmarks.parquet",
+    log:
+        "<logs>/landmarks/{shard}.log",
+    benchmark:
+        "<benchmarks>/landmarks/{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        options=options("landmarks"),
+        weights=weights("face_landmarker", "yunet"),
+    shell:
+        "deidlib landmarks --photos {input.photos:q} --out {output.landmarks:q} --options {params.options:q} "
+        "> {log:q} 2>&1"

@@ -1,0 +1,26 @@
+# Checks the whole sheet, then deals patients to shards. The shards' own tables (cohort.parquet) are written
+# beside plan.json only where their content changed, and are no declared output: so a sheet that grew reruns
+# only the shards that grew.
+
+
+checkpoint plan:
+    input:
+        sheet=config["cohort"],
+    output:
+        plan="<private>/plan.json",
+    log:
+        "<logs>/plan.log",
+    benchmark:
+        "<benchmarks>/plan.tsv"
+    priority: 100
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        shards=config["shards"] or 0,
+        key=KEY_CHECK,
+    shell:
+        "deidlib plan {input.sheet:q} {output.plan:q} --shards {params.shards} > {log:q} 2>&1"

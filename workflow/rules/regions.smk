@@ -1,0 +1,26 @@
+# The preserved core, its blend band and the released square of every photograph.
+
+
+rule regions:
+    input:
+        photos="<shard>/photos.parquet",
+        landmarks="<shard>/landmarks.parquet",
+    output:
+        regions="<shard>/regions.parquet",
+    log:
+        "<logs>/regions/{shard}.log",
+    benchmark:
+        "<benchmarks>/regions/{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        options=options("regions"),
+        preserve=config["preserve"],
+    shell:
+        "deidlib regions --photos {input.photos:q} --landmarks {input.landmarks:q} --out {output.regions:q} "
+        "--preserve {params.preserve} --options {params.options:q} "
+        "> {log:q} 2>&1"

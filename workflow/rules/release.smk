@@ -1,0 +1,33 @@
+# What passed the gate, under its version. A release appears whole or not at all and is never changed
+# afterwards, so Snakemake must not remove its checksums before the job (update). Crosswalk and quarantine
+# list are written beside the plan also where nothing passed, and are no declared outputs: Snakemake would
+# remove them when the job fails.
+
+
+rule release:
+    input:
+        plan=ancient("<private>/plan.json"),
+        photos=of_all_shards("photos.parquet"),
+        landmarks=of_all_shards("landmarks.parquet"),
+        regions=of_all_shards("regions.parquet"),
+        donors=of_all_attempts("donors.parquet"),
+        faces=of_all_attempts("faces.parquet"),
+        blended=of_all_attempts("blended.parquet"),
+        checks=of_all_attempts("checks.parquet"),
+    output:
+        sums=update("<release>/SHA256SUMS"),
+    log:
+        "<logs>/release.log",
+    benchmark:
+        "<benchmarks>/release.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=720,
+    params:
+        settings=published_settings(),
+    shell:
+        "deidlib release --plan {input.plan:q} --out $(dirname {output.sums:q}) --config {params.settings:q} "
+        "> {log:q} 2>&1"
