@@ -20,9 +20,7 @@ from deidlib.landmarks import invert_similarity, matrix_of, resample
 from deidlib.regions import cut_square, distance_outside
 
 
-def warp_to_square(
-    face: np.ndarray, aligned_to_native: np.ndarray, left: int, top: int, side: int
-) -> np.ndarray:
+def warp_to_square(face: np.ndarray, aligned_to_native: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
     """The generated face, (1024, 1024, 3), resampled into the released square of the native grid."""
     to_aligned = invert_similarity(aligned_to_native - np.array([[0, 0, left], [0, 0, top]]))
     return resample(face, to_aligned, side)
@@ -42,9 +40,7 @@ def channel_gains(source: np.ndarray, face: np.ndarray, weight: np.ndarray, limi
     return np.clip(means[0] / np.maximum(means[1], 1), 1 / limit, limit)
 
 
-def soft_membrane(
-    difference: np.ndarray, weight: np.ndarray, outside: np.ndarray, reach: float
-) -> np.ndarray:
+def soft_membrane(difference: np.ndarray, weight: np.ndarray, outside: np.ndarray, reach: float) -> np.ndarray:
     """Smooth field that continues ``difference`` from where ``weight`` holds and fades to 0 at distance ``reach``.
 
     Normalised convolution at widening scales: near the border the local difference, farther off its broader mean.
@@ -96,9 +92,7 @@ def blend(
 
     generated = generated * channel_gains(photo, generated, near, options["gain_limit"])
     # The difference is read where the images meet: the core's rim and the inner band.
-    rim = (
-        (outside <= 0.7 * width) & inside & (cv2.erode(core, None, iterations=max(1, int(width / 3))) == 0)
-    ) * 1.0
+    rim = ((outside <= 0.7 * width) & inside & (cv2.erode(core, None, iterations=max(1, int(width / 3))) == 0)) * 1.0
     reach = options["reach"] * width
     generated = generated + soft_membrane(photo - generated, rim, outside, reach)
 

@@ -25,9 +25,7 @@ _NAMES = ("Ada Example", "Ben Example", "Cem Example", "Dora Example", "Eva Exam
 _AGES = (34, 52, 27, 41, 63, 22)
 
 
-def virtual_patients(
-    generator: Generator, editor: Editor, bank: Bank
-) -> list[tuple[np.ndarray, np.ndarray, str]]:
+def virtual_patients(generator: Generator, editor: Editor, bank: Bank) -> list[tuple[np.ndarray, np.ndarray, str]]:
     """Rest and smile of each virtual patient: the same code, moved along the bank's pose and expression directions.
 
     Returns
@@ -40,11 +38,7 @@ def virtual_patients(
     patients = []
     for k in range(N_VIRTUAL):
         with torch.no_grad():
-            w = (
-                generator.map(torch.from_numpy(rng.standard_normal((1, 512)).astype(np.float32)))[0]
-                .double()
-                .numpy()
-            )
+            w = generator.map(torch.from_numpy(rng.standard_normal((1, 512)).astype(np.float32)))[0].double().numpy()
         w = prior.mean + _TRUNCATION * (w - prior.mean)
         nearest = int(np.argmin(prior.distance(bank.w, w)))
         codes = [
@@ -120,9 +114,7 @@ def write_demo_cohort(
     photos.mkdir(parents=True, exist_ok=True)
     rows = []
 
-    def add(
-        patient: str, photo: str, view: str, age: int | str, sex: str, consent: str, suffix: str = "jpg"
-    ) -> Path:
+    def add(patient: str, photo: str, view: str, age: int | str, sex: str, consent: str, suffix: str = "jpg") -> Path:
         path = photos / f"{photo}.{suffix}"
         rows.append([patient, photo, f"photos/{path.name}", view, "T0", age, sex, consent])
         return path

@@ -7,9 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-_AGE_CENTRES = np.array(
-    [1.0, 5.0, 10.0, 17.5, 28.5, 40.5, 50.5, 70.0]
-)  # years; centres of the network's classes
+_AGE_CENTRES = np.array([1.0, 5.0, 10.0, 17.5, 28.5, 40.5, 50.5, 70.0])  # years; centres of the network's classes
 
 
 class YuNet:
@@ -54,9 +52,7 @@ class AgeSex:
 
     def estimate(self, face: np.ndarray) -> tuple[float, float]:
         """Expected age in years and probability of female, from an RGB uint8 face crop (H, W, 3)."""
-        blob = cv2.dnn.blobFromImage(
-            np.ascontiguousarray(face[:, :, ::-1]), 1.0, (227, 227), self._MEAN, swapRB=False
-        )
+        blob = cv2.dnn.blobFromImage(np.ascontiguousarray(face[:, :, ::-1]), 1.0, (227, 227), self._MEAN, swapRB=False)
         self._age.setInput(blob)
         age = float(self._age.forward().reshape(-1) @ _AGE_CENTRES)
         self._sex.setInput(blob)

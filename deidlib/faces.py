@@ -40,9 +40,7 @@ def _target(photo: dict, landmark: dict, region: dict) -> tuple[np.ndarray, np.n
     image, matrix = decode_png(photo["image"]), matrix_of(landmark)
     left, top, side = region["crop_left"], region["crop_top"], region["crop_side"]
     rows, columns = np.arange(top, top + side), np.arange(left, left + side)
-    inside = ((rows >= 0) & (rows < image.shape[0]))[:, None] & ((columns >= 0) & (columns < image.shape[1]))[
-        None
-    ]
+    inside = ((rows >= 0) & (rows < image.shape[0]))[:, None] & ((columns >= 0) & (columns < image.shape[1]))[None]
     weight = area_weight(decode_png(region["core"]), decode_png(region["band"]), inside)
     to_square = matrix - np.array([[0, 0, left], [0, 0, top]])
     weight = align_photo(weight, to_square, WORK_SIDE, border=cv2.BORDER_CONSTANT)
@@ -83,9 +81,7 @@ def invert_faces(
         for name, table in (("landmark", tables.handled(landmarks)), ("region", tables.handled(regions)))
     }
     photo_rows = {
-        r["release_photo_id"]: r
-        for r in photos.select(columns).to_pylist()
-        if r["release_photo_id"] in wanted
+        r["release_photo_id"]: r for r in photos.select(columns).to_pylist() if r["release_photo_id"] in wanted
     }
     rows = []
     todo = [d for d in donors.to_pylist() if d["release_photo_id"] in by_id["region"]]

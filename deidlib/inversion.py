@@ -150,9 +150,7 @@ def _invert_batch(
             w = donors[:, None] + offset @ axes.T
             box = _boxes(_luminance_where(_render(generator, w, full), grey), origins)
             lpips = perceptual.distance(perceptual.features(box), target_features, weight)
-        squared = ((box.float() - target).square() * weight).sum(dim=(1, 2, 3)) / (
-            3 * weight.sum(dim=(1, 2, 3))
-        )
+        squared = ((box.float() - target).square() * weight).sum(dim=(1, 2, 3)) / (3 * weight.sum(dim=(1, 2, 3)))
         spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
         loss = (
             settings["perceptual"] * lpips.float()
@@ -227,6 +225,4 @@ def invert(
         start += len(part)
         if progress:
             progress(len(part))
-    return Inverted(
-        *(np.concatenate([getattr(d, name) for d in done]) for name in Inverted.__dataclass_fields__)
-    )
+    return Inverted(*(np.concatenate([getattr(d, name) for d in done]) for name in Inverted.__dataclass_fields__))

@@ -87,9 +87,7 @@ class FaceLandmarker:
     def detect(self, image: np.ndarray) -> list[Face]:
         """Faces in an RGB uint8 image, (H, W, 3)."""
         height, width = image.shape[:2]
-        found = self._task.detect(
-            mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        )
+        found = self._task.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image)))
         faces = []
         for marks, shapes, matrix in zip(
             found.face_landmarks, found.face_blendshapes, found.facial_transformation_matrixes, strict=True
@@ -153,9 +151,7 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def resample(
-    image: np.ndarray, to_source: np.ndarray, side: int, border: int = cv2.BORDER_REPLICATE
-) -> np.ndarray:
+def resample(image: np.ndarray, to_source: np.ndarray, side: int, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
     """Resample an image through a similarity, smoothing first where the result has fewer pixels.
 
     Parameters

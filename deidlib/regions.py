@@ -33,7 +33,7 @@ def released_square(aligned_to_native: np.ndarray) -> tuple[int, int, int]:
     cosine, sine = np.abs(aligned_to_native[:, 0])
     centre = aligned_to_native @ np.array([(ALIGNED_SIDE - 1) / 2, (ALIGNED_SIDE - 1) / 2, 1.0])
     scale = np.hypot(cosine, sine)
-    side = int(np.floor((ALIGNED_SIDE - 2 * _EDGE) * scale**2 / (cosine + sine)))
+    side = int(np.floor((ALIGNED_SIDE - 2 * _EDGE) * scale**2 / (cosine + sine))) - 1  # 1: the grid may lie anywhere
     left, top = np.ceil(centre - (side - 1) / 2).astype(int)
     return int(left), int(top), side
 

@@ -94,12 +94,8 @@ PHOTOS = pa.schema(
         _field("width", pa.int32(), "width of the decoded photograph", "px, native frame"),
         _field("height", pa.int32(), "height of the decoded photograph", "px, native frame"),
         _field("grey", pa.bool_(), "the photograph has no colour"),
-        _field(
-            "image", pa.large_binary(), "decoded photograph, upright, sRGB, 8 bit, as PNG without metadata"
-        ),
-        _field(
-            "mask", pa.large_binary(), "clinician's mask as single-channel PNG in the native frame, or null"
-        ),
+        _field("image", pa.large_binary(), "decoded photograph, upright, sRGB, 8 bit, as PNG without metadata"),
+        _field("mask", pa.large_binary(), "clinician's mask as single-channel PNG in the native frame, or null"),
         _field("pixels_sha256", pa.string(), "SHA-256 of the decoded RGB bytes"),
         *_STATUS,
     ]
@@ -138,9 +134,7 @@ REGIONS = pa.schema(
         _field("crop_top", pa.int32(), "top edge of the released square", "px, native frame"),
         _field("crop_side", pa.int32(), "side of the released square", "px, native frame"),
         _field("core", pa.large_binary(), "preserved core in the crop's grid: 8-bit PNG, 255 inside"),
-        _field(
-            "band", pa.large_binary(), "blend band around the core in the crop's grid: 8-bit PNG, 255 inside"
-        ),
+        _field("band", pa.large_binary(), "blend band around the core in the crop's grid: 8-bit PNG, 255 inside"),
         _field("core_pixels", pa.int64(), "pixels of the core"),
         *_STATUS,
     ]
@@ -176,9 +170,7 @@ BANK = pa.schema(
         _field("pitch", pa.float32(), "head tilt", "degrees"),
         _field("jaw_open", pa.float32(), "blendshape jawOpen", "0..1"),
         _field("smile", pa.float32(), "mean of blendshapes mouthSmileLeft and mouthSmileRight", "0..1"),
-        _field(
-            "upper_up", pa.float32(), "mean of blendshapes mouthUpperUpLeft and mouthUpperUpRight", "0..1"
-        ),
+        _field("upper_up", pa.float32(), "mean of blendshapes mouthUpperUpLeft and mouthUpperUpRight", "0..1"),
         _field("pucker", pa.float32(), "blendshape mouthPucker", "0..1"),
         _field(
             "geometry",
@@ -218,12 +210,8 @@ BLENDED = pa.schema(
     [
         *_PHOTO,
         *_ATTEMPT,
-        _field(
-            "image", pa.large_binary(), "de-identified photograph in the crop's grid: PNG without metadata"
-        ),
-        _field(
-            "seam", pa.float32(), "seam score: discontinuity along the band over the untouched photograph's"
-        ),
+        _field("image", pa.large_binary(), "de-identified photograph in the crop's grid: PNG without metadata"),
+        _field("seam", pa.float32(), "seam score: discontinuity along the band over the untouched photograph's"),
         *_STATUS,
     ]
 )
@@ -234,9 +222,7 @@ CHECKS = pa.schema(
         *_PHOTO,
         *_PATIENT,
         *_ATTEMPT,
-        _field(
-            "sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"
-        ),
+        _field("sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"),
         _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
         _field("faces_yunet", pa.int32(), "faces that YuNet finds in the result"),
         _field("faces_mediapipe", pa.int32(), "faces that MediaPipe finds in the result"),
@@ -248,12 +234,8 @@ CHECKS = pa.schema(
             "-1..1",
         ),
         _field("seam", pa.float32(), "seam score (see blending)"),
-        _field(
-            "mouth_shift", pa.float32(), "largest mouth landmark displacement", "% of inter-ocular distance"
-        ),
-        _field(
-            "realism", pa.float32(), "realism score: Mahalanobis distance of the latent code to the domain"
-        ),
+        _field("mouth_shift", pa.float32(), "largest mouth landmark displacement", "% of inter-ocular distance"),
+        _field("realism", pa.float32(), "realism score: Mahalanobis distance of the latent code to the domain"),
         _field("metadata_free", pa.bool_(), "the encoded file holds pixels and nothing else"),
         _field("passed", pa.bool_(), "every check of the gate passed"),
         _field("failed", pa.list_(pa.string()), "names of the checks that failed"),
@@ -286,9 +268,7 @@ INDEX = pa.schema(
         _field("width", pa.int32(), "image width", "px"),
         _field("height", pa.int32(), "image height", "px"),
         _field("core_pixels", pa.int64(), "pixels that are the patient's own, bit-exact"),
-        _field(
-            "sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"
-        ),
+        _field("sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"),
         _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
         _field("seam", pa.float32(), "seam score, 1 being an untouched photograph"),
         _field("sha256", pa.string(), "SHA-256 of the image file"),
@@ -302,9 +282,7 @@ def from_rows(rows: Iterable[Mapping], schema: pa.Schema) -> pa.Table:
     unknown = {key for row in rows for key in row} - set(schema.names)
     if unknown:
         raise ValueError(f"columns {sorted(unknown)} are not part of the schema {schema.names}")
-    return pa.Table.from_pylist(
-        [{name: row.get(name) for name in schema.names} for row in rows], schema=schema
-    )
+    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
 def write(table: pa.Table, path: Path, schema: pa.Schema) -> None:
@@ -315,9 +293,7 @@ def write(table: pa.Table, path: Path, schema: pa.Schema) -> None:
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        pq.write_table(
-            table, aside, compression="zstd", row_group_size=64 if "image" in schema.names else 65536
-        )
+        pq.write_table(table, aside, compression="zstd", row_group_size=64 if "image" in schema.names else 65536)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -331,9 +307,7 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
     table = pq.read_table(path, columns=columns)
     expected = pa.schema([schema.field(name) for name in columns]) if columns else schema
     missing = [
-        f.name
-        for f in expected
-        if f.name not in table.schema.names or table.schema.field(f.name).type != f.type
+        f.name for f in expected if f.name not in table.schema.names or table.schema.field(f.name).type != f.type
     ]
     if missing:
         raise ValueError(

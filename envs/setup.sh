@@ -25,7 +25,7 @@ for there in "$HOME/.local/bin/uv" .uv/bin/uv; do
 done
 if [ -z "$uv" ]; then
     echo "getting uv into .uv" >&2
-    if python3 -m venv .uv 2>/dev/null && .uv/bin/python -m pip install --quiet uv; then
+    if python3 -m venv .uv 2>/dev/null && .uv/bin/python -m pip install --quiet --disable-pip-version-check uv; then
         uv=.uv/bin/uv
     else # a system without venv
         rm -rf .uv
@@ -34,4 +34,6 @@ if [ -z "$uv" ]; then
     fi
 fi
 
+# Institutions often have their own certificate authority: trust what the system trusts (the old and the new name).
+export UV_NATIVE_TLS="${UV_NATIVE_TLS:-1}" UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
 "$uv" sync --locked --quiet

@@ -48,3 +48,18 @@ def landmarker(model_files):
 
     with FaceLandmarker(model_files("face_landmarker")["face_landmarker.task"]) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def generator(model_files):
+    from deidlib.cli import weights
+
+    return weights.generator("mobilestylegan")
+
+
+@pytest.fixture(scope="session")
+def astronaut():
+    """The portrait that scikit-image ships (NASA, public domain)."""
+    import skimage.data
+
+    return skimage.data.astronaut()

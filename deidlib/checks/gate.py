@@ -15,8 +15,8 @@ from deidlib import tables
 from deidlib.checks import measures
 from deidlib.images import decode_png
 from deidlib.logs import say
-from deidlib.regions import cut_square
 from deidlib.png import png_problems
+from deidlib.regions import cut_square
 
 #: Check → whether its value is within the bounds, in the order of ``tables.CHECKS``.
 CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deidlib.attempts import photos_to_retry
 from deidlib.cli.common import (
     Device,
     GeneratorName,
@@ -67,8 +68,7 @@ def choose(
     areas = read(regions, "REGIONS", ["release_photo_id", "status"]).to_pylist()
     handle = [row["release_photo_id"] for row in areas if row["status"] == "ok"]
     if failed is not None:
-        before = read(failed, "CHECKS", ["release_photo_id", "passed"]).to_pylist()
-        again = {row["release_photo_id"] for row in before if row["passed"] is not True}
+        again = photos_to_retry(read(failed, "CHECKS"), identity)
         handle = [photo_id for photo_id in handle if photo_id in again]
     open_private(out)
     if not handle:

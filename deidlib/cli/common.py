@@ -228,8 +228,10 @@ def nothing_to_do(table: pa.Table, out: Path, schema: str) -> bool:
 
 
 def quiet_native_libraries() -> None:
-    """Silence the chatter of MediaPipe's and TensorFlow's native code, which would fill the logs."""
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
-    sys.stdout.reconfigure(line_buffering=True)
+    """Leave standard error to Python: MediaPipe's native code would fill the logs with its start-up messages."""
+    if os.environ.get("DEIDLIB_DEBUG"):
+        return
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = os.fdopen(kept, "w", buffering=1)

@@ -92,9 +92,7 @@ def build_bank(
     for codes in np.array_split(truncated_codes(generator, size + size // 8, seed), (size + size // 8) // 4):
         w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, generator.n_styles, -1)
         with torch.no_grad():
-            images = torch.nn.functional.avg_pool2d(
-                generator.synthesise(w).float(), ALIGNED_SIDE // FEATURE_SIDE
-            )
+            images = torch.nn.functional.avg_pool2d(generator.synthesise(w).float(), ALIGNED_SIDE // FEATURE_SIDE)
         for code, image in zip(codes, to_uint8(images), strict=True):
             row = _describe(image, landmarker, detector, sface, dlib, age_sex)
             if row is not None and len(rows) < size:

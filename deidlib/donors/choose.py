@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from deidlib import tables
 from deidlib.donors.bank import Bank
-from deidlib.donors.edit import Editor
-from deidlib.donors.features import EXPRESSION, SKIN_PATCHES
+from deidlib.donors.edit import VIEW_FEATURES, Editor
+from deidlib.donors.features import SKIN_PATCHES
 from deidlib.generators import LatentPrior
 from deidlib.keys import keyed_rng
 
@@ -20,7 +20,7 @@ from deidlib.keys import keyed_rng
 _UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}
 _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
 _LAB_UNIT = 7.0
-_AGE_UNIT = 8.0  # years
+_AGE_UNIT = 6.0  # years
 _FEMALE_UNIT = 0.25
 #: How much each skin patch counts: those around the mouth meet the patient's own skin (and beard).
 _PATCH_WEIGHTS = np.array([0.6 if name.startswith(("cheek", "forehead")) else 1.0 for name in SKIN_PATCHES])
@@ -33,6 +33,21 @@ class Likeness:
     features: dict
     sface: np.ndarray | None
     dlib: np.ndarray | None
+
+
+def with_record(features: dict, age: float | None, sex: str | None) -> dict:
+    """Features with what the sample sheet says of age and sex.
+
+    The recorded sex replaces the apparent one. The estimator flattens the age of adults (on photographs of known age:
+    about 15 + 0.45 × age), and the bank's ages are its estimates; so the recorded age is brought to that scale and
+    averaged with the apparent one.
+    """
+    features = dict(features)
+    if age is not None:
+        features["age"] = 0.5 * (features["age"] + min(age, 15.0 + 0.45 * age))
+    if sex in ("F", "M"):
+        features["female"] = float(sex == "F")
+    return features
 
 
 def mismatch(bank: Bank, features: dict, grey: bool) -> np.ndarray:
@@ -140,13 +155,9 @@ def choose_donors(
     """
     if identity not in ("per_patient", "per_photo"):
         raise ValueError(f"identity: {identity!r} is not one of per_patient, per_photo")
-    columns = ["release_photo_id", "release_patient_id", "timepoint", "photo_id", "grey"]
-    known = [
-        p for p in tables.handled(photos).select(columns).to_pylist() if p["release_photo_id"] in likenesses
-    ]
-    known.sort(
-        key=lambda p: (p["release_patient_id"], p["timepoint"] or "", p["photo_id"], p["release_photo_id"])
-    )
+    columns = ["release_photo_id", "release_patient_id", "timepoint", "photo_id", "grey", "age", "sex"]
+    known = [p for p in tables.handled(photos).select(columns).to_pylist() if p["release_photo_id"] in likenesses]
+    known.sort(key=lambda p: (p["release_patient_id"], p["timepoint"] or "", p["photo_id"], p["release_photo_id"]))
     wanted, rows = set(handle), []
     for photo in known:
         if photo["release_photo_id"] not in wanted:
@@ -154,7 +165,8 @@ def choose_donors(
         of_patient = [p for p in known if p["release_patient_id"] == photo["release_patient_id"]]
         reference = photo if identity == "per_photo" else of_patient[0]
         drawn_for = reference["release_photo_id" if identity == "per_photo" else "release_patient_id"]
-        fit = mismatch(bank, likenesses[reference["release_photo_id"]].features, reference["grey"])
+        features = with_record(likenesses[reference["release_photo_id"]].features, reference["age"], reference["sex"])
+        fit = mismatch(bank, features, reference["grey"])
         allowed = far_enough(
             bank,
             [likenesses[p["release_photo_id"]] for p in of_patient],
@@ -169,8 +181,8 @@ def choose_donors(
             )
         rng = keyed_rng(key, "donor", drawn_for, str(attempt))
         w, chosen, shares = mix_identity(bank, editor.prior, order, rng, options["pool"], options["mix"])
-        features = likenesses[photo["release_photo_id"]].features
-        followed = {name: features[name] for name in ("yaw", "pitch", *EXPRESSION, "geometry")}
+        w = editor.move(w, {"age": features["age"], "female": features["female"]})
+        view = likenesses[photo["release_photo_id"]].features
         rows.append(
             {
                 "release_photo_id": photo["release_photo_id"],
@@ -178,7 +190,7 @@ def choose_donors(
                 "donor_id": hashlib.sha256(w.astype("<f4").tobytes()).hexdigest()[:16],
                 "bank_ids": chosen.astype(np.int32),
                 "weights": shares.astype(np.float32),
-                "w": editor.follow(w, followed).astype(np.float32),
+                "w": editor.follow(w, {name: view[name] for name in VIEW_FEATURES}).astype(np.float32),
                 "status": tables.OK,
             }
         )

@@ -1,9 +1,8 @@
-"""Pose and expression as directions of W, by regression on the bank.
+"""Pose, expression, age and sex as directions of W, by regression on the bank.
 
-Features y (pose, expression, mouth and jaw geometry, and what must stay: age, sex, embeddings) are regressed
-linearly on the whitened code, y = A·v + b. The smallest change of v, in the Mahalanobis sense, that moves the
-features by Δ is that of a conditional Gaussian, Δv = Aᵀ (A Aᵀ + N)⁻¹ Δ, where N is the residual variance of the
-regression: what the bank predicts badly is followed little.
+Features y are regressed linearly on the whitened code v, y = A·v + b. The smallest change of v, in the Mahalanobis
+sense, that moves the features by Δ is that of a conditional Gaussian, Δv = Aᵀ (A Aᵀ + N)⁻¹ Δ, where N is the
+residual variance of the regression: what the bank predicts badly is followed little.
 """
 
 from __future__ import annotations
@@ -16,10 +15,13 @@ from deidlib.donors.bank import Bank
 from deidlib.donors.features import EXPRESSION
 from deidlib.generators import LatentPrior
 
-_FOLLOWED = ("yaw", "pitch", *EXPRESSION)
-_GEOMETRY_COMPONENTS = 12
-_IDENTITY_COMPONENTS = 32
-_RIDGE = 60.0  # in units of one bank entry's weight; chosen by cross-validation on the bank
+#: What a photograph decides (the rest of a face is the donor's).
+VIEW_FEATURES = ("yaw", "pitch", *EXPRESSION, "geometry")
+_SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female")
+_COMPONENTS = {"geometry": 12, "identity": 32}
+_RIDGE = 60.0
+_RESIDUAL_SHARE = 0.1  # of the residual variance that damps a change; 1 is the textbook value, and follows too little
+_MOST = 4.0  # standard deviations that one feature may be asked to move
 
 
 @dataclass(frozen=True)
@@ -28,28 +30,50 @@ class Editor:
 
     prior: LatentPrior
     v_mean: np.ndarray  # (512,) mean whitened code of the bank
-    gain: np.ndarray  # (512, F): Δv for a unit of each standardised feature
+    slope: np.ndarray  # (F, 512): standardised features for a unit of v
+    residual: np.ndarray  # (F,) variance that the regression leaves
     centre: np.ndarray  # (F,) feature means
     scale: np.ndarray  # (F,) feature standard deviations
-    slope: np.ndarray  # (F, 512)
+    parts: dict[str, slice]  # feature name → its place among the F
     geometry_mean: np.ndarray  # (116,)
     geometry_axes: np.ndarray  # (116, 12)
 
-    def follow(self, w: np.ndarray, wanted: dict) -> np.ndarray:
-        """Code, (512,), near ``w`` with the pose, expression and geometry ``wanted`` (as ``features.measure`` gives).
+    def move(self, w: np.ndarray, wanted: dict, held: tuple[str, ...] = ()) -> np.ndarray:
+        """Code near ``w`` that has the features ``wanted``.
 
-        Age, sex and embeddings are held. Keys that ``wanted`` lacks are held too.
+        Parameters
+        ----------
+        w : ndarray, (512,)
+            Where to start.
+        wanted : dict
+            Feature name to value, as :func:`deidlib.donors.features.measure` gives them.
+        held : tuple of str
+            Features to keep: ``identity`` (the recognisers' embeddings) or any of the others.
+
+        Returns
+        -------
+        ndarray, (512,)
         """
-        predicted = self.slope @ (self.prior.whiten @ (w - self.prior.mean) - self.v_mean)  # standardised
-        change = np.zeros(len(self.centre))
-        for k, name in enumerate(_FOLLOWED):
+        places, changes = [], []
+        predicted = self.slope @ (self.prior.whiten @ (w - self.prior.mean) - self.v_mean)
+        for name in (*wanted, *held):
+            part = self.parts[name]
+            places.append(np.arange(part.start, part.stop))
             if name in wanted:
-                change[k] = (wanted[name] - self.centre[k]) / self.scale[k] - predicted[k]
-        if "geometry" in wanted:
-            part = slice(len(_FOLLOWED), len(_FOLLOWED) + _GEOMETRY_COMPONENTS)
-            scores = (np.asarray(wanted["geometry"]).reshape(-1) - self.geometry_mean) @ self.geometry_axes
-            change[part] = (scores - self.centre[part]) / self.scale[part] - predicted[part]
-        return w + self.prior.axes @ (self.gain @ np.clip(change, -4, 4))
+                value = np.asarray(wanted[name], np.float64).reshape(-1)
+                if name == "geometry":
+                    value = (value - self.geometry_mean) @ self.geometry_axes
+                changes.append((value - self.centre[part]) / self.scale[part] - predicted[part])
+            else:
+                changes.append(np.zeros(part.stop - part.start))
+        index = np.concatenate(places)
+        slope, change = self.slope[index], np.clip(np.concatenate(changes), -_MOST, _MOST)
+        damping = np.diag(_RESIDUAL_SHARE * self.residual[index] + 1e-3)
+        return w + self.prior.axes @ (slope.T @ np.linalg.solve(slope @ slope.T + damping, change))
+
+    def follow(self, w: np.ndarray, view: dict) -> np.ndarray:
+        """The same person in another pose and expression: age, sex and embeddings are held."""
+        return self.move(w, view, held=("age", "female", "identity"))
 
 
 def _components(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,26 +83,26 @@ def _components(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_editor(bank: Bank, prior: LatentPrior) -> Editor:
-    """Regress the bank's features on its codes."""
+    """Regress the bank's features on its codes (ridge regression in whitened coordinates)."""
     v = (bank.w - prior.mean) @ prior.whiten.T
     geometry = bank.geometry.reshape(len(bank), -1)
-    geometry_mean, geometry_axes = _components(geometry, _GEOMETRY_COMPONENTS)
+    geometry_mean, geometry_axes = _components(geometry, _COMPONENTS["geometry"])
     identity = np.hstack([bank.sface, bank.dlib / bank.dlib.std()])
-    identity_mean, identity_axes = _components(identity, _IDENTITY_COMPONENTS)
-    features = np.column_stack(
-        [
-            *(bank.scalars[name] for name in _FOLLOWED),
-            (geometry - geometry_mean) @ geometry_axes,
-            bank.scalars["age"],
-            bank.scalars["female"],
-            (identity - identity_mean) @ identity_axes,
-        ]
-    )
+    identity_mean, identity_axes = _components(identity, _COMPONENTS["identity"])
+    blocks = {
+        **{name: bank.scalars[name][:, None] for name in _SCALARS},
+        "geometry": (geometry - geometry_mean) @ geometry_axes,
+        "identity": (identity - identity_mean) @ identity_axes,
+    }
+    ends = np.cumsum([block.shape[1] for block in blocks.values()])
+    parts = {
+        name: slice(int(end) - block.shape[1], int(end))
+        for (name, block), end in zip(blocks.items(), ends, strict=True)
+    }
+    features = np.hstack(list(blocks.values()))
     centre, scale = features.mean(axis=0), features.std(axis=0)
-    y = (features - centre) / scale
-    v_mean = v.mean(axis=0)
+    y, v_mean = (features - centre) / scale, v.mean(axis=0)
     vc = v - v_mean
-    slope = np.linalg.solve(vc.T @ vc + _RIDGE * np.eye(vc.shape[1]), vc.T @ y).T  # (F, 512)
+    slope = np.linalg.solve(vc.T @ vc + _RIDGE * np.eye(vc.shape[1]), vc.T @ y).T
     residual = np.var(y - vc @ slope.T, axis=0)
-    gain = slope.T @ np.linalg.inv(slope @ slope.T + np.diag(residual * 0.1 + 1e-3))
-    return Editor(prior, v_mean, gain, centre, scale, slope, geometry_mean, geometry_axes)
+    return Editor(prior, v_mean, slope, residual, centre, scale, parts, geometry_mean, geometry_axes)

@@ -61,9 +61,7 @@ def skin_lab(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     colours = np.full((len(SKIN_PATCHES), 3), np.nan, np.float32)
     for k, index in enumerate(SKIN_PATCHES.values()):
         x, y = np.round(points[index]).astype(int)
-        patch = image[
-            max(0, y - radius) : max(0, y + radius + 1), max(0, x - radius) : max(0, x + radius + 1)
-        ]
+        patch = image[max(0, y - radius) : max(0, y + radius + 1), max(0, x - radius) : max(0, x + radius + 1)]
         if patch.size:
             lab = cv2.cvtColor(np.ascontiguousarray(patch).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
             colours[k] = np.median(lab.reshape(-1, 3), axis=0)

@@ -116,9 +116,7 @@ def train_preview(generator: nn.Module, minutes: float, seed: int = 0, log=print
     head = PreviewHead().to(memory_format=torch.channels_last)
     _start_from_least_squares(head, *_generate_pairs(generator, _random_codes(generator, 8, w_mean, rng)))
     slow = [*head.style.parameters(), *head.linear.parameters()]
-    fast = [
-        p for module in (head.squeeze, head.conv1, head.conv2, head.to_bands) for p in module.parameters()
-    ]
+    fast = [p for module in (head.squeeze, head.conv1, head.conv2, head.to_bands) for p in module.parameters()]
     rates = [5e-5, 1.5e-3]
     optimiser = torch.optim.Adam([{"params": slow}, {"params": fast}], betas=(0.9, 0.99))
     buffer: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -129,18 +127,14 @@ def train_preview(generator: nn.Module, minutes: float, seed: int = 0, log=print
             group["lr"] = rate * fall
         codes = _random_codes(generator, 2, w_mean, rng)
         features, image = _generate_pairs(generator, codes)
-        buffer += [
-            (f.bfloat16(), c[PREVIEW_STYLE], i) for f, c, i in zip(features, codes, image, strict=True)
-        ]
+        buffer += [(f.bfloat16(), c[PREVIEW_STYLE], i) for f, c, i in zip(features, codes, image, strict=True)]
         buffer = buffer[-400:]
         for k in range(4):
             newest = k == 0
             picks = [-1, -2] if newest else torch.randint(0, len(buffer), (4,), generator=rng).tolist()
             y, x = (torch.randint(0, 65, (2,), generator=rng)).tolist()
             rows, columns = slice(y, y + 64), slice(x, x + 64)
-            inputs = torch.stack([buffer[p][0][:, rows, columns] for p in picks]).to(
-                memory_format=torch.channels_last
-            )
+            inputs = torch.stack([buffer[p][0][:, rows, columns] for p in picks]).to(memory_format=torch.channels_last)
             styles = torch.stack([buffer[p][1] for p in picks])
             target = torch.stack([buffer[p][2][:, 2 * y : 2 * y + 128, 2 * x : 2 * x + 128] for p in picks])
             with torch.autocast("cpu", torch.bfloat16):

@@ -56,17 +56,13 @@ class DlibResNet:
     def embed(self, image: np.ndarray) -> np.ndarray | None:
         """Embedding, (128,), of the largest face of an RGB uint8 image; None where no face is found."""
         scale = min(1.0, 1.5 * self._SIDE / max(image.shape[:2]))
-        small = (
-            cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-        )
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
         small = np.ascontiguousarray(small)
-        faces = self._detector(small, 1)
+        faces = self._detector(small, 0) or self._detector(small, 1)  # 1: doubled, which finds smaller faces
         if not faces:
             return None
         box = max(faces, key=lambda f: f.area())
-        return np.asarray(
-            self._network.compute_face_descriptor(small, self._predictor(small, box)), np.float32
-        )
+        return np.asarray(self._network.compute_face_descriptor(small, self._predictor(small, box)), np.float32)
 
     @staticmethod
     def compare(a: np.ndarray, b: np.ndarray) -> float:

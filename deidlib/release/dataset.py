@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deidlib import images, tables
+from deidlib.png import png_problems
 from deidlib.release import card, columns
 from deidlib.release.errors import ReleaseError
 from deidlib.release.outcomes import Outcome, read_outcomes, read_table
-from deidlib.png import png_problems
 from deidlib.release.verify import INDEX_FILE, SUMS_FILE, checksums, image_path, sums_text
 
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")
@@ -129,7 +129,7 @@ def _check_cells(private: Path, shards: list[str], attempts: int, config: dict, 
 
 def _outcomes(private: Path, shards: list[str], attempts: int, config: dict) -> Iterator[Outcome]:
     for shard in shards:
-        yield from read_outcomes(private, shard, attempts, config["checks"])
+        yield from read_outcomes(private, shard, attempts, config["checks"], config["identity"])
 
 
 def _write_shards(
@@ -138,7 +138,7 @@ def _write_shards(
     schema = pa.schema([*tables.INDEX, *columns.extra_schema(rules)])
     index, crosswalk, quarantine = [schema.empty_table()], [tables.CROSSWALK.empty_table()], []
     for shard in shards:
-        outcomes = read_outcomes(private, shard, attempts, config["checks"])
+        outcomes = read_outcomes(private, shard, attempts, config["checks"], config["identity"])
         released = {o.photo["release_photo_id"]: o for o in outcomes if o.attempt is not None}
         rows = []
         for attempt in sorted({o.attempt for o in released.values()}):

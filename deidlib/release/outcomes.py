@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deidlib import tables
+from deidlib.attempts import GROUP_COLUMN, released_attempts
 from deidlib.release.errors import ReleaseError
 
 #: Checks without a number or with a null are failures: (column of tables.CHECKS, what must hold).
@@ -110,7 +111,9 @@ def gate_failures(check: dict, thresholds: dict) -> list[str]:
     return failures + [name for name in OPTIONAL if within(name, check[name], thresholds) is False]
 
 
-def read_outcomes(private: Path, shard: str, attempts: int, thresholds: dict) -> list[Outcome]:
+def read_outcomes(
+    private: Path, shard: str, attempts: int, thresholds: dict, identity: str = "per_patient"
+) -> list[Outcome]:
     """Read the outcomes of one shard, in the order of its photos table.
 
     Parameters
@@ -122,8 +125,12 @@ def read_outcomes(private: Path, shard: str, attempts: int, thresholds: dict) ->
     attempts : int
         Number of attempts; tables of attempts 0 … attempts − 1 must exist.
     thresholds : dict
-        ``config["checks"]``; a photograph is released at the first attempt whose row says ``passed`` and
-        whose numbers agree with that (:func:`gate_failures`).
+        ``config["checks"]``; a photograph passes at an attempt whose row says ``passed`` and whose numbers agree
+        with that (:func:`gate_failures`).
+    identity : str
+        ``per_photo``: a photograph is released at the first attempt that it passes. ``per_patient``: all of a
+        patient's photographs are released at one attempt, so that they show one new person: the first of those at
+        which most of them pass.
 
     Raises
     ------
@@ -150,22 +157,36 @@ def read_outcomes(private: Path, shard: str, attempts: int, thresholds: dict) ->
         ):
             for photo_id, reason in _stopped(read_table(there / f"{stage}.parquet", schema, _STATUS)).items():
                 lost.setdefault(photo_id, []).append(reason)
+    passed = {
+        photo_id: {row["attempt"] for row in rows if row["passed"] is True and not gate_failures(row, thresholds)}
+        for photo_id, rows in tries.items()
+    }
+    group = GROUP_COLUMN[identity]
+    chosen = released_attempts([(photo["release_photo_id"], photo[group]) for photo in photos], passed)
     return [
-        _outcome(photo, stopped, regions, tries.get(photo["release_photo_id"], []), lost, thresholds)
-        for photo in photos
+        _outcome(photo, stopped, regions, tries.get(i, []), lost, chosen.get(photo[group]), passed.get(i, set()))
+        for photo, i in ((photo, photo["release_photo_id"]) for photo in photos)
     ]
 
 
-def _outcome(photo: dict, stopped: dict, regions: dict, tries: list[dict], lost: dict, thresholds: dict) -> Outcome:
+def _outcome(
+    photo: dict,
+    stopped: dict,
+    regions: dict,
+    tries: list[dict],
+    lost: dict,
+    chosen: int | None,
+    passed: set[int],
+) -> Outcome:
     photo_id = photo["release_photo_id"]
     if photo["status"] != tables.OK:
         return Outcome(photo, None, photo["reason"] or "gate_failed", None, (), None)
     region = regions.get(photo_id)
     if photo_id in stopped or region is None:
         return Outcome(photo, None, stopped.get(photo_id, "gate_failed"), None, (), None)
-    for row in tries:
-        if row["passed"] is True and not gate_failures(row, thresholds):
-            return Outcome(photo, row["attempt"], None, row, tuple(tries), region)
+    if chosen in passed:
+        row = next(row for row in tries if row["attempt"] == chosen)
+        return Outcome(photo, chosen, None, row, tuple(tries), region)
     stages = lost.get(photo_id, [])
     reason = stages[-1] if len(stages) >= max(1, len(tries)) else "gate_failed"
     return Outcome(photo, None, reason, None, tuple(tries), region)

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deidlib import images, tables
+from deidlib.png import png_problems, png_size
 from deidlib.release import card
 from deidlib.release.columns import identifying
-from deidlib.png import png_problems, png_size
 
 INDEX_FILE = "index.parquet"
 CARD_FILE = "README.md"

@@ -75,7 +75,7 @@ def write_report(
     """
     tally = Tally()
     for shard in shards:
-        add(tally, read_outcomes(private, shard, attempts, config["checks"]))
+        add(tally, read_outcomes(private, shard, attempts, config["checks"], config["identity"]))
     folder = Path(release_folder) if release_folder is not None else None
     index = _index(folder)
     audit = audit_numbers(tally, folder, index, attempts, version, config, models)

@@ -1,7 +1,7 @@
 """The workflow through Snakemake: refusals before any job, growth, and a whole run with the real models.
 
 The whole run is small: one photograph in the public domain, which is released, and three files that must be
-quarantined; few inversion steps, and quality bounds (not privacy bounds) wide enough for them.
+quarantined; few inversion steps, and bounds of quality (not of privacy) wide enough for them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ SETTINGS = {
     "shards": 1,
     "attempts": 2,
     "device": "cpu",
-    "inversion": {"steps": 6, "refine_steps": 1},
-    "checks": {"survival_max": 1.0, "seam_max": 1e6, "mouth_shift_max": 1e6, "realism_max": 1e6},
+    "inversion": {"steps": 4, "refine_steps": 1},
+    "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "realism_max": 10.0},
     "release": {"columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}}},
 }
 
@@ -123,7 +123,6 @@ def test_a_grown_sheet_reruns_one_shard_and_a_changed_setting_what_depends_on_it
     shards = json.loads((noise / plan).read_text())["shards"]
     photos = [plan.parent / "shards" / shard / "photos.parquet" for shard in shards]
     assert snakemake(noise, *photos, **given).returncode == 0
-    assert "Nothing to be done" in snakemake(noise, "--dry-run", *photos, **given).stdout
 
     os.utime(noise / "cohort" / "samples.tsv")
     assert snakemake(noise, plan, **given).returncode == 0
@@ -146,9 +145,8 @@ def test_a_grown_sheet_reruns_one_shard_and_a_changed_setting_what_depends_on_it
     settings.write_text(yaml.safe_dump(given | {"landmarks": {"max_yaw": 20}}))
     assert jobs(snakemake(noise, "--dry-run", *photos, "--configfile", settings).stdout) == {}
     settings.write_text(yaml.safe_dump(given | {"intake": {"min_side": 130}}))
-    shown = snakemake(noise, "--dry-run", *photos, "--configfile", settings).stdout
-    assert jobs(shown) == {"intake": len(shards)}
-    assert "Params have changed" in shown or "params have changed" in shown.lower()
+    shown = jobs(snakemake(noise, "--dry-run", *photos, "--configfile", settings).stdout)
+    assert shown == {"intake": len(shards)}
 
 
 def patient_in(folder: Path, shards: list[str]) -> list[str]:
@@ -202,7 +200,8 @@ def cohort(tmp_path_factory):
         "SentinelD\tSentinelD-1\tSentinelDir/refused.jpg\t\t\t\t\t\t",
     ]
     (folder / "samples.tsv").write_text("\n".join(rows) + "\n")
-    keys.write_new_key(folder / "key")
+    (folder / "key").write_text("one fixed key, so that every run of this test draws the same donors")
+    (folder / "key").chmod(0o600)
     return folder
 
 

@@ -25,7 +25,7 @@ CONFIG = {
     "version": "1.0.0",
     "generator": "mobilestylegan",
     "preserve": "mouth",
-    "identity": "per_patient",
+    "identity": "per_photo",
     "attempts": 2,
     "device": "cpu",
     "regions": {"margin": 0.06, "band": 0.22},

@@ -40,9 +40,7 @@ def test_source_outside_core_and_band_does_not_matter(seed):
     near = (core > 0) | (band > 0)
     second[near] = first[near]
     inside = np.ones((96, 96), bool)
-    assert (
-        blend(first, inside, face, core, band, OPTIONS) == blend(second, inside, face, core, band, OPTIONS)
-    ).all()
+    assert (blend(first, inside, face, core, band, OPTIONS) == blend(second, inside, face, core, band, OPTIONS)).all()
 
 
 def test_equal_pictures_stay_equal():
@@ -73,9 +71,7 @@ def test_outside_the_photograph_the_face_fills():
     source, face = picture(1), picture(2)
     other = source.copy()
     other[:, 60:] = 0
-    assert (
-        blend(source, inside, face, core, band, OPTIONS) == blend(other, inside, face, core, band, OPTIONS)
-    ).all()
+    assert (blend(source, inside, face, core, band, OPTIONS) == blend(other, inside, face, core, band, OPTIONS)).all()
 
 
 def test_warp_puts_the_aligned_frame_into_the_native_grid():

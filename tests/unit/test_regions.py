@@ -55,9 +55,7 @@ def landmarks_of(photos, model_files, detector):
     return find_landmarks(photos, model_files("face_landmarker")["face_landmarker.task"], detector, OPTIONS)
 
 
-similarities = st.tuples(
-    st.floats(0.1, 4), st.floats(-3.1, 3.1), st.floats(-500, 500), st.floats(-500, 500)
-).map(
+similarities = st.tuples(st.floats(0.1, 4), st.floats(-3.1, 3.1), st.floats(-500, 500), st.floats(-500, 500)).map(
     lambda p: np.array(
         [[p[0] * np.cos(p[1]), -p[0] * np.sin(p[1]), p[2]], [p[0] * np.sin(p[1]), p[0] * np.cos(p[1]), p[3]]]
     )
@@ -67,17 +65,13 @@ similarities = st.tuples(
 @given(similarities)
 def test_similarity_inverts(matrix):
     points = np.array([[0.0, 0.0], [1023.0, 5.0], [300.0, 900.0]])
-    assert np.allclose(
-        transform_points(invert_similarity(matrix), transform_points(matrix, points)), points, atol=1e-6
-    )
+    assert np.allclose(transform_points(invert_similarity(matrix), transform_points(matrix, points)), points, atol=1e-6)
 
 
 @given(similarities)
 def test_released_square_lies_inside_the_generated_one(matrix):
     left, top, side = released_square(matrix)
-    corners = np.array(
-        [[left, top], [left + side - 1, top], [left, top + side - 1], [left + side - 1, top + side - 1]]
-    )
+    corners = np.array([[left, top], [left + side - 1, top], [left, top + side - 1], [left + side - 1, top + side - 1]])
     aligned = transform_points(invert_similarity(matrix), corners.astype(float))
     assert aligned.min() >= 0
     assert aligned.max() <= 1023
@@ -99,7 +93,9 @@ def test_alignment_follows_the_face(astronaut_points, scale, angle, shift):
     )
     grid = np.array([[0.0, 0.0], [1023.0, 0.0], [500.0, 700.0]])
     there = transform_points(moved, grid)
-    assert np.allclose(there, transform_points(motion, transform_points(base, grid)), atol=0.5 * scale + 0.1)
+    assert np.allclose(
+        there, transform_points(motion, transform_points(base, grid)), atol=0.71 * (1 + scale)
+    )  # half a pixel of either grid
 
 
 def test_eyes_are_level_and_at_the_ffhq_place(astronaut_points):
@@ -123,9 +119,7 @@ def test_cut_square_keeps_pixels_exactly(left, top, side):
     square, inside = cut_square(image, left, top, side)
     y, x = np.nonzero(inside)
     assert (square[y, x] == image[y + top, x + left]).all()
-    assert inside.sum() == max(0, min(100, top + side) - max(0, top)) * max(
-        0, min(120, left + side) - max(0, left)
-    )
+    assert inside.sum() == max(0, min(100, top + side) - max(0, top)) * max(0, min(120, left + side) - max(0, left))
 
 
 def test_cores_nest_and_the_band_surrounds(astronaut, model_files, detector):
@@ -155,9 +149,7 @@ def test_own_mask_replaces_the_method(astronaut, model_files, detector):
     mask = np.zeros(astronaut.shape[:2], np.uint8)
     mask[150:170, 210:240] = 255
     photos = photos_table(astronaut, mask=encode_png(mask))
-    (row,) = preserve_regions(
-        photos, landmarks_of(photos, model_files, detector), "mouth", REGION_OPTIONS
-    ).to_pylist()
+    (row,) = preserve_regions(photos, landmarks_of(photos, model_files, detector), "mouth", REGION_OPTIONS).to_pylist()
     assert row["method"] == "mask"
     core = decode_png(row["core"])
     square, _ = cut_square(mask, row["crop_left"], row["crop_top"], row["crop_side"])
@@ -168,9 +160,7 @@ def test_mask_beyond_the_released_square_is_quarantined(astronaut, model_files, 
     mask = np.zeros(astronaut.shape[:2], np.uint8)
     mask[500:512, :40] = 255
     photos = photos_table(astronaut, mask=encode_png(mask))
-    (row,) = preserve_regions(
-        photos, landmarks_of(photos, model_files, detector), "mouth", REGION_OPTIONS
-    ).to_pylist()
+    (row,) = preserve_regions(photos, landmarks_of(photos, model_files, detector), "mouth", REGION_OPTIONS).to_pylist()
     assert (row["status"], row["reason"]) == ("quarantined", "region_empty")
 
 
@@ -178,9 +168,7 @@ def test_what_is_not_one_frontal_face_is_quarantined(astronaut, model_files, det
     nobody = np.full((256, 256, 3), 127, np.uint8)
     head = astronaut[:256, 96:352]
     two = np.hstack([head, head[:, ::-1]])
-    rows = landmarks_of(
-        photos_table(nobody, two, np.ascontiguousarray(astronaut)), model_files, detector
-    ).to_pylist()
+    rows = landmarks_of(photos_table(nobody, two, np.ascontiguousarray(astronaut)), model_files, detector).to_pylist()
     assert [row["reason"] for row in rows] == ["no_face", "several_faces", None]
     (row,) = landmarks_of(photos_table(astronaut, view="profile"), model_files, detector).to_pylist()
     assert row["reason"] == "view_unsupported"

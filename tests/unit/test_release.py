@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private
 
 from deidlib import images, tables
-from deidlib.release import ReleaseError, columns, verify_release, write_release
 from deidlib.png import png_problems
+from deidlib.release import ReleaseError, columns, verify_release, write_release
 
 FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
 SPECS = [
@@ -61,6 +61,14 @@ def test_first_attempt_that_passed_is_released_with_its_own_pixels(tmp_path):
         np.testing.assert_array_equal(images.decode_png(data), draw_face(1000 * attempt + row, spec.side))
         assert png_problems(data) == []
     assert verify_release(folder) == []
+
+
+def test_a_patient_is_released_at_one_attempt(tmp_path):
+    """Both photographs pass at attempt 1, one already at attempt 0 with another donor: the new person must be one."""
+    specs = [Spec("patient-a", "one", checks=({}, {})), Spec("patient-a", "two", checks=(FAILS, {}))]
+    folder = release(tmp_path, specs, config=CONFIG | {"identity": "per_patient"})
+    index = pd.read_parquet(folder / "index.parquet")
+    assert list(index["attempt"]) == [1, 1]
 
 
 def test_quarantine_list_and_crosswalk(tmp_path):

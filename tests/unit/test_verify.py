@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, draw_face, write_private
 
 from deidlib import images
-from deidlib.release import content_digest, verify_release, write_release
 from deidlib.png import png_problems, png_size
+from deidlib.release import content_digest, verify_release, write_release
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,44 @@
+"""Attempts: which photographs the next one handles, and which one is released."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
+#: The column by which photographs stay together, by the configuration's ``identity``.
+GROUP_COLUMN = {"per_patient": "release_patient_id", "per_photo": "release_photo_id"}
+
+
+def photos_to_retry(checks: pa.Table, identity: str) -> set[str]:
+    """Photographs, by ``release_photo_id``, that the attempt after ``checks`` handles.
+
+    With ``per_patient``, all of a patient's photographs as soon as one failed, since another donor has to be the new
+    person in each of them; with ``per_photo``, those that failed.
+    """
+    rows = checks.select(["release_photo_id", "release_patient_id", "passed"]).to_pylist()
+    group = GROUP_COLUMN[identity]
+    again = {row[group] for row in rows if row["passed"] is not True}
+    return {row["release_photo_id"] for row in rows if row[group] in again}
+
+
+def released_attempts(members: Iterable[tuple[str, str]], passed: Mapping[str, set[int]]) -> dict[str, int]:
+    """The attempt that each group of photographs is released at: the first of those at which most of them pass.
+
+    Parameters
+    ----------
+    members : iterable of (release_photo_id, group)
+        The photographs and the group (``GROUP_COLUMN``) of each.
+    passed : mapping
+        Attempts that a photograph passed, by ``release_photo_id``.
+
+    Returns
+    -------
+    dict
+        Group to attempt; groups without a passing photograph are left out.
+    """
+    votes: dict[str, Counter] = {}
+    for photo_id, group in members:
+        votes.setdefault(group, Counter()).update(passed.get(photo_id, ()))
+    return {group: min(count, key=lambda a: (-count[a], a)) for group, count in votes.items() if count}

@@ -1,0 +1,159 @@
+"""Donors: they fit the patient, do not look like them, are one per patient, and no two patients share one."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from deidlib import tables
+from deidlib.donors.bank import BANK_FILE, read_bank
+from deidlib.donors.choose import Likeness, choose_donors, far_enough, mismatch, with_record
+from deidlib.donors.edit import VIEW_FEATURES, fit_editor
+from deidlib.generators import latent_prior
+
+OPTIONS = {"pool": 24, "mix": 3, "sface_max": 0.2, "dlib_min": 0.7}
+KEY = b"0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return read_bank()
+
+
+@pytest.fixture(scope="module")
+def editor(bank, generator):
+    return fit_editor(bank, latent_prior(generator))
+
+
+def likeness_of(bank, k, **changes):
+    """The look of a bank entry, as if it were a patient."""
+    features = {name: float(values[k]) for name, values in bank.scalars.items()}
+    features |= {"geometry": bank.geometry[k], "skin": bank.skin[k]}
+    return Likeness(features | changes, bank.sface[k], bank.dlib[k])
+
+
+def photos(*rows):
+    return tables.from_rows(
+        [
+            {
+                "release_photo_id": i,
+                "release_patient_id": p,
+                "photo_id": i,
+                "timepoint": t,
+                "grey": False,
+                "status": "ok",
+            }
+            for i, p, t in rows
+        ],
+        tables.PHOTOS,
+    )
+
+
+def choose(bank, editor, table, likenesses, *, attempt=0, identity="per_patient", handle=None, key=KEY):
+    handle = handle or list(likenesses)
+    chosen = choose_donors(table, handle, likenesses, bank, editor, key, attempt, identity, OPTIONS)
+    return {row["release_photo_id"]: row for row in chosen.to_pylist()}
+
+
+def test_shipped_bank_is_large_small_and_whole(bank):
+    assert len(bank) >= 2000
+    assert BANK_FILE.stat().st_size <= 12_000_000
+    for values in (bank.w, bank.geometry, bank.sface, bank.dlib, *bank.scalars.values()):
+        assert np.isfinite(values).all()
+    assert np.allclose(np.linalg.norm(bank.sface, axis=1), 1, atol=2e-3)
+    assert len(np.unique(bank.w, axis=0)) == len(bank)
+    female = bank.scalars["female"] > 0.5
+    assert 0.2 < female.mean() < 0.8
+    assert np.ptp(bank.scalars["yaw"]) > 40
+
+
+def test_an_entry_fits_itself_best(bank):
+    for k in (3, 500, 1500):
+        assert np.argmin(mismatch(bank, likeness_of(bank, k).features, grey=False)) == k
+
+
+def test_patient_like_entries_are_excluded(bank):
+    patient = likeness_of(bank, 10)
+    allowed = far_enough(bank, [patient], OPTIONS["sface_max"], OPTIONS["dlib_min"])
+    assert not allowed[10]
+    assert (bank.sface[allowed] @ patient.sface < OPTIONS["sface_max"]).all()
+    assert (np.linalg.norm(bank.dlib[allowed] - patient.dlib, axis=1) > OPTIONS["dlib_min"]).all()
+
+
+def test_photographs_of_a_patient_share_the_donor_and_patients_do_not(bank, editor):
+    table = photos(("a1", "a", "T0"), ("a2", "a", "T1"), ("b1", "b", "T0"))
+    likenesses = {"a1": likeness_of(bank, 5), "a2": likeness_of(bank, 5, smile=0.9), "b1": likeness_of(bank, 5)}
+    rows = choose(bank, editor, table, likenesses)
+    assert rows["a1"]["donor_id"] == rows["a2"]["donor_id"] != rows["b1"]["donor_id"]
+    assert rows["a1"]["w"] != rows["a2"]["w"], "the expression follows each photograph"
+    assert abs(sum(rows["a1"]["weights"]) - 1) < 1e-6
+    per_photo = choose(bank, editor, table, likenesses, identity="per_photo")
+    assert len({row["donor_id"] for row in per_photo.values()}) == 3
+
+
+def test_a_donor_depends_on_key_patient_and_attempt_alone(bank, editor):
+    table = photos(("a1", "a", "T0"), ("b1", "b", "T0"))
+    likenesses = {"a1": likeness_of(bank, 5), "b1": likeness_of(bank, 9)}
+    together = choose(bank, editor, table, likenesses)["a1"]
+    alone = choose(bank, editor, photos(("a1", "a", "T0")), {"a1": likenesses["a1"]})["a1"]
+    assert together == alone
+    assert choose(bank, editor, table, likenesses, attempt=1)["a1"]["donor_id"] != together["donor_id"]
+    other_key = choose(bank, editor, table, likenesses, key=hashlib.sha256(KEY).digest())
+    assert other_key["a1"]["donor_id"] != together["donor_id"]
+
+
+def test_a_later_photograph_does_not_change_the_donor(bank, editor):
+    before = choose(bank, editor, photos(("a1", "a", "T0")), {"a1": likeness_of(bank, 5)})["a1"]
+    later = choose(
+        bank,
+        editor,
+        photos(("a1", "a", "T0"), ("a2", "a", "T1")),
+        {"a1": likeness_of(bank, 5), "a2": likeness_of(bank, 5, smile=0.8)},
+    )
+    assert later["a1"]["donor_id"] == before["donor_id"]
+    assert later["a1"]["w"] == before["w"]
+
+
+def test_donors_of_many_patients_are_distinct(bank, editor):
+    table = photos(*((f"photo{k}", f"patient{k}", "T0") for k in range(60)))
+    rows = choose(bank, editor, table, {f"photo{k}": likeness_of(bank, 7) for k in range(60)})
+    w = np.array([row["w"] for row in rows.values()])
+    gaps = editor.prior.distance(w[:, None], w[None])[~np.eye(60, dtype=bool)]
+    assert gaps.min() > 0.02, "sixty patients who look alike still get sixty donors"
+
+
+def test_impossible_demands_are_refused(bank, editor):
+    table, likenesses = photos(("a1", "a", "T0")), {"a1": likeness_of(bank, 5)}
+    with pytest.raises(ValueError, match="donors build"):
+        choose_donors(table, ["a1"], likenesses, bank, editor, KEY, 0, "per_patient", OPTIONS | {"sface_max": -0.9})
+    with pytest.raises(ValueError, match="per_photo"):
+        choose(bank, editor, table, likenesses, identity="shared")
+
+
+def test_recorded_sex_and_age_lead(bank):
+    features = likeness_of(bank, 5).features
+    assert with_record(features, None, "F")["female"] == 1
+    assert with_record(features, None, "M")["female"] == 0
+    assert with_record(features, None, "X")["female"] == features["female"]
+    assert with_record(features, 8, None)["age"] < with_record(features, 70, None)["age"]
+    assert with_record(features, None, None) == features
+
+
+def test_directions_move_what_they_name(bank, editor, generator, landmarker):
+    """A smile and a turn asked of the regression are seen by MediaPipe in the drawn face."""
+    import torch
+
+    from deidlib.donors.bank import to_uint8
+
+    k = int(np.argmin(mismatch(bank, likeness_of(bank, 0, yaw=0.0, smile=0.1).features, grey=False)))
+    still = {name: float(bank.scalars[name][k]) for name in VIEW_FEATURES if name != "geometry"}
+    codes = [
+        editor.follow(bank.w[k], still | change)
+        for change in ({"smile": 0.02, "yaw": 0.0}, {"smile": 0.8, "upper_up": 0.5, "yaw": 0.0}, {"yaw": 20.0})
+    ]
+    with torch.no_grad():
+        batch = torch.from_numpy(np.array(codes, np.float32))[:, None].expand(-1, generator.n_styles, -1)
+        images = to_uint8(generator.synthesise(batch))
+    rest, smile, turned = (landmarker.detect(image)[0] for image in images)
+    assert smile.blendshapes[[44, 45]].mean() > rest.blendshapes[[44, 45]].mean() + 0.2
+    assert turned.yaw > rest.yaw + 8
