@@ -31,13 +31,21 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-def channel_gains(source: np.ndarray, face: np.ndarray, weight: np.ndarray, limit: float) -> np.ndarray:
-    """Gain, (3,), that brings the face's mean colour under ``weight`` to the source's, within 1/limit to limit."""
+def channel_gains(
+    source: np.ndarray, face: np.ndarray, weight: np.ndarray, gain_limit: float, tint_limit: float
+) -> np.ndarray:
+    """Gain of each channel, (3,), that brings the face's mean colour under ``weight`` towards the source's.
+
+    The common factor (light) is kept within 1/``gain_limit`` to ``gain_limit``, each channel's departure from it
+    (colour temperature) within ``tint_limit``: the gain acts on the whole face, and a stronger tint is seen.
+    """
     total = weight.sum()
     if total == 0:
         return np.ones(3)
     means = [(image * weight[:, :, None]).sum(axis=(0, 1)) / total for image in (source, face)]
-    return np.clip(means[0] / np.maximum(means[1], 1), 1 / limit, limit)
+    ratio = np.maximum(means[0], 1) / np.maximum(means[1], 1)
+    light = np.exp(np.log(ratio).mean())
+    return np.clip(light, 1 / gain_limit, gain_limit) * np.clip(ratio / light, 1 / tint_limit, tint_limit)
 
 
 def soft_membrane(difference: np.ndarray, weight: np.ndarray, outside: np.ndarray, reach: float) -> np.ndarray:
@@ -78,7 +86,7 @@ def blend(
     core, band : ndarray, (S, S), uint8
         Masks, 255 inside.
     options : dict
-        ``gain_limit`` of the colour match; ``reach`` of the correction, in widths of the band.
+        ``gain_limit`` and ``tint_limit`` of the colour match; ``reach`` of the correction, in widths of the band.
 
     Returns
     -------
@@ -90,7 +98,7 @@ def blend(
     near = ((band > 0) & inside).astype(np.float64)
     photo, generated = source.astype(np.float64), face.astype(np.float64)
 
-    generated = generated * channel_gains(photo, generated, near, options["gain_limit"])
+    generated = generated * channel_gains(photo, generated, near, options["gain_limit"], options["tint_limit"])
     # The difference is read where the images meet: the core's rim and the inner band.
     rim = ((outside <= 0.7 * width) & inside & (cv2.erode(core, None, iterations=max(1, int(width / 3))) == 0)) * 1.0
     reach = options["reach"] * width

@@ -25,8 +25,8 @@ REASONS: dict[str, str] = {
     "duplicate_photo_id": "Two rows carry this photo_id, so neither can be vouched for. Give each its own.",
     "path_outside": "The path leaves the sheet's folder. Put the file below the sheet and use a relative path.",
     "file_missing": "No file at the path the sheet names.",
-    "format_unsupported": "The file is not a JPEG, PNG, TIFF or WebP image.",
-    "image_damaged": "The image file is truncated or cannot be decoded whole.",
+    "format_unsupported": "The file is not a JPEG, PNG, TIFF or WebP image of one page with 8 or 16 bits a channel.",
+    "image_damaged": "The image file is truncated, cannot be decoded whole, or its colour profile cannot be read.",
     "image_too_large": "More pixels than intake.max_pixels allows (a decompression bomb, or a scan to be reduced).",
     "image_too_small": "Fewer pixels on a side than intake.min_side asks for.",
     "mask_unusable": "The mask image is missing, empty or not of the photograph's size.",
@@ -96,7 +96,7 @@ PHOTOS = pa.schema(
         _field("grey", pa.bool_(), "the photograph has no colour"),
         _field("image", pa.large_binary(), "decoded photograph, upright, sRGB, 8 bit, as PNG without metadata"),
         _field("mask", pa.large_binary(), "clinician's mask as single-channel PNG in the native frame, or null"),
-        _field("pixels_sha256", pa.string(), "SHA-256 of the decoded RGB bytes"),
+        _field("pixels_sha256", pa.string(), "SHA-256 of the decoded shape and RGB bytes"),
         *_STATUS,
     ]
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from deidlib import tables
 from deidlib.checks import measures
 from deidlib.images import decode_png
+from deidlib.intake import pixels_sha256
 from deidlib.logs import say
 from deidlib.png import png_problems
 from deidlib.regions import cut_square
@@ -138,7 +138,7 @@ class _Sources:
         """Decode the photograph; None where its pixels are not those that intake vouched for."""
         row = self._photos.filter(pc.equal(self._photos["release_photo_id"], photo_id)).to_pylist()[0]
         image = decode_png(row["image"])
-        return image if hashlib.sha256(image.tobytes()).hexdigest() == row["pixels_sha256"] else None
+        return image if pixels_sha256(image) == row["pixels_sha256"] else None
 
     def of_same_patient(self, photo_id: str) -> list[str]:
         return [other for other, patient in self.patient_of.items() if patient == self.patient_of[photo_id]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import cv2
@@ -17,6 +16,7 @@ from skimage import data
 from deidlib import tables
 from deidlib.checks import check_photos, gate, measures
 from deidlib.images import encode_png
+from deidlib.intake import pixels_sha256
 from deidlib.landmarks import aligned_to_native, eye_centres
 from deidlib.regions import cut_square, distance_outside, preserved_core, released_square
 
@@ -299,7 +299,7 @@ def photo(photo_id: str, patient: str, image: np.ndarray, sha256: str | None = N
         "release_photo_id": photo_id,
         "release_patient_id": patient,
         "image": encode_png(image),
-        "pixels_sha256": sha256 or hashlib.sha256(image.tobytes()).hexdigest(),
+        "pixels_sha256": sha256 or pixels_sha256(image),
         "status": tables.OK,
     }
 
