@@ -21,23 +21,33 @@ Settings = Annotated[
 def release(
     plan: Plan,
     out: Annotated[Path, typer.Option(help="Folder of this version, for example results/release/1.0.0.")],
+    failure_report: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the audit if nothing passes, for example results/report/1.0.0."),
+    ] = None,
     given: Settings = "{}",
 ) -> None:
     """Write the release, and the private crosswalk and quarantine list.
 
-    A version that exists with another content is never changed: raise the version.
+    A version that exists with another content is never changed: raise the version. Where no photograph passed,
+    there is no release; the audit says so, and the exit code is 1.
 
     Example:
       deidlib release --plan results/private/plan.json --out results/release/1.0.0
     """
-    from deidlib.release import write_release
+    from deidlib.release import NothingReleased, write_release
 
     cfg = settings(given)
     names = read_json(plan)["shards"]
     open_private(plan)
     with suppress(OSError):
         out.rmdir()  # Snakemake makes an output's folder beforehand; a version's folder appears whole
-    folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models())
+    try:
+        folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models())
+    except NothingReleased:
+        if failure_report is not None:
+            report(plan, failure_report, None, given)
+        raise
     _share(folder)
     say(f"release {out.name}: written and complete")
 

@@ -5,7 +5,7 @@ the private crosswalk; :func:`verify_release` re-checks such a folder without an
 """
 
 from deidlib.release.dataset import write_release
-from deidlib.release.errors import ReleaseError
+from deidlib.release.errors import NothingReleased, ReleaseError
 from deidlib.release.verify import content_digest, verify_release
 
-__all__ = ["ReleaseError", "content_digest", "verify_release", "write_release"]
+__all__ = ["NothingReleased", "ReleaseError", "content_digest", "verify_release", "write_release"]

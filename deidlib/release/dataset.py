@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from deidlib import images, tables
 from deidlib.png import png_problems
 from deidlib.release import card, columns
-from deidlib.release.errors import ReleaseError
+from deidlib.release.errors import NothingReleased, ReleaseError
 from deidlib.release.outcomes import Outcome, read_outcomes, read_table
 from deidlib.release.verify import INDEX_FILE, SUMS_FILE, checksums, image_path, sums_text
 
@@ -95,7 +95,7 @@ def write_release(
         shutil.rmtree(aside, ignore_errors=True)
     _write_private(private, crosswalk, quarantine)
     if not index.num_rows:
-        raise ReleaseError(
+        raise NothingReleased(
             "no photograph passed the gate, so there is nothing to release; quarantine.tsv in the private "
             "folder gives each photograph's reason"
         )

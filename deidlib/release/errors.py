@@ -1,5 +1,9 @@
-"""The error that the release stage raises."""
+"""The errors that the release stage raises."""
 
 
 class ReleaseError(Exception):
     """A release that cannot be made; the message says what to change, without an original id or path."""
+
+
+class NothingReleased(ReleaseError):
+    """No photograph passed the gate; crosswalk and quarantine list are written all the same."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from deidlib.blending import blend, seam_score, warp_to_square
 from deidlib.regions import distance_outside
 
-OPTIONS = {"gain_limit": 1.25, "tint_limit": 1.06, "reach": 3.0}
+OPTIONS = {"gain_limit": 1.25, "tint_limit": 1.02, "reach": 3.0}
 
 
 def disc(side, radius):

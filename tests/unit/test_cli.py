@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import typer
+from shard_tables import Spec, write_private
 from typer.testing import CliRunner
 
 from deidlib import keys, logs, tables
@@ -238,6 +239,22 @@ def test_verify_fails_loudly_on_what_is_no_release(tmp_path):
     shown = run("verify", tmp_path / "empty")
     assert shown.exit_code == 1
     assert "FAILED" in shown.output
+
+
+def test_where_nothing_passes_there_is_an_audit_and_no_release(tmp_path):
+    fails = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
+    shards = write_private(tmp_path / "private", [Spec("patient-one", "photo-one", checks=(fails,))], attempts=1)
+    plan = tmp_path / "private" / "plan.json"
+    plan.write_text(json.dumps({"shards": shards}))
+    done = run(
+        *("release", "--plan", plan, "--out", tmp_path / "release" / "1.0.0"),
+        *("--failure-report", tmp_path / "report" / "1.0.0", "--config", json.dumps({"attempts": 1})),
+    )
+    assert done.exit_code == 1
+    assert not list((tmp_path / "release").glob("*"))
+    audit = json.loads((tmp_path / "report" / "1.0.0" / "audit.json").read_text())
+    assert audit["conclusion"]["passed"] is False
+    assert "photo-one" not in (tmp_path / "report" / "1.0.0" / "audit.html").read_text()
 
 
 def test_progress_off_a_terminal_is_plain_lines_with_counts(capsys, monkeypatch):

@@ -28,6 +28,8 @@ rule release:
         runtime=720,
     params:
         settings=published_settings(),
+        failure_report=f"{config['results']}/report/{config['version']}",
     shell:
-        "deidlib release --plan {input.plan:q} --out $(dirname {output.sums:q}) --config {params.settings:q} "
+        "deidlib release --plan {input.plan:q} --out $(dirname {output.sums:q}) "
+        "--failure-report {params.failure_report:q} --config {params.settings:q} "
         "> {log:q} 2>&1"
