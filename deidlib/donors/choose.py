@@ -22,6 +22,8 @@ _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
 _LAB_UNIT = 7.0
 _AGE_UNIT = 6.0  # years
 _FEMALE_UNIT = 0.25
+_COSINE_UNIT, _DISTANCE_UNIT = 0.05, 0.05
+_DRAWS = 8
 #: How much each skin patch counts: those around the mouth meet the patient's own skin (and beard).
 _PATCH_WEIGHTS = np.array([0.6 if name.startswith(("cheek", "forehead")) else 1.0 for name in SKIN_PATCHES])
 
@@ -73,40 +75,62 @@ def mismatch(bank: Bank, features: dict, grey: bool) -> np.ndarray:
     return total + ((bank.scalars["female"] - features["female"]) / _FEMALE_UNIT) ** 2
 
 
-def far_enough(bank: Bank, likenesses: Sequence[Likeness], sface_max: float, dlib_min: float) -> np.ndarray:
-    """Entries, (N,) bool, that neither recogniser finds similar to any photograph of the patient."""
+def far_enough(bank: Bank, look: Likeness, sface_max: float, dlib_min: float) -> np.ndarray:
+    """Entries, (N,) bool, that neither recogniser finds similar to the patient."""
     keep = np.ones(len(bank), bool)
-    for likeness in likenesses:
-        if likeness.sface is not None:
-            keep &= bank.sface @ likeness.sface < sface_max
-        if likeness.dlib is not None:
-            keep &= np.linalg.norm(bank.dlib - likeness.dlib, axis=1) > dlib_min
+    if look.sface is not None:
+        keep &= bank.sface @ look.sface < sface_max
+    if look.dlib is not None:
+        keep &= np.linalg.norm(bank.dlib - look.dlib, axis=1) > dlib_min
     return keep
 
 
-def mix_identity(
-    bank: Bank, prior: LatentPrior, order: np.ndarray, rng: np.random.Generator, pool: int, mix: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A new identity from ``mix`` entries drawn from the ``pool`` best.
+def resemblance(sface: np.ndarray, dlib: np.ndarray, look: Likeness) -> np.ndarray:
+    """How much faces with the embeddings (N, 128) resemble the patient, (N,), in the units of :func:`mismatch`.
 
-    Mixing shrinks a code towards the mean face, so its whitened length is restored.
+    Zero for a face as far as strangers usually are (cosine 0, distance 0.85), so that of entries that fit alike the
+    least similar come first.
+    """
+    total = np.zeros(len(sface))
+    if look.sface is not None:
+        total += (np.clip(sface @ look.sface, 0, None) / _COSINE_UNIT) ** 2
+    if look.dlib is not None:
+        distance = np.linalg.norm(dlib - look.dlib, axis=1)
+        total += (np.clip(0.85 - distance, 0, None) / _DISTANCE_UNIT) ** 2
+    return total
+
+
+def draw_mixture(
+    bank: Bank, look: Likeness, order: np.ndarray, rng: np.random.Generator, pool: int, mix: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw entries from the ``pool`` best and their shares: of several keyed draws, the least like the patient.
+
+    Of a mixture, whose face has not been drawn, the embedding is taken to be the mixture of the entries'.
 
     Returns
     -------
-    w : ndarray, (512,)
-        The donor's code.
     chosen : ndarray, (mix,)
         Entries used.
     shares : ndarray, (mix,)
         Their shares, summing to 1.
     """
-    chosen = rng.choice(order[:pool], size=min(mix, len(order)), replace=False)
-    shares = rng.dirichlet(np.full(len(chosen), 1.5))
+    draws = []
+    for _ in range(_DRAWS):
+        chosen = rng.choice(order[:pool], size=min(mix, len(order)), replace=False)
+        shares = rng.dirichlet(np.full(len(chosen), 1.5))
+        sface = shares @ bank.sface[chosen]
+        sface = sface / np.linalg.norm(sface)
+        draws.append((resemblance(sface[None], (shares @ bank.dlib[chosen])[None], look)[0], chosen, shares))
+    _, chosen, shares = min(draws, key=lambda draw: draw[0])
+    return chosen, shares
+
+
+def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Code, (512,), of the mixture. Mixing shrinks a code towards the mean face: its whitened length is restored."""
     v = (bank.w[chosen] - prior.mean) @ prior.whiten.T
     mixed = shares @ v
     length = np.sqrt(shares @ np.sum(v**2, axis=1))
-    mixed *= min(1.3, length / np.linalg.norm(mixed))
-    return prior.mean + prior.axes @ mixed, chosen, shares
+    return prior.mean + prior.axes @ (mixed * min(1.3, length / np.linalg.norm(mixed)))
 
 
 def choose_donors(
@@ -165,14 +189,10 @@ def choose_donors(
         of_patient = [p for p in known if p["release_patient_id"] == photo["release_patient_id"]]
         reference = photo if identity == "per_photo" else of_patient[0]
         drawn_for = reference["release_photo_id" if identity == "per_photo" else "release_patient_id"]
-        features = with_record(likenesses[reference["release_photo_id"]].features, reference["age"], reference["sex"])
-        fit = mismatch(bank, features, reference["grey"])
-        allowed = far_enough(
-            bank,
-            [likenesses[p["release_photo_id"]] for p in of_patient],
-            options["sface_max"],
-            options["dlib_min"],
-        )
+        look = likenesses[reference["release_photo_id"]]
+        features = with_record(look.features, reference["age"], reference["sex"])
+        fit = mismatch(bank, features, reference["grey"]) + resemblance(bank.sface, bank.dlib, look)
+        allowed = far_enough(bank, look, options["sface_max"], options["dlib_min"])
         order = np.argsort(np.where(allowed, fit, np.inf), kind="stable")[: np.count_nonzero(allowed)]
         if len(order) < options["mix"]:
             raise ValueError(
@@ -180,7 +200,8 @@ def choose_donors(
                 "donors.dlib_min, or build a larger bank with `deidlib donors build`"
             )
         rng = keyed_rng(key, "donor", drawn_for, str(attempt))
-        w, chosen, shares = mix_identity(bank, editor.prior, order, rng, options["pool"], options["mix"])
+        chosen, shares = draw_mixture(bank, look, order, rng, options["pool"], options["mix"])
+        w = mix_identity(bank, editor.prior, chosen, shares)
         w = editor.move(w, {"age": features["age"], "female": features["female"]})
         view = likenesses[photo["release_photo_id"]].features
         rows.append(

@@ -7,7 +7,7 @@ import pytest
 
 from deidlib import tables
 from deidlib.donors.bank import BANK_FILE, read_bank
-from deidlib.donors.choose import Likeness, choose_donors, far_enough, mismatch, with_record
+from deidlib.donors.choose import Likeness, choose_donors, far_enough, mismatch, resemblance, with_record
 from deidlib.donors.edit import VIEW_FEATURES, fit_editor
 from deidlib.generators import latent_prior
 
@@ -74,10 +74,18 @@ def test_an_entry_fits_itself_best(bank):
 
 def test_patient_like_entries_are_excluded(bank):
     patient = likeness_of(bank, 10)
-    allowed = far_enough(bank, [patient], OPTIONS["sface_max"], OPTIONS["dlib_min"])
+    allowed = far_enough(bank, patient, OPTIONS["sface_max"], OPTIONS["dlib_min"])
     assert not allowed[10]
     assert (bank.sface[allowed] @ patient.sface < OPTIONS["sface_max"]).all()
     assert (np.linalg.norm(bank.dlib[allowed] - patient.dlib, axis=1) > OPTIONS["dlib_min"]).all()
+
+
+def test_strangers_come_before_look_alikes(bank):
+    patient = likeness_of(bank, 10)
+    similar = np.argsort(bank.sface @ patient.sface)[::-1]
+    penalty = resemblance(bank.sface, bank.dlib, patient)
+    assert penalty[10] == penalty.max()
+    assert penalty[similar[:20]].mean() > 10 * penalty[similar[-500:]].mean()
 
 
 def test_photographs_of_a_patient_share_the_donor_and_patients_do_not(bank, editor):
@@ -108,7 +116,7 @@ def test_a_later_photograph_does_not_change_the_donor(bank, editor):
         bank,
         editor,
         photos(("a1", "a", "T0"), ("a2", "a", "T1")),
-        {"a1": likeness_of(bank, 5), "a2": likeness_of(bank, 5, smile=0.8)},
+        {"a1": likeness_of(bank, 5), "a2": likeness_of(bank, 6, smile=0.8)},
     )
     assert later["a1"]["donor_id"] == before["donor_id"]
     assert later["a1"]["w"] == before["w"]
