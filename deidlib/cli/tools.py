@@ -93,9 +93,9 @@ def demo_cohort(
     from deidlib.cli import weights
     from deidlib.demo import N_VIRTUAL, write_demo_cohort
 
-    generator, editor, bank = weights.donor_model("mobilestylegan")
+    generator, editor, _ = weights.donor_model("mobilestylegan")
     with progress("demo cohort", N_VIRTUAL, unit="virtual patients") as step:
-        sheet = write_demo_cohort(folder, generator, editor, bank, step)
+        sheet = write_demo_cohort(folder, generator, editor, step)
     say(f"demo cohort: {sheet}")
 
 

@@ -21,7 +21,7 @@ _UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up":
 _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
 _LAB_UNIT = 7.0
 _AGE_UNIT = 6.0  # years
-_FEMALE_UNIT = 0.25
+_FEMALE_UNIT = 0.18
 _COSINE_UNIT, _DISTANCE_UNIT = 0.05, 0.05
 _DRAWS = 8
 #: How much each skin patch counts: those around the mouth meet the patient's own skin (and beard).
