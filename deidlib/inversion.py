@@ -115,6 +115,13 @@ def _step_sizes(n: int, rate: float, fall_from: float = 0.6) -> list[float]:
     return [rate * min(1.0, max(0.1, (n - k) / max(1, n * (1 - fall_from)))) for k in range(n)]
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has bfloat16 arithmetic; a CPU without it would emulate it, many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def _invert_batch(
     generator: Generator,
     perceptual: STLPIPS,
@@ -129,7 +136,7 @@ def _invert_batch(
     photos = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
     weights = torch.from_numpy(np.asarray(batch.weights, np.float32)).to(device)[:, None]
     origins = box_origins(batch.centres)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bool(settings["bf16"]))
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings["bf16"] and computes_bf16(device))
 
     photos = _luminance_where(photos, grey)
     looks = {}
@@ -200,7 +207,8 @@ def invert(
     settings : dict
         ``steps`` on the preview and ``refine_steps`` at full size; ``learning_rate`` in standard deviations of W a
         step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``
-        and ``spread``; ``batch`` (photographs at once; halved when memory runs out); ``bf16``.
+        and ``spread``; ``batch`` (photographs at once; halved when memory runs out); ``bf16``, used
+        where the device computes in it.
     progress : callable, optional
         Called with the number of photographs finished.
 
