@@ -53,16 +53,23 @@ def soft_membrane(difference: np.ndarray, weight: np.ndarray, outside: np.ndarra
 
     Normalised convolution at widening scales: near the border the local difference, farther off its broader mean.
     """
-    field = np.zeros_like(difference)
-    remaining = np.ones(weight.shape)
+    side = len(weight)
+    small = max(1, round(side / max(1, int(reach / 24))))  # a smooth field needs no more pixels than this
+    weight, weighted, scale = _reduced(weight, small), _reduced(difference * weight[:, :, None], small), small / side
+    field, remaining = np.zeros_like(weighted), np.ones_like(weight)
     for sigma in (reach / 12, reach / 6, reach / 3):
-        blurred_weight = cv2.GaussianBlur(weight, (0, 0), sigma)
-        blurred = cv2.GaussianBlur(difference * weight[:, :, None], (0, 0), sigma)
+        blurred_weight = cv2.GaussianBlur(weight, (0, 0), sigma * scale)
+        local = cv2.GaussianBlur(weighted, (0, 0), sigma * scale) / np.maximum(blurred_weight, 1e-6)[:, :, None]
         share = remaining * np.clip(blurred_weight / 0.15, 0, 1)
-        field += share[:, :, None] * blurred / np.maximum(blurred_weight, 1e-6)[:, :, None]
+        field += share[:, :, None] * local
         remaining = remaining - share
-    field += remaining[:, :, None] * blurred / np.maximum(blurred_weight, 1e-6)[:, :, None]
+    field += remaining[:, :, None] * local
+    field = cv2.resize(field, (side, side), interpolation=cv2.INTER_LINEAR)
     return field * (1 - _smoothstep(outside / reach))[:, :, None]
+
+
+def _reduced(image: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def blend(

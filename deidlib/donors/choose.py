@@ -19,13 +19,14 @@ from deidlib.keys import keyed_rng
 #: What one unit of mismatch is, by feature: entries are ranked by the sum of squared mismatches in these units.
 _UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}
 _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
-_LAB_UNIT = 7.0
+_LAB_UNIT = 6.0
 _AGE_UNIT = 6.0  # years
 _FEMALE_UNIT = 0.18
-_COSINE_UNIT, _DISTANCE_UNIT = 0.05, 0.05
+_COSINE_UNIT, _DISTANCE_UNIT = 0.08, 0.08
 _DRAWS = 8
-#: How much each skin patch counts: those around the mouth meet the patient's own skin (and beard).
-_PATCH_WEIGHTS = np.array([0.6 if name.startswith(("cheek", "forehead")) else 1.0 for name in SKIN_PATCHES])
+#: How much each skin patch counts. Cheeks and forehead tell the skin and the light; below them a beard may be dark, and
+#: a shaded face must not pass for a bearded one.
+_PATCH_WEIGHTS = np.array([2.0 if name.startswith(("cheek", "forehead")) else 1.0 for name in SKIN_PATCHES])
 
 
 @dataclass(frozen=True)
