@@ -14,7 +14,7 @@ from deidlib import tables
 from deidlib.images import decode_png
 from deidlib.regions import cut_square
 
-SHOWN = ("CASE-001-smile", "CASE-002-smile", "CASE-003-smile")
+SHOWN = ("CASE-001-smile", "CASE-003-smile", "CASE-005-smile")
 SIDE, GAP = 320, 6
 
 

@@ -22,7 +22,7 @@ _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
 _LAB_UNIT = 6.0
 _AGE_UNIT = 6.0  # years
 _FEMALE_UNIT = 0.18
-_COSINE_UNIT, _DISTANCE_UNIT = 0.08, 0.08
+_COSINE_UNIT, _DISTANCE_UNIT = 0.06, 0.06
 _DRAWS = 8
 #: How much each skin patch counts. Cheeks and forehead tell the skin and the light; below them a beard may be dark, and
 #: a shaded face must not pass for a bearded one.
@@ -192,7 +192,10 @@ def choose_donors(
         drawn_for = reference["release_photo_id" if identity == "per_photo" else "release_patient_id"]
         look = likenesses[reference["release_photo_id"]]
         features = with_record(look.features, reference["age"], reference["sex"])
-        fit = mismatch(bank, features, reference["grey"]) + resemblance(bank.sface, bank.dlib, look)
+        # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
+        fit = mismatch(bank, features, reference["grey"]) + (1 + attempt) ** 2 * resemblance(
+            bank.sface, bank.dlib, look
+        )
         allowed = far_enough(bank, look, options["sface_max"], options["dlib_min"])
         order = np.argsort(np.where(allowed, fit, np.inf), kind="stable")[: np.count_nonzero(allowed)]
         if len(order) < options["mix"]:
