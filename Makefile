@@ -9,7 +9,7 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 
 help:
-	@echo "make demo    set up, make a demo cohort and de-identify it (about 15 minutes on 2 cores)"
+	@echo "make demo    set up, make a demo cohort and de-identify it (about 10 minutes on 2 cores)"
 	@echo "make test    set up and run the tests"
 	@echo "make env     make the environment .venv from uv.lock"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
