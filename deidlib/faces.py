@@ -14,7 +14,7 @@ from deidlib.images import decode_png, encode_png
 from deidlib.inversion import WORK_SIDE, Targets, invert
 from deidlib.landmarks import align_photo, matrix_of
 from deidlib.perceptual import STLPIPS
-from deidlib.regions import distance_outside
+from deidlib.regions import cut_square, distance_outside
 
 
 def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -39,8 +39,7 @@ def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.nd
 def _target(photo: dict, landmark: dict, region: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     image, matrix = decode_png(photo["image"]), matrix_of(landmark)
     left, top, side = region["crop_left"], region["crop_top"], region["crop_side"]
-    rows, columns = np.arange(top, top + side), np.arange(left, left + side)
-    inside = ((rows >= 0) & (rows < image.shape[0]))[:, None] & ((columns >= 0) & (columns < image.shape[1]))[None]
+    _, inside = cut_square(image, left, top, side)
     weight = area_weight(decode_png(region["core"]), decode_png(region["band"]), inside)
     to_square = matrix - np.array([[0, 0, left], [0, 0, top]])
     weight = align_photo(weight, to_square, WORK_SIDE, border=cv2.BORDER_CONSTANT)
