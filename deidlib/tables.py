@@ -31,17 +31,17 @@ REASONS: dict[str, str] = {
     "image_too_small": "Fewer pixels on a side than intake.min_side asks for.",
     "mask_unusable": "The mask image is missing, empty or not of the photograph's size.",
     "view_refused": "The configuration refuses this view (views). Give the view a route, or leave the photograph out.",
-    "no_face": "No face was found. If it shows the inside of the mouth or a profile, say so in the sheet's column view.",
+    "no_face": "No face was found. If it shows a profile or the inside of the mouth, say so in the sheet (view).",
     "several_faces": "More than one face was found; crop the photograph to the patient.",
-    "yaw_too_large": "The head is turned further than landmarks.max_yaw. If this is a profile, give it the view profile.",
+    "yaw_too_large": "The head is turned further than landmarks.max_yaw. If it is a profile, set its view to profile.",
     "face_too_small": "The face is smaller than landmarks.min_inter_ocular.",
     "mask_needed": (
-        "The landmarks do not place the preserved area surely enough (no face was found, or two detectors disagree about "
-        "the mouth). Draw a mask, and name it in the sheet's column mask."
+        "The landmarks do not place the preserved area surely enough: no face was found, or two detectors disagree "
+        "about the mouth. Draw a mask, and name it in the sheet's column mask."
     ),
     "face_in_intraoral": (
-        "The route intraoral releases the whole photograph, and a face detector reports a face in it. Correct the view, "
-        "crop the photograph to the mouth, or draw a mask."
+        "The route intraoral releases the whole photograph, and a face detector reports a face in it. Correct the "
+        "view, crop the photograph to the mouth, or draw a mask."
     ),
     "region_empty": "The preserved area is empty or lies outside the photograph.",
     "gate_failed": "No attempt passed the privacy and quality gate.",

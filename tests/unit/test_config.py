@@ -94,7 +94,7 @@ def test_released_columns_replace_the_default_ones():
         ({"checks": {"realism_max": float("inf")}}, r"checks\.realism_max: inf .* write a finite number"),
         (
             {"views": {"profile": "blur"}},
-            r"views\.profile: 'blur' .* use one of generate, region_only, intraoral, refuse",
+            r"views\.profile: 'blur' .* use one of generate, region_only, intra",
         ),
         ({"views": {"pofile": "refuse"}}, r"views\.pofile: no such key; did you mean profile\?"),
         ({"donors": {"pool": 2, "mix": 3}}, r"donors\.mix: 3 is more than donors\.pool; mix at most"),
