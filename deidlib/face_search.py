@@ -35,6 +35,10 @@ class FaceSearch:
     def __init__(self, yunet: Any, mediapipe: Any):
         self._detectors = {"yunet": yunet, "mediapipe": mediapipe, "dlib": HogDetector()}
 
+    def finds(self, image: np.ndarray) -> bool:
+        """Whether any detector finds a face in any turn and size of an RGB uint8 image."""
+        return any(len(one.detect(picture)) for picture in _pictures(image) for one in self._detectors.values())
+
     def count(self, image: np.ndarray) -> dict[str, int]:
         """Most faces that ``yunet``, ``mediapipe`` and ``dlib`` find in any turn and size of an RGB uint8 image."""
         most = dict.fromkeys(self._detectors, 0)

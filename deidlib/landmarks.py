@@ -266,8 +266,8 @@ def _landmark_row(
     elif route == REGION_ONLY:
         row = _region_only_row(decode_png(photo["image"]), landmarker, detector)
     elif route == INTRAORAL:
-        found = search.count(decode_png(photo["image"]))
-        row = _held("face_in_intraoral") if any(found.values()) else {"status": tables.OK}
+        seen = search.finds(decode_png(photo["image"]))
+        row = _held("face_in_intraoral") if seen else {"status": tables.OK}
     else:
         row = _generate_row(decode_png(photo["image"]), landmarker, detector, options)
     return {"route": route, **row}

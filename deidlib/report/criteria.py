@@ -12,8 +12,8 @@ PASS, FAIL, NOT_JUDGED = "pass", "fail", "not judged"
 _CHECKS = {
     "sface_cosine": ("No released face is the patient's for recogniser SFace", ""),
     "dlib_distance": ("No released face is the patient's for recogniser dlib", ""),
-    "faces_yunet": ("Exactly one face is found in each image by detector YuNet", ""),
-    "faces_mediapipe": ("Exactly one face is found in each image by detector MediaPipe", ""),
+    "faces_yunet": ("Exactly one face is found in each image with a generated one by detector YuNet", ""),
+    "faces_mediapipe": ("Exactly one face is found in each image with a generated one by detector MediaPipe", ""),
     "core_equal": ("The preserved area is the patient's own, bit for bit", ""),
     "survival": ("No block of the original survives outside the preserved area", ""),
     "metadata_free": ("The image files hold pixels and nothing else", ""),

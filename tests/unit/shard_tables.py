@@ -241,6 +241,7 @@ def _check(spec: Spec, attempt: int) -> dict:
         "failed": [],
         **(_FACELESS if spec.route != "generate" else {}),
         **({"outside_neutral": True} if spec.route == "region_only" else {}),
+        **({"not_applicable": [*_MOOT, "outside_neutral"]} if spec.route == "intraoral" else {}),
         **spec.checks[attempt],
     }
     return {"passed": not cells["failed"], **cells}
