@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from deidlib import tables
 from deidlib.checks import measures
-from deidlib.face_search import FaceSearch
 from deidlib.images import decode_png
 from deidlib.intake import pixels_sha256
 from deidlib.logs import say
@@ -113,7 +112,7 @@ def check_photos(
     faces: pa.Table,
     judges: Mapping[str, Any],
     detectors: Mapping[str, Any],
-    search: FaceSearch,
+    search: Any,
     options: Mapping[str, float],
     progress: Callable[[], None] | None = None,
 ) -> pa.Table:
@@ -135,8 +134,8 @@ def check_photos(
     detectors : mapping
         ``yunet`` and ``mediapipe``: face detectors with ``detect(image)``; the latter's faces have
         ``points``.
-    search : FaceSearch
-        Looks for faces in the results of the routes that must not show one.
+    search
+        :class:`deidlib.face_search.FaceSearch`: looks for faces in the results that must not show one.
     options : mapping
         The bounds that :func:`gate` takes.
     progress : callable, optional
@@ -246,7 +245,7 @@ def _measured(
 
 
 def _measured_without_face(
-    data: bytes, photo_id: str, region: dict, sources: _Sources, judges: Mapping, search: FaceSearch
+    data: bytes, photo_id: str, region: dict, sources: _Sources, judges: Mapping, search: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """Measure a result that must show no face; and name the checks whose recogniser found none in it."""
     result = _attempted(decode_png, data)
