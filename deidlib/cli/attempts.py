@@ -76,11 +76,10 @@ def choose(
         write_empty(out, "DONORS")
         return
     quiet_native_libraries()
-    from deidlib import tables
     from deidlib.cli import weights
     from deidlib.donors.choose import choose_donors
 
-    rows, points = read(photos, "PHOTOS"), tables.of_routes(read(landmarks, "LANDMARKS"), GENERATE)
+    rows, points = read(photos, "PHOTOS"), read(landmarks, "LANDMARKS")
     _, editor, bank = weights.donor_model(generator)
     likenesses = weights.likenesses(rows, points, handle)
     with progress("donors", len(handle)) as step:
