@@ -198,8 +198,8 @@ def cohort(tmp_path_factory):
         "SentinelB\tSentinelB-1\tSentinelDir/text.jpg\tyes\t\t\t\t\t",
         "SentinelC\tSentinelC-1\tSentinelDir/land.png\tyes\t\t\t\t\t",
         "SentinelD\tSentinelD-1\tSentinelDir/refused.jpg\t\t\t\t\t\t",
-        "SentinelE\tSentinelE-1\tSentinelDir/face.jpg\tyes\tprofile\t\t\t\t",
-        "SentinelE\tSentinelE-2\tSentinelDir/face.jpg\tyes\tintraoral\t\t\t\t",
+        "SentinelA\tSentinelA-2\tSentinelDir/face.jpg\tyes\tprofile\t\t\t\t",
+        "SentinelA\tSentinelA-3\tSentinelDir/face.jpg\tyes\tintraoral\t\t\t\t",
     ]
     (folder / "samples.tsv").write_text("\n".join(rows) + "\n")
     (folder / "key").write_text("one fixed key, so that every run of this test draws the same donors")
@@ -251,8 +251,8 @@ def test_quarantine_gives_row_and_reason_of_what_did_not_pass(finished):
         "SentinelB-1": "quarantined",
         "SentinelC-1": "quarantined",
         "SentinelD-1": "quarantined",
-        "SentinelE-1": "released",
-        "SentinelE-2": "quarantined",
+        "SentinelA-2": "released",
+        "SentinelA-3": "quarantined",
     }
 
 
