@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from deidlib import tables
 from deidlib.images import decode_png, encode_png
-from deidlib.landmarks import ALIGNED_SIDE, FACE_OVAL, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
+from deidlib.landmarks import ALIGNED_SIDE, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
 from deidlib.routes import GENERATE, INTRAORAL
 
 _SUBPIXEL_BITS = 4
@@ -64,13 +64,16 @@ def _dilated(mask: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _lower_face(points: np.ndarray, side: int, along: np.ndarray | None) -> np.ndarray:
-    """The face oval below the nose base, cut parallel to the line through the eyes (or to ``along``)."""
-    oval = _filled(points[FACE_OVAL], side)
+    """The face below the nose base, cut parallel to the line through the eyes (or to ``along``).
+
+    The face is the hull of its landmarks: of a turned head the lips reach beyond the mesh's oval.
+    """
+    face = _filled(cv2.convexHull(points)[:, 0], side)
     along = points[263] - points[33] if along is None else along
     down = np.array([-along[1], along[0]]) / np.hypot(*along)
     y, x = np.mgrid[:side, :side]
     below = (x - points[_NOSE_BASE, 0]) * down[0] + (y - points[_NOSE_BASE, 1]) * down[1] > 0
-    return np.where(below, oval, 0).astype(np.uint8)
+    return np.where(below, face, 0).astype(np.uint8)
 
 
 def preserved_core(

@@ -18,7 +18,7 @@ from deidlib.logs import say
 from deidlib.masking import outside_is_neutral
 from deidlib.png import png_problems
 from deidlib.regions import cut_region, cut_square
-from deidlib.routes import GENERATE, INTRAORAL, REGION_ONLY
+from deidlib.routes import GENERATE, INTRAORAL, REGION_ONLY, most_faces
 
 #: Check → whether its value is within the bounds, for a photograph with a generated face.
 CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
@@ -34,13 +34,13 @@ CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
     "metadata_free": lambda value, options: value is True,
 }
 
-#: What holds where no face may be found: of whatever a recogniser takes for one, the score decides.
+#: What holds where there is no generated face: of whatever a recogniser takes for a face, the score decides.
 _NO_FACE: dict[str, Callable[[Any, Mapping], bool]] = {
     "sface_cosine": CRITERIA["sface_cosine"],
     "dlib_distance": CRITERIA["dlib_distance"],
-    "faces_yunet": lambda value, options: value == 0,
-    "faces_mediapipe": lambda value, options: value == 0,
-    "faces_dlib": lambda value, options: value == 0,
+    "faces_yunet": lambda value, options: value <= options.get("faces_most", 0),
+    "faces_mediapipe": lambda value, options: value <= options.get("faces_most", 0),
+    "faces_dlib": lambda value, options: value <= options.get("faces_most", 0),
     "core_equal": CRITERIA["core_equal"],
     "metadata_free": CRITERIA["metadata_free"],
 }
@@ -53,7 +53,7 @@ APPLIES: dict[str, dict[str, Callable[[Any, Mapping], bool]]] = {
     INTRAORAL: _NO_FACE,
 }
 
-#: Route → checks that do not apply where the recogniser looked at the result and found no face in it.
+#: Route → checks that do not apply where the recogniser, and its detector in every turn and size, found no face.
 MOOT_WITHOUT_FACE: dict[str, frozenset[str]] = {
     GENERATE: frozenset(),
     REGION_ONLY: frozenset({"sface_cosine", "dlib_distance"}),
@@ -65,6 +65,9 @@ SCORES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
     "sface": ("sface_cosine", max),
     "dlib": ("dlib_distance", min),
 }
+
+#: Recogniser → the detector that it, too, finds its face with.
+_DETECTOR_OF = {"sface": "yunet", "dlib": "dlib"}
 
 #: What OpenCV, dlib, MediaPipe and the decoders raise on an image they cannot work with.
 _UNABLE = (cv2.error, RuntimeError, ValueError)
@@ -84,7 +87,8 @@ def gate(
         Check → its value. A value that is missing, None or NaN fails.
     options : mapping
         The bounds ``sface_max`` and ``dlib_min`` (not reached), ``survival_max``, ``seam_max``,
-        ``mouth_shift_max`` and ``realism_max`` (not exceeded).
+        ``mouth_shift_max`` and ``realism_max`` (not exceeded); ``faces_most``, by default 0, where there is no
+        generated face (:func:`deidlib.routes.most_faces`).
     route : str
         By which the photograph was made (:data:`APPLIES`); one that is not known is held to the checks of a
         generated face.
@@ -162,7 +166,7 @@ def check_photos(
             values |= measured
         elif row["status"] == tables.OK and region:
             values |= _measured(row["image"], photo_id, region, sources, judges, detectors)
-        failed = gate(values, options, route, faceless)
+        failed = gate(values, {**options, "faces_most": most_faces(region.get("method"))}, route, faceless)
         rows.append(
             {
                 "release_photo_id": photo_id,
@@ -262,7 +266,7 @@ def _measured_without_face(
     }
     faceless = []
     for name, judge in judges.items():
-        if _finds_no_face(judge, result):
+        if found is not None and found[_DETECTOR_OF[name]] == 0 and _finds_no_face(judge, result):
             faceless.append(SCORES[name][0])
         else:
             values |= _likeness(result, photo_id, sources, {name: judge})

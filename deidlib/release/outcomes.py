@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from deidlib import tables
 from deidlib.attempts import GROUP_COLUMN, released_attempts
 from deidlib.release.errors import ReleaseError
-from deidlib.routes import INTRAORAL, REGION_ONLY
+from deidlib.routes import INTRAORAL, REGION_ONLY, most_faces
 
 #: Checks without a number or with a null are failures: (column of tables.CHECKS, what must hold).
 MUST_HAVE = (
@@ -39,13 +39,13 @@ _ALONE = (
 #: Checks that may not have been run (null); a number beyond its threshold is a failure all the same.
 OPTIONAL = ("seam", "mouth_shift", "realism")
 
-#: The same for a photograph without a generated face, by route; a face in it is a failure. Checks that a recogniser
-#: could not make because it found no face, and says so in ``not_applicable``, are excused.
+#: The same for a photograph without a generated face, by route.
 MUST_HAVE_WITHOUT_FACE = {
     REGION_ONLY: (*_ALONE, "outside_neutral"),
     INTRAORAL: _ALONE,
 }
-EXCUSED = ("sface_cosine", "dlib_distance")
+#: A recogniser's check that says it is not applicable is excused where this detector found no face either.
+EXCUSED = {"sface_cosine": "faces_yunet", "dlib_distance": "faces_dlib"}
 
 #: Check → (key of config["checks"], whether the threshold is an upper bound, whether equality passes).
 THRESHOLDS = {
@@ -109,21 +109,23 @@ def within(check: str, value: float | None, thresholds: dict) -> bool | None:
     return value < limit if upper else value > limit
 
 
-def gate_failures(check: dict, thresholds: dict) -> list[str]:
+def gate_failures(check: dict, thresholds: dict, region_method: str | None = None) -> list[str]:
     """Names of the checks that keep a photograph out, judged from the numbers and not from ``passed``.
 
     A null in a must-have check is a failure, and so is a must-have check without a threshold; a null in an
-    optional one is not.
+    optional one is not. Where there is no generated face the preserved area says how many a detector may report.
     """
     generated = check["route"] not in MUST_HAVE_WITHOUT_FACE
-    excused = () if generated else [name for name in EXCUSED if name in (check["not_applicable"] or ())]
+    fewest, most = (1, 1) if generated else (0, most_faces(region_method))
+    claimed = () if generated else check["not_applicable"] or ()
+    excused = [name for name, detector in EXCUSED.items() if name in claimed and check[detector] == 0]
     failures = []
     for name in MUST_HAVE if generated else MUST_HAVE_WITHOUT_FACE[check["route"]]:
         value = check[name]
         if name in excused and value is None:
             continue
         if name.startswith("faces_"):
-            good = value == int(generated)
+            good = value is not None and fewest <= value <= most
         elif name in THRESHOLDS:
             good = within(name, value, thresholds) is True
         else:
@@ -191,7 +193,7 @@ def read_outcomes(
             for row in rows
             if row["passed"] is True
             and row["route"] == regions.get(photo_id, {}).get("route")
-            and not gate_failures(row, thresholds)
+            and not gate_failures(row, thresholds, regions.get(photo_id, {}).get("method"))
         }
         for photo_id, rows in tries.items()
     }

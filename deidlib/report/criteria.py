@@ -23,9 +23,9 @@ _CHECKS = {
 }
 #: The same for the photographs without a generated face; shown where there are any.
 _FACELESS_CHECKS = {
-    "faces_yunet": "No face is found in what has no generated face by detector YuNet",
-    "faces_mediapipe": "No face is found in what has no generated face by detector MediaPipe",
-    "faces_dlib": "No face is found in what has no generated face by detector dlib",
+    "faces_yunet": "No face is found in what has no generated face, lower faces apart, by detector YuNet",
+    "faces_mediapipe": "No face is found in what has no generated face, lower faces apart, by detector MediaPipe",
+    "faces_dlib": "No face is found in what has no generated face, lower faces apart, by detector dlib",
     "outside_neutral": "Outside the preserved area of region_only images there is nothing but neutral fill",
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from deidlib.release.outcomes import MUST_HAVE, MUST_HAVE_WITHOUT_FACE, OPTIONAL, Outcome, within
-from deidlib.routes import GENERATE
+from deidlib.routes import GENERATE, most_faces
 
 #: Judges of recognisability: column → (name, measure, key in config["checks"], published threshold, source).
 JUDGES = {
@@ -109,8 +109,10 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
             apart = faceless and name in FACELESS_CHECKS
             tally.released[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
         if faceless:
+            licensed = most_faces(outcome.region["method"]) > 0  # its recognisers' scores decide
             for name in FACELESS_CHECKS:
-                tally.faceless[name].append(_value(outcome.check, name))
+                apart = licensed and name.startswith("faces_")
+                tally.faceless[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
 
 
 def applicable(values: list) -> list:

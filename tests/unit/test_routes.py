@@ -30,9 +30,10 @@ from deidlib.landmarks import FACE_OVAL, LIPS_INNER, find_landmarks
 from deidlib.masking import keep_core, mask_photos, outside_is_neutral
 from deidlib.regions import cut_region, preserve_regions
 from deidlib.release import verify_release, write_release
+from deidlib.release.outcomes import gate_failures
 from deidlib.release.verify import read_index
 from deidlib.report import write_report
-from deidlib.routes import GENERATE, INTRAORAL, NEUTRAL, REGION_ONLY, choose_route
+from deidlib.routes import GENERATE, INTRAORAL, NEUTRAL, REGION_ONLY, choose_route, most_faces
 
 VIEWS = config.complete_config({"cohort": "samples.tsv"})["views"]
 LANDMARK_OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32}
@@ -187,7 +188,7 @@ def test_region_only_shows_the_area_and_not_one_pixel_more(patient, stages, head
     """Also of a frontal photograph that the sheet calls a profile."""
     photos = photos_table((patient[head], "profile"))
     _, regions, masked = stages(photos, preserve)
-    (region,), (row,) = regions.to_pylist(), masked.to_pylist()
+    (region,), row = regions.to_pylist(), next(iter(masked.to_pylist()), None)
     if region["status"] != tables.OK:  # closed lips hold no teeth
         assert (head, preserve) == ("side", "teeth")
         return
@@ -199,6 +200,14 @@ def test_region_only_shows_the_area_and_not_one_pixel_more(patient, stages, head
     assert (result[~core] == NEUTRAL).all()
     assert not decode_png(region["band"]).any()
     assert core.mean() < 0.25
+
+
+def test_the_lower_face_of_a_turned_head_holds_the_whole_mouth(patient, stages):
+    photos = photos_table((patient["side"], "profile"))
+    cores = [decode_png(stages(photos, preserve)[1]["core"].to_pylist()[0]) > 0 for preserve in ("lower_face", "mouth")]
+    lips = cv2.erode(cores[1].astype(np.uint8), None, iterations=24) > 0  # without the margin
+    assert lips.any()
+    assert (cores[0] >= lips).all()
 
 
 def test_intraoral_is_the_whole_photograph(patient, intraoral):
@@ -264,6 +273,40 @@ def test_a_recogniser_that_finds_a_face_is_decided_by_its_score():
     assert "sface_cosine" not in not_applicable(REGION_ONLY, ["dlib_distance"])
 
 
+def test_a_lower_face_may_look_like_one_face_and_nothing_else_may():
+    one_face = NO_FACE | {"outside_neutral": True, "faces_mediapipe": 1}
+    assert most_faces("lower_face") == 1
+    assert {most_faces(method) for method in ("teeth", "mouth", "mask", "whole", None)} == {0}
+    assert gate(one_face, BOUNDS | {"faces_most": 1}, REGION_ONLY, FACELESS) == []
+    assert gate(one_face | {"faces_mediapipe": 2}, BOUNDS | {"faces_most": 1}, REGION_ONLY, FACELESS) == [
+        "faces_mediapipe"
+    ]
+    assert gate(one_face, BOUNDS, REGION_ONLY, FACELESS) == ["faces_mediapipe"]
+
+
+few = st.sampled_from([None, 0, 1, 2])
+truth = st.sampled_from([None, False, True])
+
+
+@given(
+    route=st.sampled_from([REGION_ONLY, INTRAORAL]),
+    method=st.sampled_from(["lower_face", "mouth"]),
+    faces=st.tuples(few, few, few),
+    flags=st.tuples(truth, truth, truth),
+    scores=st.tuples(*2 * [st.sampled_from([None, 0.1, 0.5, 0.7])]),
+)
+def test_gate_and_release_judge_alike(route, method, faces, flags, scores):
+    values = dict(zip(("faces_yunet", "faces_mediapipe", "faces_dlib"), faces, strict=True))
+    values |= dict(zip(("core_equal", "outside_neutral", "metadata_free"), flags, strict=True))
+    values |= dict(zip(("sface_cosine", "dlib_distance"), scores, strict=True))
+    pairs = (("sface_cosine", "faces_yunet"), ("dlib_distance", "faces_dlib"))
+    faceless = [name for name, detector in pairs if values[name] is None and values[detector] == 0]
+    failed = gate(values, BOUNDS | {"faces_most": most_faces(method)}, route, faceless)
+    row = {name: values.get(name) for name in tables.CHECKS.names}
+    row |= {"route": route, "not_applicable": not_applicable(route, faceless)}
+    assert set(gate_failures(row, BOUNDS, method)) == set(failed)
+
+
 def test_an_unknown_route_and_a_generated_face_are_held_to_every_check():
     assert gate({}, BOUNDS, None, FACELESS) == gate({}, BOUNDS, GENERATE, FACELESS) == list(CRITERIA)
     assert APPLIES[GENERATE] == CRITERIA
@@ -312,6 +355,17 @@ def test_a_good_result_passes(profile, intraoral, judged, route):
     assert row["outside_neutral"] is (True if route == REGION_ONLY else None)
     assert set(MOOT) <= set(row["not_applicable"])
     assert all(row[name] is None for name in row["not_applicable"])
+
+
+def test_a_recogniser_that_lost_a_face_which_its_detector_saw_is_not_excused(patient, stages, judged):
+    """A face that lies on its side, laid bare by a mask: the recogniser finds it in no other turn."""
+    front = lying(patient["front"])
+    mask = np.zeros(front.shape[:2], np.uint8)
+    mask[100:900, 150:900] = 255
+    photos = photos_table((front, "profile", mask))
+    row = judged((photos, *stages(photos)[1:]))
+    assert row["faces_yunet"] == 1
+    assert {"sface_cosine", "faces_yunet"} <= set(row["failed"])
 
 
 def test_a_pixel_of_the_original_beyond_the_area_is_refused(profile, judged):
@@ -425,6 +479,7 @@ def test_without_any_the_report_does_not_speak_of_them(tmp_path):
         {"metadata_free": None},
         {"sface_cosine": 0.5},
         {"not_applicable": []},
+        {"faces_yunet": 1},
         {"not_applicable": [*MOOT, "core_equal"], "core_equal": None},
         {"route": INTRAORAL},
         {"route": GENERATE},
