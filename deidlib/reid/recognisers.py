@@ -156,7 +156,7 @@ class OnnxRecogniser(Recogniser):
             self._network = cv2.dnn.readNetFromONNX(str(model_file))
         except cv2.error:
             raise ValueError(
-                f"recogniser {name}: OpenCV cannot load its ONNX file; export it with a fixed input of 1×3×{side}×{side}"
+                f"recogniser {name}: OpenCV cannot load its ONNX file; export it with a fixed input 1×3×{side}×{side}"
             ) from None
 
     def detect(self, image: np.ndarray) -> np.ndarray | None:
