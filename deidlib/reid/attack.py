@@ -50,6 +50,8 @@ class Attack:
         The release is meant to allow this (photographs of one patient stay together under ``per_patient``).
     explanation : str
         What was done and what the rate means, for a reader who did not write it.
+    patients : int
+        Patients that the tries are of.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Attack:
     fmr: float | None = None
     intended: bool = False
     explanation: str = ""
+    patients: int = 0
 
     def __post_init__(self):
         if self.region not in REGIONS:
@@ -99,7 +102,7 @@ def attack_from_trials(
         The remaining fields of :class:`Attack`: name, title, recogniser, region, chance, threshold, …
     """
     hits, trials = int(np.sum(successes)) if len(successes) else 0, len(successes)
-    known = {field.name for field in fields(Attack)} - {"rate", "hits", "trials", "ci95"}
+    known = {field.name for field in fields(Attack)} - {"rate", "hits", "trials", "ci95", "patients"}
     if unknown := set(about) - known:
         raise TypeError(f"an attack has no field {sorted(unknown)}")
     return Attack(
@@ -107,6 +110,7 @@ def attack_from_trials(
         hits=hits,
         trials=trials,
         ci95=interval(successes, patients, rng),
+        patients=len({str(patient) for patient in patients}),
         **about,
     )
 

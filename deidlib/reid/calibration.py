@@ -44,6 +44,8 @@ class Calibration:
         Scores of the impostor pairs of ``source`` (the cohort's own, or the donor bank's; empty if published).
     same_above : bool
         Whether a higher score is more alike.
+    synthetic : float or None
+        Share of the donor bank's pairs that reach the threshold: how alike randomly drawn new faces are.
     """
 
     recogniser: str
@@ -56,6 +58,7 @@ class Calibration:
     genuine: np.ndarray
     reference: np.ndarray
     same_above: bool
+    synthetic: float | None = None
 
     def same(self, scores: np.ndarray) -> np.ndarray:
         """Which scores count as the same person."""
@@ -66,10 +69,19 @@ class Calibration:
         """Share of the genuine pairs that the threshold misses; None without such pairs."""
         return float(1 - self.same(self.genuine).mean()) if len(self.genuine) else None
 
+    def counted(self) -> str:
+        """Say on how many pairs :attr:`chance` rests."""
+        pairs = self._chance_pairs()
+        whose = "of the cohort's own" if pairs is self.impostor else "of the donor bank's"
+        return f"{int(self.same(pairs).sum()):,} of {len(pairs):,} {whose} pairs" if len(pairs) else "not known here"
+
+    def _chance_pairs(self) -> np.ndarray:
+        return self.impostor if len(self.impostor) >= 100 or not len(self.reference) else self.reference
+
     @property
     def chance(self) -> float | None:
         """False match rate at the threshold: on the cohort's own pairs; on those of ``source`` if it has below 100."""
-        pairs = self.impostor if len(self.impostor) >= 100 or not len(self.reference) else self.reference
+        pairs = self._chance_pairs()
         return float(self.same(pairs).mean()) if len(pairs) else None
 
     @property
@@ -88,6 +100,7 @@ class Calibration:
             "published_threshold": self.published,
             "impostor_pairs": len(self.reference) if self.source != "published" else len(self.impostor),
             "cohort_impostor_pairs": len(self.impostor),
+            "bank_fmr": self.synthetic,
             "cohort_fmr": float(self.same(self.impostor).mean()) if len(self.impostor) else None,
             "genuine_pairs": len(self.genuine),
             "fnmr": self.fnmr,
@@ -172,11 +185,13 @@ def calibrate(
     """
     genuine = genuine_scores(originals, same_above)
     impostor = impostor_scores(originals.vectors, originals.patients, same_above, rng)
-    source, reference = "published", np.zeros(0)
+    source, reference, of_bank = "published", np.zeros(0), np.zeros(0)
+    if bank is not None:
+        of_bank = impostor_scores(bank, np.arange(len(bank)), same_above, rng)
     if len(impostor) * fmr >= LEAST_FALSE_MATCHES:
         source, reference = "cohort", impostor
-    elif bank is not None and len(bank) * (len(bank) - 1) / 2 * fmr >= LEAST_FALSE_MATCHES:
-        source, reference = "bank", impostor_scores(bank, np.arange(len(bank)), same_above, rng)
+    elif len(of_bank) * fmr >= LEAST_FALSE_MATCHES:
+        source, reference = "bank", of_bank
     calibrated = threshold_at(reference, fmr, same_above) if len(reference) else None
     if calibrated is None and published is None:
         raise ValueError(
@@ -185,8 +200,11 @@ def calibrate(
         )
     known = [value for value in (calibrated, published) if value is not None]
     threshold = min(known) if same_above else max(known)
+    synthetic = None
+    if len(of_bank):
+        synthetic = float(np.mean(of_bank >= threshold if same_above else of_bank <= threshold))
     return Calibration(
-        recogniser, source, fmr, threshold, calibrated, published, impostor, genuine, reference, same_above
+        recogniser, source, fmr, threshold, calibrated, published, impostor, genuine, reference, same_above, synthetic
     )
 
 

@@ -68,9 +68,13 @@ class Attacker:
             hits, patients, self.rng, **({"recogniser": self.recogniser, "region": "whole"} | about)
         )
 
-    def verified(self, best: Best, **about: Any) -> Attack:
-        """Result of an attack that succeeds where the most alike counterpart reaches the threshold."""
-        chance = chance_of_any(self.calibration.chance, best.compared)
+    def verified(self, best: Best, synthetic: bool = False, **about: Any) -> Attack:
+        """Result of an attack that succeeds where the most alike counterpart reaches the threshold.
+
+        With ``synthetic``, chance is what random faces of the generator do, where that is known.
+        """
+        rate = self.calibration.synthetic if synthetic else self.calibration.chance
+        chance = chance_of_any(rate, best.compared)
         about = {"threshold": self.calibration.threshold, "fmr": self.calibration.fmr_used, "chance": chance} | about
         return self.attack(self.calibration.same(best.scores), best.patients, **about)
 
@@ -110,7 +114,7 @@ def verification(attacker: Attacker, region: str) -> list[Attack]:
             explanation=(
                 f"{attacker.title} compares a released photograph with {words}. A hit is a score at which the "
                 f"recogniser says that both show one person.{_SEEN[region]} Chance is how often photographs of two "
-                "different people reach that score."
+                f"different people reach that score: {attacker.calibration.counted()}."
             ),
         )
         for name, (own, title, words) in whose.items()
@@ -123,9 +127,9 @@ def identification(attacker: Attacker, region: str) -> tuple[list[Attack], list[
     crowd = search(probes, originals, attacker.distractors, attacker.same_above)
     attacks = [_rank_attack(attacker, crowd, k, region, f"identification_rank{k}") for k in (1, 10)]
     curves = [_curve(attacker, crowd, region)]
+    alone = search(probes, originals, None, attacker.same_above)
+    attacks.append(_rank_attack(attacker, alone, 1, region, "identification_rank1_originals"))
     if attacker.distractors is not None:
-        alone = search(probes, originals, None, attacker.same_above)
-        attacks.append(_rank_attack(attacker, alone, 1, region, "identification_rank1_originals"))
         curves.append(_curve(attacker, alone, region))
     hits, threshold = open_set(crowd, attacker.fpir, attacker.same_above)
     attacks.append(
@@ -235,12 +239,13 @@ def linkage(attacker: Attacker) -> list[Attack]:
         ),
         attacker.verified(
             best_stranger(released, released, attacker.same_above),
+            synthetic=True,
             name="linkage_between_patients",
             title="Confusion of two patients inside the release",
             explanation=(
                 f"{attacker.title} compares a released photograph with those of all other patients. A hit means that "
                 "two new persons look alike to it: users of the dataset may take two patients for one. It betrays "
-                "nobody."
+                "nobody. Chance is what randomly drawn faces of the donor bank do at this threshold."
             ),
         ),
     ]
@@ -252,6 +257,7 @@ def donor_side(attacker: Attacker) -> list[Attack]:
     return [
         attacker.verified(
             best_stranger(attacker.faces["released"], donors, attacker.same_above),
+            synthetic=True,
             name="donor_near_other_patient",
             title="Released face close to another patient's donor",
             explanation=(
@@ -261,6 +267,7 @@ def donor_side(attacker: Attacker) -> list[Attack]:
         ),
         attacker.verified(
             best_stranger(donors, donors, attacker.same_above),
+            synthetic=True,
             name="donor_duplicate",
             title="Near-duplicate donors",
             explanation=(

@@ -11,7 +11,8 @@ from deidlib.reid.attack import Attack
 
 #: Attacks that must not find the patient; the interval's upper end is judged as well where the cohort is large enough.
 VERIFICATION = ("verification_same_photo", "verification_other_photo")
-RANK1 = ("identification_rank1", "identification_rank1_originals")
+RANK1 = "identification_rank1"
+RANK1_ORIGINALS = "identification_rank1_originals"
 LEARNED = ("parrot_", "reversal")
 
 
@@ -43,6 +44,7 @@ def release_gate(
         _measured(evidence, recognisers),
         _verified(attacks, recognisers),
         _rank1(attacks, recognisers),
+        _rank1_originals(attacks, recognisers, options),
         _upper_ends(attacks, evidence, options),
         _donors(evidence),
         _metadata(attacks),
@@ -110,26 +112,54 @@ def _verified(attacks: Sequence[Attack], recognisers: list[str]) -> dict:
 
 
 def _rank1(attacks: Sequence[Attack], recognisers: list[str]) -> dict:
-    beyond, tried, complete = [], 0, bool(recognisers)
-    for recogniser in recognisers:
-        found = _named(attacks, RANK1, recogniser)
-        complete &= _trials(found) > 0
-        for attack in found:
-            tried = max(tried, attack.trials)
-            if attack.chance is None:
-                complete = False
-            elif attack.hits > chance_limit(attack):
-                allowed = f"chance allows {chance_limit(attack)}"
-                beyond.append(f"{recogniser}: {attack.hits} of {attack.trials}, {allowed} ({attack.title})")
+    beyond, tried, complete = _beyond_chance(attacks, recognisers, RANK1)
     return _criterion(
         "rank1_within_chance",
-        "In a search among all originals, the patient comes out on top no more often than by chance",
+        "In a search among all originals and the distractors, the patient comes first no more often than by chance",
         len(beyond) if complete else None,
         0,
         tried,
         complete and not beyond,
-        "; ".join(beyond) or "The value counts searches whose hits exceed the 97.5 % quantile of pure chance.",
+        "; ".join(beyond) or "Counted are recognisers whose hits exceed the 97.5 % quantile of pure chance.",
     )
+
+
+def _rank1_originals(attacks: Sequence[Attack], recognisers: list[str], options: Mapping) -> dict:
+    """The same among the originals alone; judged where the configuration asks for it."""
+    beyond, tried, complete = _beyond_chance(attacks, recognisers, RANK1_ORIGINALS)
+    judged = options["rank1_originals"]
+    note = "; ".join(beyond)
+    if beyond:
+        note += (
+            ". New faces keep the patient's apparent age, sex, skin tone, pose and light on purpose, and these "
+            "alone narrow down a small group of known people: who knows that somebody is one of these patients "
+            "guesses better than by chance."
+        )
+    if not judged:
+        note = f"Not judged (reid.rank1_originals is false). {note}".rstrip()
+    return _criterion(
+        "rank1_originals_within_chance",
+        "In a search among the originals alone, the patient comes first no more often than by chance",
+        len(beyond) if complete else None,
+        0 if judged else None,
+        tried,
+        not judged or (complete and not beyond),
+        note,
+    )
+
+
+def _beyond_chance(attacks: Sequence[Attack], recognisers: list[str], name: str) -> tuple[list[str], int, bool]:
+    """What exceeds chance, in words; tries; whether every recogniser was tried and has a chance level."""
+    beyond, tried, complete = [], 0, bool(recognisers)
+    for recogniser in recognisers:
+        found = _named(attacks, (name,), recogniser)
+        complete &= _trials(found) > 0 and all(attack.chance is not None for attack in found)
+        for attack in found:
+            tried = max(tried, attack.trials)
+            if attack.chance is not None and attack.hits > chance_limit(attack):
+                allowed = f"chance allows {chance_limit(attack)}"
+                beyond.append(f"{recogniser} finds {attack.hits} of {attack.trials}, {allowed}")
+    return beyond, tried, complete
 
 
 def chance_limit(attack: Attack) -> int:
@@ -144,19 +174,22 @@ def _upper_ends(attacks: Sequence[Attack], evidence: Mapping, options: Mapping) 
         if attack.region == "whole"
         and not attack.intended
         and attack.trials
-        and (attack.name in (*VERIFICATION, *RANK1[:1]) or attack.name.startswith(LEARNED))
+        and (attack.name in (*VERIFICATION, RANK1) or attack.name.startswith(LEARNED))
     ]
-    patients = evidence["patients"] or 0
+    patients, enough = evidence["patients"] or 0, options["interval_patients"]
+    small = sorted({attack.title for attack in judged if attack.patients < enough})
+    if patients >= enough:
+        judged = [attack for attack in judged if attack.patients >= enough]
     highest = max(judged, key=lambda attack: attack.ci95[1], default=None)
     value = highest.ci95[1] if highest else None
     statement = "The upper end of each attack's 95 % interval stays below the bound"
-    if patients < options["interval_patients"]:
+    if patients < enough:
         words = (
             "no rate was measured" if value is None else f"rates up to {value:.0%} are compatible with these results"
         )
         return _criterion(
             "interval_upper_ends",
-            f"{statement} (judged from {options['interval_patients']} patients on)",
+            f"{statement} (judged from {enough} patients on)",
             value,
             None,
             patients,
@@ -171,7 +204,8 @@ def _upper_ends(attacks: Sequence[Attack], evidence: Mapping, options: Mapping) 
         options["interval_upper"],
         patients,
         value is not None and value < options["interval_upper"],
-        f"The highest is that of {highest.title} by {highest.recogniser}." if highest else "",
+        (f"The highest is that of {highest.title} by {highest.recogniser}." if highest else "")
+        + (f" Not judged, because fewer than {enough} patients could be tried: {'; '.join(small)}." if small else ""),
     )
 
 

@@ -22,7 +22,9 @@ from deidlib.reid.gate import release_gate
 from deidlib.reid.scores import score_classes
 from deidlib.reid.traces import Photo
 
-#: Attacks by colleagues of this module: called with the attacker, they give further results.
+#: Recognisers that the photograph-level gate (:mod:`deidlib.checks`) uses.
+GATED = ("sface", "dlib")
+#: Further attacks: called with what one recogniser knows, they give their results.
 MoreAttacks = Callable[[Attacker], Sequence[Attack]]
 
 
@@ -177,25 +179,46 @@ def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
         "apart and are no proof that a dentist, or a recogniser made for teeth, sees as little.",
     ]
     for name, about in evidence.recognisers.items():
-        rates = {
-            attack.region: attack
-            for attack in attacks
-            if (attack.name, attack.recogniser) == (face_attacks.FLOOR, name)
-        }
+        rates = {a.region: a for a in attacks if (a.name, a.recogniser) == (face_attacks.FLOOR, name)}
         if rates and all(attack.trials for attack in rates.values()):
             whole, region, context = (rates[key] for key in ("whole", "region_only", "context_only"))
             words.append(
-                f"{about['title']}, searching among the other originals shown the same way, puts the patient first "
-                f"for {whole.hits} of {whole.trials} released photographs when it sees all of them, for "
-                f"{region.hits} of {region.trials} by the preserved area alone, and for {context.hits} of "
-                f"{context.trials} without it (chance: {whole.chance:.1%}). So the face around the area adds "
-                f"{whole.hits - region.hits:+d} to what the area gives away."
+                f"The headline, for {about['title']}: searched among the other originals, the patient comes first "
+                f"for {whole.hits} of {whole.trials} whole released photographs, for {region.hits} of "
+                f"{region.trials} with the preserved area alone (originals shown likewise), and for {context.hits} "
+                f"of {context.trials} without it; chance is {whole.chance:.1%}. {_compared(whole.hits, region.hits)}"
             )
+    return words + _on_roles(evidence)
+
+
+def _compared(whole: int, region: int) -> str:
+    if whole > region:
+        return "So the new face gives away more than the preserved area does by itself: the method leaks."
+    if whole == region:
+        return "So the new face adds nothing to what the preserved area gives away by itself."
+    return "So the new face draws the recogniser away from what the preserved area gives away by itself."
+
+
+def _on_roles(evidence: Evidence) -> list[str]:
+    """What a verdict of a recogniser that took part in making the release is worth."""
     guides = [about["title"] for about in evidence.recognisers.values() if about["role"] == "guide"]
+    gated = [about["title"] for name, about in evidence.recognisers.items() if name in GATED]
+    independent = [about["title"] for name, about in evidence.recognisers.items() if name not in GATED]
+    words = []
     if guides:
         words.append(
-            f"{', '.join(guides)} guides the method: new faces are chosen so that it does not recognise the patient. "
-            "Its own verdict therefore proves little; the judges', which the method never consulted while drawing, "
-            "count."
+            f"{' and '.join(guides)} guides the method: new faces are chosen so that it does not recognise the "
+            "patient. Its own verdict proves little."
+        )
+    if gated:
+        words.append(
+            f"The photograph-level gate has already held back whatever {' or '.join(gated)} recognised. That none of "
+            "these verifies a released photograph at the thresholds of that gate is what the gate enforces, and no "
+            "evidence about other recognisers; ranks, and recognisers that the gate does not use, are. "
+            + (
+                f"Such are here: {', '.join(independent)}."
+                if independent
+                else "None was used here: register one in config/models.yaml and name it in reid.recognisers."
+            )
         )
     return words
