@@ -94,7 +94,9 @@ def before_and_after(
     before = smile_measures(source, source_points, inter_ocular)
     after = smile_measures(result, result_points, inter_ocular)
     return {
-        f"{name}_{which}": values[name] for name in MEASURES for which, values in (("source", before), ("result", after))
+        f"{name}_{which}": values[name]
+        for name in MEASURES
+        for which, values in (("source", before), ("result", after))
     }
 
 

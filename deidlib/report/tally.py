@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import binomtest
 
+from deidlib import tables
+from deidlib.checks.smile import MEASURES
 from deidlib.release.outcomes import MUST_HAVE, OPTIONAL, Outcome, within
 
 #: Judges of recognisability: column → (name, measure, key in config["checks"], published threshold, source).
@@ -30,6 +32,8 @@ JUDGES = {
     ),
 }
 CHECKS = (*MUST_HAVE, *OPTIONAL)
+#: Where a photograph can be held back, in the order of the stages.
+STEPS = ("intake", "face", "gate")
 
 
 @dataclass
@@ -44,6 +48,10 @@ class Tally:
         Photographs that each attempt's checks saw.
     patients, released_patients : set of str
         Patient pseudonyms.
+    lost : Counter
+        Quarantined photographs by step (:data:`STEPS`) and reason.
+    smile : dict
+        Measure → (source, result) of each released photograph, in the order of ``released_ids``.
     released : dict
         Check → its value for each released photograph (None: not run), in the order of ``released_ids``.
     first, stopped : dict
@@ -52,6 +60,7 @@ class Tally:
 
     photographs: int = 0
     reasons: Counter = field(default_factory=Counter)
+    lost: Counter = field(default_factory=Counter)
     views: Counter = field(default_factory=Counter)
     methods: Counter = field(default_factory=Counter)
     attempts: Counter = field(default_factory=Counter)
@@ -62,6 +71,7 @@ class Tally:
     released_ids: list[str] = field(default_factory=list)
     owners: list[str] = field(default_factory=list)
     released: dict[str, list] = field(default_factory=lambda: {name: [] for name in CHECKS})
+    smile: dict[str, list] = field(default_factory=lambda: {name: [] for name in MEASURES})
     first: dict[str, list] = field(default_factory=lambda: {name: [] for name in JUDGES})
     first_owners: list[str] = field(default_factory=list)
     stopped: dict[str, list] = field(default_factory=lambda: {name: [] for name in JUDGES})
@@ -86,6 +96,7 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
                 tally.first[name].append(_number(outcome.tries[0][name]))
         if outcome.attempt is None:
             tally.reasons[outcome.reason] += 1
+            tally.lost[_step(outcome), outcome.reason] += 1
             continue
         tally.released_ids.append(photo["release_photo_id"])
         tally.owners.append(patient)
@@ -95,6 +106,15 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
         tally.attempts[outcome.attempt] += 1
         for name in CHECKS:
             tally.released[name].append(_number(outcome.check[name]))
+        for name in MEASURES:
+            pair = (_number(outcome.check[f"{name}_source"]), _number(outcome.check[f"{name}_result"]))
+            tally.smile[name].append(pair)
+
+
+def _step(outcome: Outcome) -> str:
+    if outcome.photo["status"] != tables.OK:
+        return "intake"
+    return "face" if outcome.region is None else "gate"
 
 
 def rate(count: int, n: int) -> dict:
