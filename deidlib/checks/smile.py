@@ -122,7 +122,7 @@ def _teeth(image: np.ndarray, points: np.ndarray, inter_ocular: float) -> np.nda
     if lip_red - pale_red < _PALER:
         return None
     y, x = np.nonzero(light & (redness < (lip_red + pale_red) / 2))
-    return np.column_stack([x, y]) + (left, top)
+    return np.column_stack([x + left, y + top])
 
 
 def _inside(polygon: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -48,9 +48,8 @@ def read_attacks(path: Path | None) -> dict | None:
     gate = found.get("gate") if isinstance(found, dict) else None
     if not isinstance(gate, dict) or not isinstance(gate.get("criteria"), list):
         raise ReleaseError("attacks.json holds no release gate: delete it and run the workflow again")
-    lists, blocks = (
-        {name: found.get(name) or empty() for name in names} for names, empty in ((LISTS, list), (BLOCKS, dict))
-    )
+    lists = {name: found.get(name) or [] for name in LISTS}
+    blocks = {name: found.get(name) or {} for name in BLOCKS}
     if not all(isinstance(value, list) for value in lists.values()):
         raise ReleaseError("attacks.json is from another version of deidlib: delete it and run the workflow again")
     return {"gate": gate, **lists, **blocks}
@@ -133,10 +132,11 @@ def score_groups(audit: dict) -> list[dict]:
     groups = []
     for entry in sorted(audit["recognisers"], key=lambda entry: entry.get("role") != "guide"):
         scores = [one for one in audit["scores"] if one["recogniser"] == entry["name"]]
-        bounds = [
-            one for one in audit["calibration"] if one["recogniser"] == entry["name"] and one["threshold"] is not None
+        thresholds = [
+            (one["threshold"], _threshold_words(one))
+            for one in audit["calibration"]
+            if one["recogniser"] == entry["name"] and one["threshold"] is not None
         ]
-        thresholds = [(one["threshold"], _threshold_words(one)) for one in bounds]
         order = list(SCORE_KINDS)
         scores.sort(key=lambda one: order.index(one["kind"]) if one["kind"] in order else len(order))
         if scores:

@@ -145,7 +145,7 @@ def _gate_figure(name: str, judge: dict) -> Markup | None:
     thresholds = [] if judge["threshold"] is None else [(judge["threshold"], "gate")]
     title = f"Scores of {judge['name']} in the gate on single photographs"
     axis = f"{judge['name']}, {judge['measure']} to the most similar photograph of the patient"
-    return figures.score_figure(f"gate-{judge['name']}", title, axis, scores, thresholds, name == "sface_cosine")
+    return figures.score_figure(f"gate-{judge['name']}", title, axis, scores, thresholds, name == "sface_cosine", True)
 
 
 def _shown(audit: dict, folder: Path | None, index: pa.Table | None) -> list[dict]:

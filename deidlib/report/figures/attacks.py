@@ -31,7 +31,13 @@ REGION_TITLES = {
 
 
 def score_figure(
-    key: str, title: str, measure: str, scores: list[dict], thresholds: list[tuple[float, str]], same_above: bool
+    key: str,
+    title: str,
+    measure: str,
+    scores: list[dict],
+    thresholds: list[tuple[float, str]],
+    same_above: bool,
+    counts: bool = False,
 ) -> Markup | None:
     """Distributions of one recogniser's scores with its thresholds.
 
@@ -47,6 +53,8 @@ def score_figure(
         Scores at which the recogniser says "the same person", each with its name; the first one bounds the zone.
     same_above : bool
         Scores above the threshold mean the same person (similarity), else scores below (distance).
+    counts : bool
+        Draw counts; else each kind as shares of its own number, so that kinds of different size compare.
 
     Returns
     -------
@@ -60,14 +68,16 @@ def score_figure(
         axes = figure.subplots()
         for kind, (label, style) in SCORE_KINDS.items():
             if kind in shown:
-                edges, shares = _stairs(shown[kind])
-                axes.stairs(shares, edges, label=f"{label} (n = {shown[kind]['n']:,})", **style)
+                edges, shares = stairs_of(shown[kind])
+                heights = shares * shown[kind]["n"] if counts else shares
+                axes.stairs(heights, edges, label=f"{label} (n = {shown[kind]['n']:,})", **style)
         low, high = axes.get_xlim()
         for number, (threshold, name) in enumerate(thresholds):
-            low, high = min(low, threshold - 0.1), max(high, threshold + 0.1)
+            room = 0.3 * (high - low)  # for the threshold's name
+            low, high = (low, max(high, threshold + room)) if same_above else (min(low, threshold - room), high)
             axes.axvline(threshold, color=RED, linewidth=1.2, linestyle=((0, (5, 3)), (0, (1, 2)))[number % 2])
             axes.annotate(
-                f"{name} {threshold:.3g}",
+                f"{threshold:.3g} ({name})",
                 (threshold, 1),
                 xycoords=("data", "axes fraction"),
                 xytext=((4, -9 - 11 * number) if same_above else (-4, -9 - 11 * number)),
@@ -75,19 +85,28 @@ def score_figure(
                 ha="left" if same_above else "right",
                 color=RED,
                 fontsize=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
             )
         if thresholds:
             zone = (thresholds[0][0], high) if same_above else (low, thresholds[0][0])
             axes.axvspan(*zone, color=ROSE, zorder=0, linewidth=0, label="taken for the same person")
-        axes.set(xlim=(low, high), ylim=(0, None), xlabel=measure, ylabel="share of the scores")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="\N{NO-BREAK SPACE}%"))
+        axes.set(xlim=(low, high), ylim=(0, None), xlabel=measure)
+        axes.set_ylabel("images" if counts else "share of the scores")
+        if counts:
+            axes.yaxis.get_major_locator().set_params(integer=True)
+        else:
+            axes.yaxis.set_major_formatter(_per_cent())
         figure.legend(loc="outside upper left", ncols=2)
         words = "; ".join(f"{SCORE_KINDS[kind][0]}: {_spread(entry)}" for kind, entry in shown.items())
-        bounds = ", ".join(f"{name} {threshold:.3g}" for threshold, name in thresholds) or "none"
+        bounds = ", ".join(f"{threshold:.3g} ({name})" for threshold, name in thresholds) or "none"
         return to_svg(figure, key, title, f"{measure}. {words}. Thresholds: {bounds}.")
 
 
-def _stairs(entry: dict) -> tuple[np.ndarray, np.ndarray]:
+def _per_cent() -> PercentFormatter:
+    return PercentFormatter(1, decimals=0, symbol="\N{NO-BREAK SPACE}%")
+
+
+def stairs_of(entry: dict) -> tuple[np.ndarray, np.ndarray]:
     """Edges and shares of all classes from the first to the last, the empty ones between them included."""
     width, total = entry["width"], sum(count for _, count in entry["bins"])
     places = {round(edge / width): count for edge, count in entry["bins"]}
@@ -158,7 +177,8 @@ def rank_figure(ranks: list[dict], titles: dict[str, str]) -> Markup | None:
                     axes.plot(*zip(*entry["chance"], strict=True), color=SOFT, linestyle=":", label="chance")
                 words.append(f"{name}, {region.replace('_', ' ')}: rank 1 {_percent(entry['cmc'][0][1])}")
             axes.set(xscale="log", xlabel="rank k", title=REGION_TITLES[region], ylim=(-0.03, 1.03))
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="\N{NO-BREAK SPACE}%"))
+            axes.yaxis.set_major_formatter(_per_cent())
+            axes.xaxis.set_major_formatter("{x:,.0f}")
             axes.grid(True, axis="y")
         panels[0].set_ylabel("patient among the first k")
         _one_legend(figure, panels)
@@ -199,7 +219,7 @@ def forest_figure(rows: list[dict]) -> Markup | None:
         axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) - 0.4, -0.6))
         axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
         axes.tick_params(axis="y", length=0)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="\N{NO-BREAK SPACE}%"))
+        axes.xaxis.set_major_formatter(_per_cent())
         axes.grid(True, axis="x")
         axes.spines["left"].set_visible(False)
         figure.legend(loc="outside upper left", ncols=3)
@@ -237,7 +257,7 @@ def tradeoff_figure(tradeoff: list[dict], titles: dict[str, str]) -> Markup | No
             axes.grid(True, axis="y")
             _name_areas(axes, shares)
         left.set(ylim=(-0.03, 1.03), ylabel="taken for the patient")
-        left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="\N{NO-BREAK SPACE}%"))
+        left.yaxis.set_major_formatter(_per_cent())
         right.set_ylabel("mean score")
         figure.legend(loc="outside upper left", ncols=4)
         words = "; ".join(

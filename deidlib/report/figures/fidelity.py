@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from deidlib.report.figures.attacks import _stairs
+from deidlib.report.figures.attacks import stairs_of
 from deidlib.report.figures.svg import BLUE, INK, RED, SOFT, drawing, to_svg
 
 
@@ -55,7 +55,7 @@ def histogram_figure(key: str, title: str, axis: str, entry: dict, bound: float 
         return None
     with drawing(1.7) as figure:
         axes = figure.subplots()
-        edges, shares = _stairs(entry)
+        edges, shares = stairs_of(entry)
         axes.stairs(shares * entry["n"], edges, fill=True, facecolor=BLUE + "66", edgecolor=BLUE, linewidth=1.1)
         if bound is not None:
             axes.axvline(bound, color=RED, linewidth=1.2, linestyle=(0, (5, 3)))
