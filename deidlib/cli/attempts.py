@@ -79,10 +79,13 @@ def choose(
     from deidlib.donors.choose import choose_donors
 
     rows, points = read(photos, "PHOTOS"), read(landmarks, "LANDMARKS")
-    _, editor, bank = weights.donor_model(generator)
+    network, editor, bank = weights.donor_model(generator)
     likenesses = weights.likenesses(rows, points, handle)
+    draw, embed = weights.drawer(network), weights.sface(weights.yunet()).embed
     with progress("donors", len(handle)) as step:
-        chosen = choose_donors(rows, handle, likenesses, bank, editor, key, attempt, identity, settings, step)
+        chosen = choose_donors(
+            rows, handle, likenesses, bank, editor, draw, embed, key, attempt, identity, settings, step
+        )
     write(chosen, out, "DONORS")
 
 
@@ -153,10 +156,10 @@ def invert(
     place = weights.device(device)
     network = weights.generator(generator)
     prior = latent_prior(network)
-    perceptual = STLPIPS(weights.only("stlpips")).to(place)
+    perceptual, guide = STLPIPS(weights.only("stlpips")).to(place), weights.guide().to(place)
     rows, points, areas = _tables(photos, landmarks, regions)
     with progress("inversion", count(chosen)) as step:
-        faces = invert_faces(rows, points, areas, chosen, network.to(place), perceptual, prior, settings, step)
+        faces = invert_faces(rows, points, areas, chosen, network.to(place), perceptual, guide, prior, settings, step)
     write(faces, out, "FACES")
 
 
