@@ -105,6 +105,8 @@ def suite_criteria(suite: dict | None, n: int) -> list[dict]:
     for one in suite["gate"]["criteria"]:
         words = {"required": f"bound {number(one.get('bound'))}", "found": number(one.get("value"))}
         kept = {key: one.get(key) for key in ("name", "statement", "value", "bound", "n", "passed", "note")}
+        if kept["bound"] is None and kept["passed"]:
+            kept["passed"] = None  # without a bound it was stated, not judged
         rows.append({**kept, "group": "attacks", "note": kept["note"] or "", **words})
     if suite["gate"].get("passed") is not True and not any(row["passed"] is False for row in rows):
         rows.append(

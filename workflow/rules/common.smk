@@ -129,6 +129,7 @@ def closing_lines(config):
     places = {
         "release": f"{results}/release/{version}",
         "report": f"{results}/report/{version}/audit.html",
+        "reviewer's copy (private)": f"{results}/private/reviewer.html",
         "quarantine list (private)": f"{results}/private/quarantine.tsv",
     }
     return "\n".join(f"{name + ':':26} {place}" for name, place in places.items() if os.path.exists(place))
