@@ -58,14 +58,7 @@ def write_report(
     ReleaseError
         A stage's table or ``attacks_file`` is missing or damaged.
     """
-    tally = Tally()
-    for shard in shards:
-        add(tally, read_outcomes(private, shard, attempts, config["checks"], config["identity"]))
-    suite = attacks.read_attacks(attacks_file)
-    folder = Path(release_folder) if release_folder is not None else None
-    index = index_of(folder)
-    audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models)
-    html = audit_page(audit, _shown(audit, folder, index))
+    audit, html = build_audit(private, release_folder, shards, attempts, version, config, models, attacks_file)
     out = Path(report_root) / version
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(audit, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
@@ -73,6 +66,27 @@ def write_report(
     _write(out / "audit.html", html.encode())
     _write(out / "audit.pdf", to_pdf(html))
     return out
+
+
+def build_audit(
+    private: Path,
+    release_folder: Path | None,
+    shards: list[str],
+    attempts: int,
+    version: str,
+    config: dict,
+    models: list[dict],
+    attacks_file: Path | None = None,
+) -> tuple[dict, str]:
+    """Give the audit as :func:`write_report` writes it: its numbers, and its page."""
+    tally = Tally()
+    for shard in shards:
+        add(tally, read_outcomes(private, shard, attempts, config["checks"], config["identity"]))
+    suite = attacks.read_attacks(attacks_file)
+    folder = Path(release_folder) if release_folder is not None else None
+    index = index_of(folder)
+    audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models)
+    return audit, audit_page(audit, _shown(audit, folder, index))
 
 
 def audit_page(audit: dict, shown: list[dict]) -> str:

@@ -19,10 +19,12 @@ def ellipse(indices: list[int], half_width: float, half_height: float, points: n
     """Set lip landmarks on an ellipse: the list starts at the image's left and runs below to the right and back."""
     for step, index in enumerate(indices):
         angle = np.pi - 2 * np.pi * step / len(indices)
-        points[index] = CENTRE + (half_width * np.cos(angle), half_height * np.sin(angle))
+        points[index] = CENTRE + np.array([half_width * np.cos(angle), half_height * np.sin(angle)])
 
 
-def face(teeth: float = 120, height: float = 24, opening: float = 24, gum: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def face(
+    teeth: float = 120, height: float = 24, opening: float = 24, gum: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw a mouth 160 px wide outside and 140 px inside, with teeth ``teeth`` wide and ``height`` high, and its
     landmarks."""
     points = np.zeros((478, 2))

@@ -73,8 +73,10 @@ def score_figure(
                 axes.stairs(heights, edges, label=f"{label} (n = {shown[kind]['n']:,})", **style)
         low, high = axes.get_xlim()
         for number, (threshold, name) in enumerate(thresholds):
+            low, high = min(low, threshold), max(high, threshold)
             room = 0.3 * (high - low)  # for the threshold's name
-            low, high = (low, max(high, threshold + room)) if same_above else (min(low, threshold - room), high)
+            before, behind = (0.1 * room, room) if same_above else (room, 0.1 * room)
+            low, high = min(low, threshold - before), max(high, threshold + behind)
             axes.axvline(threshold, color=RED, linewidth=1.2, linestyle=((0, (5, 3)), (0, (1, 2)))[number % 2])
             axes.annotate(
                 f"{threshold:.3g} ({name})",
@@ -86,7 +88,7 @@ def score_figure(
                 color=RED,
                 fontsize=8,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
-            )
+            ).set_in_layout(False)
         if thresholds:
             zone = (thresholds[0][0], high) if same_above else (low, thresholds[0][0])
             axes.axvspan(*zone, color=ROSE, zorder=0, linewidth=0, label="taken for the same person")
