@@ -155,16 +155,19 @@ def judge_numbers(tally: Tally, check: str, thresholds: dict) -> dict:
         "first_attempt": summary(tally.first[check], check, thresholds),
         "first_attempt_patients_beyond": _by_patient(tally.first[check], tally.first_owners, check, thresholds),
         "histogram": {
-            "released": histogram(tally.released[check]),
-            "stopped": histogram(tally.stopped[check]),
+            name: histogram(values[check], origin=thresholds.get(key) or 0.0)
+            for name, values in (("released", tally.released), ("stopped", tally.stopped))
         },
     }
 
 
-def histogram(values: list, width: float = 0.02) -> list[list[float]]:
-    """Count in classes of ``width``: [lower edge, count], empty classes left out, in ascending order."""
-    counts = Counter(math.floor(value / width + 1e-9) for value in values if value is not None)
-    return [[round(number * width, 4), counts[number]] for number in sorted(counts)]
+def histogram(values: list, width: float = 0.02, origin: float = 0.0) -> list[list[float]]:
+    """Count in classes of ``width``: [lower edge, count], empty classes left out, in ascending order.
+
+    ``origin`` is an edge: with the threshold for it, no class lies on both sides.
+    """
+    counts = Counter(math.floor((value - origin) / width + 1e-9) for value in values if value is not None)
+    return [[round(origin + number * width, 4), counts[number]] for number in sorted(counts)]
 
 
 def _by_patient(values: list, owners: list[str], check: str, thresholds: dict) -> dict:

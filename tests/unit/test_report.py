@@ -345,9 +345,9 @@ def test_interval_is_wilsons(n, data):
     assert found["high"] == pytest.approx(middle + half, abs=1e-6)
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(-1, 2)), max_size=200))
-def test_histogram_counts_every_score_once_in_its_class(values):
-    bins = histogram(values)
+@given(st.lists(st.one_of(st.none(), st.floats(-1, 2)), max_size=200), st.sampled_from([0.0, 0.363, 0.6]))
+def test_histogram_counts_every_score_once_in_its_class(values, origin):
+    bins = histogram(values, origin=origin)
     numbers = [value for value in values if value is not None]
     assert sum(count for _, count in bins) == len(numbers)
     for value in numbers:

@@ -111,10 +111,11 @@ def _per_cent() -> PercentFormatter:
 def stairs_of(entry: dict) -> tuple[np.ndarray, np.ndarray]:
     """Edges and shares of all classes from the first to the last, the empty ones between them included."""
     width, total = entry["width"], sum(count for _, count in entry["bins"])
-    places = {round(edge / width): count for edge, count in entry["bins"]}
-    numbers = np.arange(min(places), max(places) + 1)
+    first = min(edge for edge, _ in entry["bins"])
+    places = {round((edge - first) / width): count for edge, count in entry["bins"]}
+    numbers = np.arange(max(places) + 1)
     shares = np.array([places.get(int(number), 0) for number in numbers]) / max(total, 1)
-    return np.append(numbers, numbers[-1] + 1) * width, shares
+    return first + np.append(numbers, numbers[-1] + 1) * width, shares
 
 
 def _spread(entry: dict) -> str:
