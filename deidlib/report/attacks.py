@@ -145,6 +145,6 @@ def score_groups(audit: dict) -> list[dict]:
 
 
 def _threshold_words(calibration: dict) -> str:
-    if calibration.get("source") == "published":
+    if calibration.get("source") == "published" or calibration.get("fmr") is None:
         return "published"
     return f"FMR {100 * calibration['fmr']:g} %, {calibration['source']}"
