@@ -49,6 +49,11 @@ def shards():
         return json.load(file)["shards"]
 
 
+def sheet(wildcards):
+    """The sample sheet. A function, because Snakemake's report shows what stands in a rule as it is."""
+    return config["cohort"]
+
+
 def cohort_of_shard(wildcards):
     """The shard's part of the sheet, which the plan wrote."""
     folder = os.path.dirname(checkpoints.plan.get().output.plan)
