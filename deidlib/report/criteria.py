@@ -103,7 +103,8 @@ def suite_criteria(suite: dict | None, n: int) -> list[dict]:
         return [ran]
     rows = []
     for one in suite["gate"]["criteria"]:
-        words = {"required": f"bound {number(one.get('bound'))}", "found": number(one.get("value"))}
+        required = "no bound" if one.get("bound") is None else f"bound {number(one['bound'])}"
+        words = {"required": required, "found": number(one.get("value"))}
         kept = {key: one.get(key) for key in ("name", "statement", "value", "bound", "n", "passed", "note")}
         if kept["bound"] is None and kept["passed"]:
             kept["passed"] = None  # without a bound it was stated, not judged

@@ -172,8 +172,11 @@ def _shown(audit: dict, folder: Path | None, index: pa.Table | None) -> list[dic
 
 def _write(path: Path, data: bytes) -> None:
     aside = path.with_name(f".{path.name}.partial")
-    with open(aside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
