@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deidlib.release.outcomes import MUST_HAVE, THRESHOLDS, within
-from deidlib.report.tally import Tally
+from deidlib.report.tally import Tally, applicable
 from deidlib.tables import REASONS
 
 #: Groups of criteria, in the order of the first page.
@@ -15,12 +15,20 @@ _CHECKS = {
     "dlib_distance": ("No released face is the patient's for recogniser dlib", "photographs", ""),
     "survival": ("No block of the original survives outside the preserved area", "photographs", ""),
     "metadata_free": ("The image files hold pixels and nothing else", "photographs", ""),
-    "faces_yunet": ("Detector YuNet finds exactly one face in each image", "photographs", ""),
-    "faces_mediapipe": ("Detector MediaPipe finds exactly one face in each image", "photographs", ""),
+    "faces_yunet": ("Detector YuNet finds one face in each image with a generated one", "photographs", ""),
+    "faces_mediapipe": ("Detector MediaPipe finds one face in each image with a generated one", "photographs", ""),
     "realism": ("The faces stay close to those that the generator makes", "photographs", ""),
     "core_equal": ("The preserved area is the patient's own, bit for bit", "dental area", ""),
     "mouth_shift": ("The mouth's landmarks stayed where they were", "dental area", "\N{NO-BREAK SPACE}%"),
     "seam": ("No seam is measured at the border of the preserved area", "dental area", ""),
+}
+
+#: The same for the photographs without a generated face; shown where there are any.
+_FACELESS_CHECKS = {
+    "faces_yunet": "Detector YuNet finds no face in images without a generated one, lower faces apart",
+    "faces_mediapipe": "Detector MediaPipe finds no face in images without a generated one, lower faces apart",
+    "faces_dlib": "Detector dlib finds no face in images without a generated one, lower faces apart",
+    "outside_neutral": "Outside the preserved area of region_only images there is nothing but neutral fill",
 }
 
 
@@ -78,7 +86,10 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
             ("same ids and numbers", same),
         ),
     ]
-    return rows + [_check_row(name, tally.released[name], thresholds) for name in _CHECKS]
+    rows += [_check_row(name, applicable(tally.released[name]), thresholds) for name in _CHECKS]
+    return rows + [
+        _faceless_row(name, applicable(tally.faceless[name])) for name in _FACELESS_CHECKS if tally.faceless[name]
+    ]
 
 
 def suite_criteria(suite: dict | None, n: int) -> list[dict]:
@@ -213,6 +224,15 @@ def _check_row(name: str, values: list, thresholds: dict) -> dict:
     judged = n > 0 and (kept == n or beyond or name in MUST_HAVE)
     worst = None if worst is None else round(worst, 6)
     return _row(name, statement, kept == n if judged else None, (worst, limit, n), (required, found), group=group)
+
+
+def _faceless_row(name: str, values: list) -> dict:
+    n, missing = len(values), sum(value is None for value in values)
+    counted = name.startswith("faces_")
+    kept = sum(value == 0 if counted else value is True for value in values if value is not None)
+    words = "no face in any such image" if counted else "every such image", _kept_words(kept, n, missing)
+    good = kept == n if n else None
+    return _row(f"{name}_without_face", _FACELESS_CHECKS[name], good, (kept, n, n), words, group="photographs")
 
 
 def _kept_words(kept: int, n: int, missing: int) -> str:

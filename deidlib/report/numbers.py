@@ -15,7 +15,18 @@ from deidlib.release.verify import read_index
 from deidlib.report.attacks import nothing_attacked
 from deidlib.report.criteria import conclusion, photograph_criteria, suite_criteria
 from deidlib.report.smile import SEED, smile_numbers
-from deidlib.report.tally import JUDGES, OPTIONAL, STEPS, Tally, histogram, judge_numbers, rate, summary
+from deidlib.report.tally import (
+    JUDGES,
+    NOT_APPLICABLE,
+    OPTIONAL,
+    STEPS,
+    Tally,
+    applicable,
+    histogram,
+    judge_numbers,
+    rate,
+    summary,
+)
 
 #: Distributions whose versions the audit states.
 SOFTWARE = (
@@ -99,7 +110,7 @@ def _fidelity_numbers(tally: Tally, thresholds: dict) -> dict:
         width = _CLASSES[name]
         numbers["histogram"] = {"width": width, "bins": histogram(tally.released[name], width)}
     counted = {
-        name: {"kept": _kept(tally.released[name], name), "n": len(tally.released[name])}
+        name: {"kept": _kept(tally.released[name], name), "n": len(applicable(tally.released[name]))}
         for name in ("core_equal", "metadata_free", "faces_yunet", "faces_mediapipe")
     }
     smile = {name: smile_numbers(name, tally.smile[name], tally.owners) for name in MEASURES}
@@ -128,8 +139,9 @@ def _release_numbers(tally: Tally, folder: Path | None, index: pa.Table | None) 
 
 
 def _as_judged(tally: Tally) -> list[tuple]:
-    scores = zip(tally.released_ids, tally.released["sface_cosine"], tally.released["dlib_distance"], strict=True)
-    return sorted(scores)
+    scores = (tally.released[name] for name in ("sface_cosine", "dlib_distance"))
+    cells = ([None if value == NOT_APPLICABLE else value for value in column] for column in scores)
+    return sorted(zip(tally.released_ids, *cells, strict=True))
 
 
 def _as_indexed(index: pa.Table) -> list[tuple]:
@@ -154,6 +166,7 @@ def _cohort_numbers(tally: Tally, attempts: int, written: bool) -> dict:
             for code, n in sorted(tally.reasons.items())
         },
         "views": _sorted(tally.views),
+        "routes": _sorted(tally.routes),
         "methods": _sorted(tally.methods),
         "attempts": [
             {"attempt": number, "judged": tally.judged[number], "released": tally.attempts[number]}

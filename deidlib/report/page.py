@@ -16,7 +16,7 @@ from deidlib.report.numbers import audit_numbers, index_of
 from deidlib.report.pdf import to_pdf
 from deidlib.report.tally import JUDGES, Tally, add
 
-_GALLERY = ["release_patient_id", "release_photo_id", "path", "view"]
+_GALLERY = ["release_patient_id", "release_photo_id", "path", "view", "route"]
 
 
 def write_report(

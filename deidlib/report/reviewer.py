@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from deidlib.images import decode_png
-from deidlib.regions import cut_square
+from deidlib.regions import cut_region
 from deidlib.release import public
 from deidlib.release.outcomes import Outcome, read_outcomes
 from deidlib.report import gallery
@@ -73,8 +73,7 @@ def _pairs(folder: Path, outcomes: list[Outcome]) -> Iterator[dict]:
     squares = {row["release_photo_id"]: row for row in _rows(folder / "regions.parquet", wanted, _SQUARE)}
     originals = {}
     for row in _rows(folder / "photos.parquet", wanted, ("image",)):
-        square = squares[row["release_photo_id"]]
-        crop, inside = cut_square(decode_png(row["image"]), *(square[name] for name in _SQUARE))
+        crop, inside = cut_region(decode_png(row["image"]), squares[row["release_photo_id"]])
         whole = np.where(inside[..., None], crop, 255).astype(np.uint8)
         originals[row["release_photo_id"]] = gallery.thumbnail_of(whole, SIDE)
     results = {}

@@ -234,6 +234,27 @@ def test_a_must_have_check_that_did_not_run_counts_as_failed(tmp_path):
     assert audit["privacy"]["dlib_distance"]["first_attempt"]["not_run"] == 1
 
 
+def test_images_without_a_generated_face_are_judged_and_shown_apart(tmp_path):
+    specs = [
+        SPECS[0],
+        Spec("patient-p", "photo-p", view="profile", route="region_only"),
+        Spec("patient-i", "photo-i", view="intraoral", route="intraoral"),
+    ]
+    audit, html = run(tmp_path, specs)
+    assert audit["gate"]["passed"] is True
+    assert audit["cohort"]["routes"] == {"generate": 1, "intraoral": 1, "region_only": 1}
+    rows = {row["name"]: row for row in audit["gate"]["criteria"]}
+    assert (rows["faces_yunet"]["n"], rows["faces_yunet_without_face"]["n"]) == (1, 2)
+    assert rows["outside_neutral_without_face"]["found"] == "1 of 1"
+    assert audit["fidelity"]["realism"]["n"] == 1
+    assert audit["fidelity"]["smile"]["cant"]["n"] == 0
+    page = Page(html)
+    alts = {image["alt"].split(": ")[1] for image in page.all("img")}
+    assert len(alts) == 3
+    assert "the whole intraoral photograph, no face in it" in alts
+    assert "but released intraoral ones" in html
+
+
 def test_stricter_thresholds_are_said_to_be_the_configurations(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["checks"]["sface_max"] = 0.35
