@@ -236,6 +236,19 @@ BLENDED = pa.schema(
     ]
 )
 
+#: What a clinician reads off the smile, of the source and of the result; definitions in :mod:`deidlib.checks.smile`.
+_SMILE = [
+    _field(f"{name}_{which}", pa.float32(), f"{description}, of the {which}", unit)
+    for name, description, unit in (
+        ("smile_width", "distance between the corners of the mouth", "% of inter-ocular distance"),
+        ("lip_line", "height of teeth and gum that shows below the upper lip", "% of inter-ocular distance"),
+        ("midline_offset", "middle of the upper lip against the face's midline", "% of inter-ocular distance"),
+        ("buccal_corridor", "share of the mouth's inner width without visible teeth", "%"),
+        ("cant", "line through the corners of the mouth against the eye line", "degrees"),
+    )
+    for which in ("source", "result")
+]
+
 #: checks → release, report. One row for each photograph that this attempt handled.
 CHECKS = pa.schema(
     [
@@ -257,6 +270,7 @@ CHECKS = pa.schema(
         ),
         _field("seam", pa.float32(), "seam score (see blending)"),
         _field("mouth_shift", pa.float32(), "largest mouth landmark displacement", "% of inter-ocular distance"),
+        *_SMILE,
         _field("realism", pa.float32(), "realism score: Mahalanobis distance of the latent code to the domain"),
         _field("outside_neutral", pa.bool_(), "every pixel outside the core is the neutral fill"),
         _field("metadata_free", pa.bool_(), "the encoded file holds pixels and nothing else"),

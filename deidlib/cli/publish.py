@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import InputError, open_private, read_json, settings
+from deidlib.cli.common import PRIVATE, InputError, open_private, read_json, settings
 from deidlib.logs import say
 
 Plan = Annotated[Path, typer.Option(help="plan.json of the results' private folder.", show_default=False)]
@@ -68,18 +68,35 @@ def report(
         Path | None, typer.Option(help="The release's folder; leave out where nothing was released.")
     ] = None,
     given: Settings = "{}",
+    attacks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results of the attack suite; by default reid/attacks.json beside the plan, if there is one."
+        ),
+    ] = None,
+    reviewer: Annotated[
+        Path | None,
+        typer.Option(help="Also write originals and released images side by side to this HTML file, below private/."),
+    ] = None,
 ) -> None:
-    """Write the audit: audit.html and audit.json.
+    """Write the audit: audit.html, audit.pdf and audit.json.
 
     Example:
       deidlib report --plan private/plan.json --out report/1.0.0 --release release/1.0.0
     """
-    from deidlib.report import write_report
+    if reviewer is not None and PRIVATE not in reviewer.absolute().parent.parts:
+        raise InputError("the reviewer's copy shows patients: name a file below the results' private folder")
+    from deidlib.report import write_report, write_reviewer_copy
 
     cfg = settings(given)
     names = read_json(plan)["shards"]
-    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models())
+    suite = attacks or plan.parent / "reid" / "attacks.json"
+    suite = suite if attacks or suite.exists() else None
+    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models(), suite)
     _share(folder)
+    if reviewer is not None:
+        open_private(reviewer)
+        write_reviewer_copy(plan.parent, reviewer, names, cfg["attempts"], out.name, cfg)
     say(f"report {out.name}: written")
 
 

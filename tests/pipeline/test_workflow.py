@@ -283,6 +283,24 @@ def test_private_is_closed_to_others_and_the_rest_open(finished):
 
 
 @pytest.mark.slow
+def test_snakemakes_own_report_holds_the_audit_and_nothing_private(finished, cohort):
+    settings = settings_file(finished, cohort)
+    done = snakemake(finished, "--report", "snakemake-report.html", "--configfile", settings)
+    assert done.returncode == 0, done.stdout[-3000:]
+    text = (finished / "snakemake-report.html").read_text()
+    embedded = [base64.b64decode(part) for part in re.findall(r"base64,([A-Za-z0-9+/=]+)", text)]
+    audit = finished / "results/report/1.0.0"
+    for name in ("audit.html", "audit.pdf", "audit.json"):
+        assert (audit / name).read_bytes() in embedded, name
+    private = [path.read_bytes() for path in (finished / "results/private").rglob("*") if path.is_file()]
+    assert not [content for content in private if content in embedded]
+    for word in ("SentinelA", "SentinelDir", "1969-07-20", "cohort-folder", str(finished), "key_file"):
+        assert word not in text, word
+    for caption in ("one self-contained page", "files of a review board", "for programs", "Each released photograph"):
+        assert caption in text, caption
+
+
+@pytest.mark.slow
 def test_after_a_run_nothing_is_left_to_do(finished, cohort):
     done = snakemake(finished, "--dry-run", "--configfile", settings_file(finished, cohort))
     assert "Nothing to be done" in done.stdout, done.stdout[-3000:]

@@ -50,6 +50,11 @@ def shards():
         return json.load(file)["shards"]
 
 
+def sheet(wildcards):
+    """The sample sheet. A function, because Snakemake's report shows what stands in a rule as it is."""
+    return config["cohort"]
+
+
 def cohort_of_shard(wildcards):
     """The shard's part of the sheet, which the plan wrote."""
     folder = os.path.dirname(checkpoints.plan.get().output.plan)
@@ -159,6 +164,7 @@ def closing_lines(config):
     places = {
         "release": f"{results}/release/{version}",
         "report": f"{results}/report/{version}/audit.html",
+        "reviewer's copy (private)": f"{results}/private/reviewer.html",
         "quarantine list (private)": f"{results}/private/quarantine.tsv",
     }
     return "\n".join(f"{name + ':':26} {place}" for name, place in places.items() if os.path.exists(place))

@@ -5,7 +5,7 @@
 rule intake:
     input:
         cohort=cohort_of_shard,
-        sheet=ancient(config["cohort"]),
+        sheet=ancient(sheet),
     output:
         photos="<shard>/photos.parquet",
     log:

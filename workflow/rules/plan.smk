@@ -5,7 +5,7 @@
 
 checkpoint plan:
     input:
-        sheet=config["cohort"],
+        sheet=sheet,
     output:
         plan="<private>/plan.json",
     log:
