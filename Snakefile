@@ -32,6 +32,7 @@ wildcard_constraints:
 
 localrules:
     all,
+    plan,
     models,
 
 

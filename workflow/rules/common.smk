@@ -77,6 +77,16 @@ def of_all_attempts(table):
     )
 
 
+def more(amount):
+    """Resource function: memory or minutes, that much more at every retry (a job that was killed for either)."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def donors_group(wildcards):
+    """On a cluster, an attempt's donors go in one job with what comes right before them: see config/README.md."""
+    return "prepare" if wildcards.attempt == "0" else "judge"
+
+
 def options(stage):
     """Params function: the stage's own settings as JSON: a changed one reruns just what depends on it."""
     return lambda wildcards: json.dumps(settings.stage_options(config, stage), sort_keys=True)

@@ -18,8 +18,8 @@ rule inversion:
         "../../envs/environment.yaml"
     threads: 8
     resources:
-        mem_mb=8000,
-        runtime=720,
+        mem_mb=more(8000),
+        runtime=more(720),
         gpu=GPU,
     params:
         options=options("inversion"),
