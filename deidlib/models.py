@@ -24,6 +24,7 @@ REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
 
 _MEND = "Run `deidlib models fetch`."
+_OPENED: dict[str, list[str]] = {}
 
 
 class ModelError(RuntimeError):
@@ -94,7 +95,13 @@ def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]
                 f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {_MEND}"
             )
         found[path.name] = path
+    _OPENED[name] = sorted(entry["members"].values())
     return found
+
+
+def opened() -> dict[str, list[str]]:
+    """Models whose files this process asked for, with their checksums."""
+    return dict(_OPENED)
 
 
 def fetch(

@@ -22,6 +22,7 @@ from deidlib.cli.common import (
     secret,
     stage_options,
     write,
+    writing,
 )
 from deidlib.logs import progress, say
 
@@ -71,14 +72,14 @@ def intake(
     Example:
       deidlib intake --cohort cohort.parquet --sheet cohort/samples.tsv --out photos.parquet
     """
-    from deidlib.intake import intake_photos
+    from deidlib.intake import intake_in_parts
 
     settings, key = stage_options("intake", options), secret(key_file)
     rows = read(cohort, "COHORT")
     open_private(out)
-    with progress("intake", len(rows)) as step:
-        photos = intake_photos(rows, sheet.absolute().parent, key, settings, step)
-    write(photos, out, "PHOTOS")
+    with progress("intake", len(rows)) as step, writing(out, "PHOTOS") as append:
+        for part in intake_in_parts(rows, sheet.absolute().parent, key, settings, step):
+            append(part)
 
 
 def landmarks(photos: Table, out: Out, options: Options = "{}") -> None:
@@ -88,18 +89,19 @@ def landmarks(photos: Table, out: Out, options: Options = "{}") -> None:
       deidlib landmarks --photos photos.parquet --out landmarks.parquet
     """
     settings = stage_options("landmarks", options)
-    rows = read(photos, "PHOTOS")
+    known = read(photos, "PHOTOS", ["status"])
     open_private(out)
-    if nothing_to_do(rows, out, "LANDMARKS"):
+    if nothing_to_do(known, out, "LANDMARKS"):
         return
     quiet_native_libraries()
+    from deidlib.cli.parts import in_parts
     from deidlib.cli.weights import landmarker_file, yunet
     from deidlib.landmarks import find_landmarks
 
     model, detector = landmarker_file(), yunet()
-    with progress("landmarks", count(rows)) as step:
-        found = find_landmarks(rows, model, detector, settings, step)
-    write(found, out, "LANDMARKS")
+    with progress("landmarks", count(known)) as step, writing(out, "LANDMARKS") as append:
+        for (part,) in in_parts(photos, columns=["view", "image", "status"]):
+            append(find_landmarks(part, model, detector, settings, step))
 
 
 def regions(
@@ -121,6 +123,7 @@ def regions(
         return
     from deidlib.regions import preserve_regions
 
+    rows = read(photos, "PHOTOS", ["release_photo_id", "mask", "width", "height"])
     with progress("regions", count(points)) as step:
-        found = preserve_regions(read(photos, "PHOTOS"), points, method, settings, step)
+        found = preserve_regions(rows, points, method, settings, step)
     write(found, out, "REGIONS")

@@ -5,9 +5,9 @@
 #   tests/slurm/cluster.sh stop [FOLDER]     stop it and what still runs on it
 #   tests/slurm/cluster.sh restart-controller [FOLDER]
 #
-# Everything (configuration, key, sockets, state, logs) lies in FOLDER (/tmp/deidlib-slurm), but for one link, which stop
-# removes: /etc/slurm/slurm.conf, since the executor takes SLURM_CONF from its jobs' environment. Exit code 77: SLURM
-# cannot be installed here, or the machine belongs to a cluster already, whose configuration is left alone.
+# Everything (configuration, key, sockets, state, logs) lies in FOLDER (/tmp/deidlib-slurm), but for two links that
+# stop removes, slurm.conf and gres.conf in /etc/slurm: the executor takes SLURM_CONF from its jobs' environment. Exit
+# code 77: SLURM cannot be installed here, or the machine belongs to a cluster already, whose configuration is left alone.
 set -euo pipefail
 
 command=${1:?start, stop or restart-controller}
@@ -75,9 +75,10 @@ MailProg=/bin/true
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Boards=1 SocketsPerBoard=1 CoresPerSocket=$(nproc) ThreadsPerCore=1 Gres=gpu:1 RealMemory=$(free -m | awk '/^Mem:/ {print int($2 * 0.9)}') State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 CONF
-    echo "Name=gpu Count=1" >"$folder/gres.conf" # one to ask for: no device stands behind it
+    echo "Name=gpu File=/dev/null" >"$folder/gres.conf" # one to ask for: no GPU stands behind it
     mkdir -p "$(dirname "$link")"
     ln -sfn "$folder/slurm.conf" "$link"
+    ln -sfn "$folder/gres.conf" "$(dirname "$link")/gres.conf"
 }
 
 running() { [ -s "$folder/$1.pid" ] && kill -0 "$(cat "$folder/$1.pid")" 2>/dev/null; }
@@ -103,8 +104,10 @@ start() {
         fi
         sleep 0.3
     done
-    echo "SLURM did not come up; the last of its logs:" >&2
+    echo "SLURM did not come up; its nodes and the last of its logs:" >&2
+    scontrol show node >&2
     tail -n 20 "$folder"/log/*.log >&2
+    stop
     exit 1
 }
 
@@ -120,7 +123,7 @@ stop() {
             done
         fi
     done
-    rm -f "$link"
+    rm -f "$link" "$(dirname "$link")/gres.conf"
 }
 
 case $command in
