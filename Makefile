@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env models demo test test-slurm lint format clean
+.PHONY: help env models demo test test-slurm soak lint format clean
 
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -12,6 +12,7 @@ help:
 	@echo "make demo    set up, make a demo cohort and de-identify it (about 10 minutes on 2 cores)"
 	@echo "make test    set up and run the tests"
 	@echo "make test-slurm   run the workflow on a SLURM of one node, installed here (root on Debian; 4 minutes)"
+	@echo "make soak    strike runs with random faults, here and on SLURM (root on Debian; a quarter of an hour)"
 	@echo "make env     make the environment .venv from uv.lock"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
 	@echo "make clean   remove the demo's results"
@@ -37,6 +38,9 @@ test: models
 
 test-slurm: models
 	@$(BIN)/python -m pytest tests/slurm -rs
+
+soak: models
+	@$(BIN)/python tests/soak/soak.py
 
 lint: env
 	@$(BIN)/ruff check .

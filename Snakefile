@@ -36,6 +36,7 @@ localrules:
     models,
 
 
+# A later stage has a higher priority: shards that have begun go before those that have not.
 include: "workflow/rules/plan.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/intake.smk"
@@ -57,7 +58,7 @@ rule all:
 
 
 onstart:
-    hold_results(config["results"])
+    hold_results(config)
 
 
 onsuccess:

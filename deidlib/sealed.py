@@ -62,6 +62,8 @@ def writing(
     path.parent.mkdir(parents=True, exist_ok=True)
     marked = schema.with_metadata({**(schema.metadata or {}), _MARK: b"1"})
     encoded = [field.name for field in schema if field.type != pa.large_binary()]
+    for left in path.parent.glob(f".{path.name}.*"):  # by a writer that was killed
+        left.unlink(missing_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:

@@ -13,6 +13,7 @@ rule blending:
         "<logs>/blending/{shard}.attempt-{attempt}.log",
     benchmark:
         "<benchmarks>/blending/{shard}.attempt-{attempt}.tsv"
+    priority: 5
     group:
         "judge"
     conda:

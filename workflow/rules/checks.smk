@@ -15,6 +15,7 @@ rule checks:
         "<logs>/checks/{shard}.attempt-{attempt}.log",
     benchmark:
         "<benchmarks>/checks/{shard}.attempt-{attempt}.tsv"
+    priority: 6
     group:
         "judge"
     conda:

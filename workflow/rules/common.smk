@@ -116,21 +116,25 @@ def shipped(name):
     return lambda wildcards: sum_
 
 
-def hold_results(folder):
+def hold_results(config):
     """Keep a second run out of the results folder for as long as this process lives.
 
     Snakemake's own lock outlives a killed run and has to be removed by hand; this one goes with its
-    holder (so the profiles switch Snakemake's off).
+    holder (so the profiles switch Snakemake's off). The file says what `deidlib status` cannot see otherwise.
     """
+    folder = config["results"]
     os.makedirs(folder, exist_ok=True)
     global results_lock
-    results_lock = open(f"{folder}/.lock", "w")
+    results_lock = open(f"{folder}/.lock", "a")
     try:
         fcntl.flock(results_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise WorkflowError(f"Another run is working in {folder}. Wait for it, or stop it.") from None
     except OSError:
         print("This file system has no locks: make sure that no other run works in", folder)
+    results_lock.truncate(0)
+    json.dump({name: config[name] for name in ("attempts", "identity", "version")}, results_lock)
+    results_lock.flush()
 
 
 def closing_lines(config):

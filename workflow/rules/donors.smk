@@ -15,6 +15,7 @@ rule donors:
         "<logs>/donors/{shard}.attempt-{attempt}.log",
     benchmark:
         "<benchmarks>/donors/{shard}.attempt-{attempt}.tsv"
+    priority: 3
     group:
         donors_group
     conda:

@@ -14,6 +14,7 @@ rule inversion:
         "<logs>/inversion/{shard}.attempt-{attempt}.log",
     benchmark:
         "<benchmarks>/inversion/{shard}.attempt-{attempt}.tsv"
+    priority: 4
     conda:
         "../../envs/environment.yaml"
     threads: 8

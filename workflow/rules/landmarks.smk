@@ -11,6 +11,7 @@ rule landmarks:
         "<logs>/landmarks/{shard}.log",
     benchmark:
         "<benchmarks>/landmarks/{shard}.tsv"
+    priority: 1
     group:
         "prepare"
     conda:

@@ -11,6 +11,7 @@ rule regions:
         "<logs>/regions/{shard}.log",
     benchmark:
         "<benchmarks>/regions/{shard}.tsv"
+    priority: 2
     group:
         "prepare"
     conda:
