@@ -34,7 +34,9 @@ def plan(
     out: Annotated[
         Path, typer.Argument(help="plan.json to write, in the results' private folder.", show_default=False)
     ],
-    shards: Annotated[int, typer.Option(min=0, help="Number of shards; 0: about 200 photographs each.")] = 0,
+    shards: Annotated[
+        int, typer.Option(min=0, help="Number of shards; 0: about 200 photographs each, up to 1000 in large cohorts.")
+    ] = 0,
     key_file: KeyFile = None,
 ) -> None:
     """Check the whole sample sheet and deal its patients to shards.
