@@ -152,6 +152,7 @@ def invert(
     from deidlib.generators import latent_prior
     from deidlib.perceptual import STLPIPS
 
+    weights.pin_threads()
     place = weights.device(device)
     network = weights.generator(generator)
     prior = latent_prior(network)
