@@ -101,8 +101,7 @@ def published_settings():
 
 def weights(*models):
     """Params function: checksums of the models that a stage uses, so that other weights rerun it."""
-    registry = load_registry()
-    sums = [sum_[:12] for name in models or registry for sum_ in registry[name]["members"].values()]
+    sums = [sum_[:12] for name in models or REGISTRY for sum_ in REGISTRY[name]["members"].values()]
     return lambda wildcards: " ".join(sums)
 
 
@@ -149,5 +148,6 @@ def closing_lines(config):
 
 
 complete(config)
+REGISTRY = load_registry()
 KEY_CHECK = key_check(config)
 GPU = int(config["device"] == "cuda")
