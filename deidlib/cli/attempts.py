@@ -78,13 +78,20 @@ def choose(
     from deidlib.cli import weights
     from deidlib.cli.parts import in_parts
     from deidlib.donors.choose import choose_donors
+    from deidlib.landmarks import FaceLandmarker
 
-    _, editor, bank = weights.donor_model(generator)
-    with progress("donors", len(handle)) as step, writing(out, "DONORS") as append:
+    weights.pin_threads()
+    network, editor, bank = weights.donor_model(generator)
+    with (
+        FaceLandmarker(weights.landmarker_file()) as landmarker,
+        progress("donors", len(handle)) as step,
+        writing(out, "DONORS") as append,
+    ):
+        see = weights.observer(network, landmarker)
         for rows, points in in_parts(photos, (landmarks, "LANDMARKS"), only=handle):
             here = [photo_id for photo_id in handle if photo_id in _ids(rows)]
             likenesses = weights.likenesses(rows, points, here)
-            append(choose_donors(rows, here, likenesses, bank, editor, key, attempt, identity, settings, step))
+            append(choose_donors(rows, here, likenesses, bank, editor, see, key, attempt, identity, settings, step))
 
 
 def build(
@@ -156,12 +163,12 @@ def invert(
     place = weights.device(device)
     network = weights.generator(generator)
     prior = latent_prior(network)
-    perceptual = STLPIPS(weights.only("stlpips")).to(place)
+    perceptual, guide = STLPIPS(weights.only("stlpips")).to(place), weights.guide().to(place)
     network = network.to(place)
     shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (donors, "DONORS")
     with progress("inversion", count(chosen)) as step, writing(out, "FACES") as append:
         for part in in_parts(photos, *shard, only=_ids(chosen)):
-            append(invert_faces(*part, network, perceptual, prior, settings, step))
+            append(invert_faces(*part, network, perceptual, guide, prior, settings, step))
 
 
 def blend(photos: Table, landmarks: Table, regions: Table, faces: Table, out: Out, options: Options = "{}") -> None:
