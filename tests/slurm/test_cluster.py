@@ -56,7 +56,7 @@ def test_a_cluster_gives_the_same_release_as_one_machine(cluster, model_files, t
     for part in ("release", "report"):
         there, here = (contents(tmp_path / place / "results" / part) for place in ("slurm", "local"))
         assert there.keys() == here.keys()
-        assert len(there) > 2
+        assert there
         assert [name for name in there if there[name] != here[name]] == []
 
     # Two shards of two attempts: the short stages go together, and only inversion asks for a GPU.
