@@ -29,6 +29,7 @@ from deidlib.cli.common import (
     writing,
 )
 from deidlib.logs import progress
+from deidlib.routes import GENERATE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,8 +66,8 @@ def choose(
     if (failed is None) != (attempt == 0):
         raise typer.BadParameter("attempt 0 takes no checks, and every later one those of the attempt before")
     settings, key = stage_options("donors", options), secret(key_file)
-    areas = read(regions, "REGIONS", ["release_photo_id", "status"]).to_pylist()
-    handle = [row["release_photo_id"] for row in areas if row["status"] == "ok"]
+    areas = read(regions, "REGIONS", ["release_photo_id", "route", "status"]).to_pylist()
+    handle = [row["release_photo_id"] for row in areas if row["status"] == "ok" and row["route"] == GENERATE]
     if failed is not None:
         again = photos_to_retry(read(failed, "CHECKS"), identity)
         handle = [photo_id for photo_id in handle if photo_id in again]
@@ -171,24 +172,40 @@ def invert(
             append(invert_faces(*part, network, perceptual, guide, prior, settings, step))
 
 
-def blend(photos: Table, landmarks: Table, regions: Table, faces: Table, out: Out, options: Options = "{}") -> None:
+def blend(
+    photos: Table,
+    landmarks: Table,
+    regions: Table,
+    faces: Table,
+    out: Out,
+    attempt: Annotated[int, typer.Option(min=0, help="Attempt number, from 0.")] = 0,
+    options: Options = "{}",
+) -> None:
     """Put the generated face into the photograph's own pixel grid around the preserved core.
+
+    At attempt 0 the photographs that need no generated face (routes region_only and intraoral) are made as well.
 
     Example:
       deidlib blend --photos P --landmarks L --regions R --faces F --out attempt-0/blended.parquet
     """
     settings = stage_options("blending", options)
     generated = read(faces, "FACES", ["release_photo_id", "status"])
+    areas = read(regions, "REGIONS", ["release_photo_id", "route", "status"])
     open_private(out)
-    if nothing_to_do(generated, out, "BLENDED"):
+    if nothing_to_do(areas, out, "BLENDED") or (attempt and nothing_to_do(generated, out, "BLENDED")):
         return
+    import pyarrow as pa
+
     from deidlib.blending import blend_faces
     from deidlib.cli.parts import in_parts
+    from deidlib.masking import mask_photos, without_face
 
+    masked = _ids(without_face(areas)) if attempt == 0 else set()
     shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (faces, "FACES")
-    with progress("blending", count(generated)) as step, writing(out, "BLENDED") as append:
-        for part in in_parts(photos, *shard, only=_ids(generated)):
-            append(blend_faces(*part, settings, step))
+    with progress("blending", count(generated) + len(masked)) as step, writing(out, "BLENDED") as append:
+        for rows, points, squares, part in in_parts(photos, *shard, only=_ids(generated) | masked):
+            made = mask_photos(rows, squares, attempt, step), blend_faces(rows, points, squares, part, settings, step)
+            append(pa.concat_tables(made))
 
 
 def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out, options: Options = "{}") -> None:
@@ -207,6 +224,7 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
     from deidlib.checks import check_photos
     from deidlib.cli import weights
     from deidlib.cli.parts import in_parts
+    from deidlib.face_search import FaceSearch
     from deidlib.landmarks import FaceLandmarker
 
     detector = weights.yunet()
@@ -219,8 +237,9 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
         writing(out, "CHECKS") as append,
     ):
         detectors = {"yunet": detector, "mediapipe": landmarker}
+        search = FaceSearch(detector, landmarker)
         for rows, areas, part in in_parts(photos, *shard, only=_ids(results)):
-            append(check_photos(rows, areas, part, generated, judges, detectors, settings, step))
+            append(check_photos(rows, areas, part, generated, judges, detectors, search, settings, step))
 
 
 def _ids(table: pa.Table) -> set[str]:

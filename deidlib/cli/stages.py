@@ -84,13 +84,20 @@ def intake(
             append(part)
 
 
-def landmarks(photos: Table, out: Out, options: Options = "{}") -> None:
-    """Find the face: 478 points, blendshapes, head pose, alignment.
+def landmarks(
+    photos: Table,
+    out: Out,
+    options: Options = "{}",
+    views: Annotated[
+        str, typer.Option(help="The configuration's block views as JSON; what is left out has its default.")
+    ] = "{}",
+) -> None:
+    """Decide each photograph's route, and find the face: 478 points, blendshapes, head pose, alignment.
 
     Example:
       deidlib landmarks --photos photos.parquet --out landmarks.parquet
     """
-    settings = stage_options("landmarks", options)
+    settings, routes = stage_options("landmarks", options), stage_options("views", views)
     known = read(photos, "PHOTOS", ["status"])
     open_private(out)
     if nothing_to_do(known, out, "LANDMARKS"):
@@ -102,8 +109,8 @@ def landmarks(photos: Table, out: Out, options: Options = "{}") -> None:
 
     model, detector = landmarker_file(), yunet()
     with progress("landmarks", count(known)) as step, writing(out, "LANDMARKS") as append:
-        for (part,) in in_parts(photos, columns=["view", "image", "status"]):
-            append(find_landmarks(part, model, detector, settings, step))
+        for (part,) in in_parts(photos):
+            append(find_landmarks(part, model, detector, settings, routes, step))
 
 
 def regions(

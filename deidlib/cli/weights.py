@@ -11,6 +11,7 @@ from deidlib import tables
 from deidlib.cli.common import InputError
 from deidlib.images import decode_png
 from deidlib.models import files
+from deidlib.routes import GENERATE
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -40,6 +41,23 @@ def dlib_resnet():
 
     found = files("dlib_resnet")
     return DlibResNet(found["dlib_face_recognition_resnet_model_v1.dat"], found["shape_predictor_5_face_landmarks.dat"])
+
+
+def recogniser(name: str, detector=None):
+    """Open a recogniser by its name in the registry: SFace, dlib, or the user's own ONNX file."""
+    from deidlib.models import recognisers
+
+    known = recognisers()
+    if name not in known:
+        raise InputError(f"no recogniser called {name}; config/models.yaml has {', '.join(sorted(known))}")
+    if name == "dlib":
+        return dlib_resnet()
+    if name == "sface":
+        return sface(detector or yunet())
+    from deidlib.reid.recognisers import OnnxRecogniser
+
+    about = known[name]
+    return OnnxRecogniser(name, only(about["model"]), detector or yunet(), **about.get("preprocessing", {}))
 
 
 def age_sex():
@@ -134,7 +152,7 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict
     -------
     dict
         ``release_photo_id`` → :class:`deidlib.donors.choose.Likeness`, for every photograph of these patients
-        that has landmarks (a donor must be unlike each of them).
+        that gets a generated face (a donor must be unlike each of them).
     """
     from deidlib.donors.choose import Likeness
     from deidlib.donors.features import measure_photo
@@ -146,7 +164,8 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict
         zip(*(photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id")), strict=True)
     )
     patients = {patient_of[photo_id] for photo_id in handle}
-    found = {row["release_photo_id"]: row for row in tables.handled(landmarks).to_pylist()}
+    faces = tables.of_routes(tables.handled(landmarks), GENERATE)
+    found = {row["release_photo_id"]: row for row in faces.to_pylist()}
     known = {}
     for batch in tables.handled(photos).select(["release_photo_id", "image"]).to_batches(max_chunksize=1):
         (photo,) = batch.to_pylist()
