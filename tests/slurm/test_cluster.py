@@ -67,7 +67,8 @@ def test_a_cluster_gives_the_same_release_as_one_machine(cluster, model_files, t
         + 2 * ["judge_blending_checks_donors"]
         + 2 * ["judge_blending_checks"]
         + 4 * ["inversion"]
-        + ["release", "report"]
+        + 2 * ["embeddings"]
+        + ["reid", "release", "report"]
     )
     asked = {name: gpus(job) for job, name in submitted}
     assert {name for name, wants in asked.items() if wants} == {"inversion"}
