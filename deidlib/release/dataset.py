@@ -163,8 +163,8 @@ def _write_shards(
 
 
 def _images(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=8, columns=["release_photo_id", "image", "status"]):
+    for part in tables.read_parts(path, tables.BLENDED, ["release_photo_id", "image", "status"]):
+        for batch in part.to_batches(max_chunksize=8):
             for row in batch.to_pylist():
                 if row["release_photo_id"] in wanted and row["status"] == tables.OK:
                     yield row["release_photo_id"], row["image"]

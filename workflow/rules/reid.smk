@@ -19,8 +19,8 @@ rule reid:
         "../../envs/environment.yaml"
     threads: 4
     resources:
-        mem_mb=16000,
-        runtime=720,
+        mem_mb=more(16000),
+        runtime=more(720),
     params:
         settings=settings_of("attempts", "checks", "identity", "generator", "reid", "release"),
         bank=shipped(f"donors-{config['generator']}.parquet"),
