@@ -4,7 +4,7 @@ Commands read tables and settings, call the library and write a table. Heavy lib
 commands, so that ``deidlib --help`` and a stage without work are quick.
 """
 
-from deidlib.cli import attempts, publish, stages, tools
+from deidlib.cli import attempts, publish, recipients, stages, tools
 from deidlib.cli.common import add, group
 
 app = group(
@@ -21,7 +21,9 @@ add(app, "blend", attempts.blend)
 add(app, "check", attempts.check)
 add(app, "release", publish.release)
 add(app, "report", publish.report)
-add(app, "verify", publish.verify)
+add(app, "verify", recipients.verify)
+add(app, "diff", recipients.diff)
+add(app, "sign", recipients.sign)
 add(app, "keygen", tools.keygen)
 app.add_typer(tools.models_app, name="models")
 add(app, "demo-cohort", tools.demo_cohort)

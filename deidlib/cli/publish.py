@@ -1,4 +1,4 @@
-"""Commands for what leaves the private folder: release, report, verify."""
+"""Commands for what leaves the private folder: release, report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import InputError, open_private, read_json, settings
+from deidlib.cli.common import open_private, read_json, settings
 from deidlib.logs import say
 
 Plan = Annotated[Path, typer.Option(help="plan.json of the results' private folder.", show_default=False)]
@@ -72,25 +72,6 @@ def report(
     folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models())
     _share(folder)
     say(f"report {out.name}: written")
-
-
-def verify(release: Annotated[Path, typer.Argument(help="Folder of a release.", show_default=False)]) -> None:
-    """Re-check a release from its folder alone; exit code 1 if anything is wrong with it.
-
-    Example:
-      deidlib verify results/release/1.0.0
-    """
-    from deidlib.release import content_digest, verify_release
-
-    if not release.is_dir():
-        raise InputError("this is no folder; name a release, for example results/release/1.0.0")
-    problems = verify_release(release)
-    for problem in problems:
-        say(problem)
-    if problems:
-        say(f"FAILED: {len(problems)} problems")
-        raise typer.Exit(1)
-    print(f"whole: every file is as it was released (content digest {content_digest(release)})")
 
 
 def _models() -> list[dict]:
