@@ -36,6 +36,7 @@ def release(
       deidlib release --plan results/private/plan.json --out results/release/1.0.0
     """
     from deidlib.release import NothingReleased, write_release
+    from deidlib.release.tombstones import read_tombstones
 
     cfg = settings(given)
     names = read_json(plan)["shards"]
@@ -50,6 +51,11 @@ def release(
         raise
     _share(folder)
     say(f"release {out.name}: written and complete")
+    if gone := len(read_tombstones(folder)):
+        say(
+            f"{gone} ids of earlier versions are not in it: recipients delete them (tombstones.txt). Where consent was "
+            "revoked, remove the earlier versions from release/ and report/ as well"
+        )
 
 
 def report(

@@ -96,6 +96,7 @@ def ro_crate(facts: Facts, sums: Mapping[str, str]) -> bytes:
         Checksum of every file of the release that is written before the crate.
     """
     crate = ROCrate(version="1.1")
+    crate.metadata.extra_terms = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
     root = crate.root_dataset
     root["name"], root["version"] = facts.name, facts.version
     root["description"] = f"{facts.sentence.replace('*', '')}, de-identified; content digest {facts.content_digest}."
@@ -165,7 +166,7 @@ def _add_run(crate: ROCrate, facts: Facts) -> None:
     workflow["programmingLanguage"] = language
     workflow["version"] = facts.deidlib_version
     workflow["conformsTo"] = {"@id": "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"}
-    workflow["input"], workflow["output"] = [settings], [index, images]
+    workflow["input"], workflow["output"] = settings, [index, images]
     workflow["hasPart"] = [e for e in crate.data_entities if e.id.endswith(".smk")]
     workflow["softwareRequirements"] = tools
     workflow["license"] = {"@id": "https://www.apache.org/licenses/LICENSE-2.0"}
@@ -182,11 +183,17 @@ def _add_run(crate: ROCrate, facts: Facts) -> None:
         endTime=facts.date,
     )
     action["instrument"] = workflow
-    action["object"] = [get(SETTINGS_FILE)]
+    action["object"] = get(SETTINGS_FILE)
     action["result"] = [get(INDEX_FILE), get(f"{IMAGES_FOLDER}/")]
     if facts.institution:
         action["agent"] = get("#institution")
-    crate.root_dataset["mentions"] = [action]
+    crate.root_dataset["mentions"] = action
+
+
+def _package_url(name: str, version: str) -> str:
+    """Package URL (github.com/package-url): names a distribution without saying where it was fetched."""
+    kind = "generic" if name == "python" else "pypi"
+    return f"pkg:{kind}/{name.lower().replace('_', '-')}@{version}"
 
 
 def _parameter(crate: ROCrate, name: str, kind: str, text: str, example: ContextEntity) -> ContextEntity:
@@ -209,7 +216,7 @@ def _tools(crate: ROCrate, facts: Facts) -> list[ContextEntity]:
     tools = [
         _add(
             crate,
-            "#deidlib",
+            f"pkg:generic/deidlib@{facts.deidlib_version}",
             "SoftwareApplication",
             name="deidlib",
             softwareVersion=facts.deidlib_version,
@@ -218,7 +225,7 @@ def _tools(crate: ROCrate, facts: Facts) -> list[ContextEntity]:
         )
     ]
     tools += [
-        _add(crate, f"#software-{name}", "SoftwareApplication", name=name, softwareVersion=version)
+        _add(crate, _package_url(name, version), "SoftwareApplication", name=name, softwareVersion=version)
         for name, version in software().items()
     ]
     for model in facts.models:
@@ -226,7 +233,7 @@ def _tools(crate: ROCrate, facts: Facts) -> list[ContextEntity]:
         tools.append(
             _add(
                 crate,
-                f"#model-{model['name']}",
+                f"{_package_url(model['package'], model['version'])}#{model['name']}",
                 "SoftwareApplication",
                 name=model["name"],
                 softwareVersion=f"{model['package']} {model['version']}".strip(),

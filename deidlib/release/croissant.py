@@ -22,7 +22,7 @@ _TYPES = {
     pa.float32(): mlc.DataType.FLOAT32,
 }
 _FILES = "image-files"
-_FILE_NAME = mlc.Transform(regex=r".*/([^/]+)$")
+_FILE_NAME = mlc.Transform(regex=r"(?:.*/)?([^/]+)$")
 
 
 def croissant(facts: Facts, schema: pa.Schema, index_sha256: str) -> bytes:
