@@ -52,9 +52,10 @@ def release(
     _share(folder)
     say(f"release {out.name}: written and complete")
     if gone := len(read_tombstones(folder)):
+        ids = "1 id of earlier versions is" if gone == 1 else f"{gone} ids of earlier versions are"
         say(
-            f"{gone} ids of earlier versions are not in it: recipients delete them (tombstones.txt). Where consent was "
-            "revoked, remove the earlier versions from release/ and report/ as well"
+            f"{ids} not in it, for recipients to delete (tombstones.txt). Where consent was revoked, "
+            "remove the earlier versions from release/ and report/ as well"
         )
 
 

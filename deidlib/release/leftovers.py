@@ -2,7 +2,7 @@
 
 The stages rewrite their tables when the sheet changes: a photograph whose patient revoked consent is in them without
 its image. What they do not rewrite is removed here: attempts beyond the configured number, shards that are no longer
-planned, and the unfinished files of runs that were killed.
+planned, the unfinished files of runs that were killed, and pages that show originals (the report makes them anew).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _UNFINISHED = re.compile(r"\.[^/]+\.(parquet|json|tsv)\.[^/]+")
 
 
 def drop_leftovers(private: Path, shards: list[str], attempts: int) -> list[str]:
-    """Remove from ``private/shards`` what belongs to no shard, attempt or finished table of this run.
+    """Remove what belongs to no shard, attempt or finished table of this run, and pages of earlier reports.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def drop_leftovers(private: Path, shards: list[str], attempts: int) -> list[str]
     list of str
         What was removed, relative to ``private``.
     """
-    removed = []
+    removed = sorted(private.glob("*.html"))
     for folder in sorted((private / "shards").glob("*/")):
         if folder.name not in shards:
             removed.append(folder)
