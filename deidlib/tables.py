@@ -262,7 +262,7 @@ CROSSWALK = pa.schema(
 #: The private ledger of what was released: pseudonyms alone, kept so that recipients can be told what to delete.
 RELEASED = pa.schema(
     [
-        _field("version", pa.string(), "version of the release"),
+        _field("version", pa.string(), "first version that released the photograph"),
         *_PHOTO,
         *_PATIENT,
     ]

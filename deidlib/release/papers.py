@@ -112,7 +112,8 @@ def write_papers(
 
 def write_index(index: pa.Table, path: Path) -> None:
     """Write ``index.parquet``: zstd, sorted, with a page index, its layout's number in the metadata."""
-    index = index.replace_schema_metadata({tables.LAYOUT_KEY: str(tables.INDEX_LAYOUT)})
+    metadata = {**(index.schema.metadata or {}), tables.LAYOUT_KEY: str(tables.INDEX_LAYOUT).encode()}
+    index = index.replace_schema_metadata(metadata)
     order = [index.schema.names.index(name) for name in ("release_patient_id", "release_photo_id")]
     with open(path, "wb") as file:
         pq.write_table(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deidlib import tables
 from deidlib.release.errors import ReleaseError
@@ -43,27 +44,24 @@ def tombstones(private: Path, release_root: Path, version: str, index: pa.Table)
         An earlier version's index is damaged and the ledger does not know that version.
     """
     below = precedence(version)
-    known = _read_ledger(private)
-    earlier: set[str] = set()
-    for name, ids in known.items():
-        if precedence(name) < below:
-            earlier |= ids
+    ledger = _read_ledger(private)
+    before = [name for name in pc.unique(ledger["version"]).to_pylist() if precedence(name) < below]
+    earlier = _ids(ledger.filter(pc.is_in(ledger["version"], value_set=pa.array(before, pa.string()))))
     for name in versions_in(release_root):
         if precedence(name) < below:
-            earlier |= _ids_of_folder(release_root / name, name in known)
+            earlier |= _ids_of_folder(release_root / name)
     return sorted(earlier - _ids(index))
 
 
 def record_release(private: Path, version: str, index: pa.Table) -> None:
-    """Note in the private ledger which ids a version released."""
+    """Note in the private ledger what a version released for the first time."""
+    ledger = _read_ledger(private)
+    known = pc.is_in(index["release_photo_id"], value_set=ledger["release_photo_id"].combine_chunks())
+    added = index.filter(pc.invert(known)).select(["release_photo_id", "release_patient_id"])
+    added = added.append_column("version", pa.array([version] * added.num_rows, pa.string()))
+    both = pa.concat_tables([ledger, added.select(tables.RELEASED.names).cast(tables.RELEASED)])
     path = private / LEDGER_FILE
-    rows = [] if not path.is_file() else tables.read(path, tables.RELEASED).to_pylist()
-    rows = [row for row in rows if row["version"] != version]
-    rows += [
-        {"version": version, **row} for row in index.select(["release_photo_id", "release_patient_id"]).to_pylist()
-    ]
-    rows.sort(key=lambda row: (precedence(row["version"]), row["release_photo_id"]))
-    tables.write(tables.from_rows(rows, tables.RELEASED), path, tables.RELEASED)
+    tables.write(both.sort_by("release_photo_id"), path, tables.RELEASED)
     path.chmod(0o600)
 
 
@@ -94,30 +92,25 @@ def _ids(index: pa.Table) -> set[str]:
     return set(index["release_photo_id"].to_pylist()) | set(index["release_patient_id"].to_pylist())
 
 
-def _read_ledger(private: Path) -> dict[str, set[str]]:
+def _read_ledger(private: Path) -> pa.Table:
     try:
-        rows = tables.read(private / LEDGER_FILE, tables.RELEASED).to_pylist()
+        return tables.read(private / LEDGER_FILE, tables.RELEASED).cast(tables.RELEASED)
     except FileNotFoundError:
-        return {}
+        return tables.RELEASED.empty_table()
     except (pa.ArrowInvalid, OSError, ValueError):
         raise ReleaseError(
             f"{LEDGER_FILE} of the private folder is damaged. It says what was released before, so that recipients can "
             "be told what to delete. Restore it from a backup; only if every released version still lies in the "
             "release folder may you delete it"
         ) from None
-    known: dict[str, set[str]] = {}
-    for row in rows:
-        known.setdefault(row["version"], set()).update((row["release_photo_id"], row["release_patient_id"]))
-    return known
 
 
-def _ids_of_folder(folder: Path, known: bool) -> set[str]:
+def _ids_of_folder(folder: Path) -> set[str]:
     try:
         return _ids(read_index(folder)) | set(read_tombstones(folder))
     except (ValueError, KeyError):
-        if known:
-            return set()
         raise ReleaseError(
             f"version {folder.name} in the release folder is damaged ({INDEX_FILE} or {TOMBSTONES_FILE}), so what it "
-            "released cannot be told; restore it from a copy, or remove it if nobody has received it"
+            f"released cannot be told; restore it from a copy, or remove it if {LEDGER_FILE} of the private folder is "
+            "there, which remembers its ids"
         ) from None

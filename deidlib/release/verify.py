@@ -137,12 +137,14 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str]) -> list
     expected = image_paths([name for name in counts if name is not None])
     known = {INDEX_FILE, *PAPERS}
     rows = index.select(["release_photo_id", "release_patient_id", "path", "width", "height", "sha256"]).to_pylist()
-    for row in rows:
+    for number, row in enumerate(rows):
         if None in row.values():
             problems.append(f"{INDEX_FILE}: a photograph lacks its id, path, size or checksum")
             continue
         if row["path"] != expected[row["release_photo_id"]]:
             problems.append(f"{INDEX_FILE}: photograph {row['release_photo_id']} has the path of another")
+        if not (tables.is_pseudonym(row["release_photo_id"]) and tables.is_pseudonym(row["release_patient_id"])):
+            problems.append(f"{INDEX_FILE}: an id of row {number} is not of the form that deidlib gives")
         known.add(row["path"])
         if row["path"] in sums:
             problems += _image_problems(folder, row, sums)

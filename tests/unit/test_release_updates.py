@@ -200,6 +200,7 @@ def test_damage_that_would_lose_tombstones_is_refused(tmp_path):
         release(tmp_path, "1.1.0", SPECS[:3])
     assert not (tmp_path / "release" / "1.1.0").exists()
     ledger.write_bytes(whole)
+    shutil.rmtree(old)
     assert (release(tmp_path, "1.1.0", SPECS[:3]) / "tombstones.txt").read_text().split() == sorted(ids(SPECS[3]))
 
 

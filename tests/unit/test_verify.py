@@ -210,6 +210,8 @@ def test_an_index_of_a_later_layout_is_no_damage_but_asks_for_a_later_deidlib(co
         ("path", "images/aa/other.png", "has the path of another"),
         ("path", "../private/photo.png", "has the path of another"),
         ("release_photo_id", None, "lacks its id"),
+        ("release_photo_id", "miller-2", "an id of row 1 is not of the form"),
+        ("release_patient_id", "anna.miller", "an id of row 1 is not of the form"),
     ],
 )
 def test_index_and_images_must_agree_though_signed(copy, column, value, says):
