@@ -133,7 +133,7 @@ def _why_changed(old: Mapping, new: Mapping, settings: list[str]) -> str:
         drawn = [line for line in settings if not line.startswith(("release.", "report."))]
         reasons.append(kept + (" with other settings" if drawn else ""))
     if described:
-        reasons.append(f"columns corrected: {', '.join(described)}")
+        reasons.append(f"columns changed: {', '.join(described)}")
     if "path" in columns and old["sha256"] == new["sha256"]:
         reasons.append("moved to another folder, which held too many images or no longer does")
     if not reasons:

@@ -80,6 +80,9 @@ def test_the_index_explains_itself_and_can_be_read_in_ranges(folder, tmp_path):
         assert column.compression == "ZSTD"
         assert column.has_offset_index
         assert column.has_column_index
+        of_every_reader = {"PLAIN", "PLAIN_DICTIONARY", "RLE", "RLE_DICTIONARY"}
+        columns = [file.metadata.row_group(0).column(i) for i in range(file.metadata.num_columns)]
+        assert {encoding for column in columns for encoding in column.encodings} <= of_every_reader
         assert [order.column_index for order in file.metadata.row_group(0).sorting_columns] == [1, 0]
 
 
