@@ -54,7 +54,7 @@ def write_embedded(folder: Path, index: pa.Table, file_bytes: int = FILE_BYTES) 
         rows[patient].append(number)
     schema = embedded_schema(index.schema)
     names = []
-    (folder / EMBEDDED_FOLDER).mkdir()
+    (folder / EMBEDDED_FOLDER).mkdir(exist_ok=True)
     for name, patients in embedded_files(sizes, file_bytes).items():
         of_file = index.take([number for patient in patients for number in rows[patient]])
         _write_file(folder, folder / name, of_file, schema)

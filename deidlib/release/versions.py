@@ -38,10 +38,10 @@ def precedence(version: str) -> tuple:
 
 
 def versions_in(release_root: Path) -> list[str]:
-    """Versions whose folders lie in ``release_root``, lowest first; other entries are not looked at."""
+    """Versions whose folders lie in ``release_root``, lowest first; empty folders and other entries do not count."""
     root = Path(release_root)
-    found = [path.name for path in root.iterdir() if path.is_dir() and is_version(path.name)] if root.is_dir() else []
-    return sorted(found, key=precedence)
+    folders = [path for path in root.iterdir() if path.is_dir() and is_version(path.name)] if root.is_dir() else []
+    return sorted((folder.name for folder in folders if any(folder.iterdir())), key=precedence)
 
 
 def refuse_backwards(version: str, existing: Iterable[str]) -> None:

@@ -9,10 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from shard_tables import CONFIG, MODELS, Spec, write_private
 
+from deidlib import tables
 from deidlib.release import ReleaseError, verify_release, write_release
+from deidlib.release.embedded import write_embedded
+from deidlib.release.files import told_when_full
+from deidlib.release.papers import write_index
 
 SPECS = [Spec(f"patient-{n}", f"photo-{n}", side=200 if n == 2 else 40) for n in range(4)]
 #: A user's runs, each a process of its own: the fault is set up, then the release is written.
@@ -111,6 +116,21 @@ def test_a_disk_that_is_really_full(folder, tmp_path_factory, undisturbed):
     finally:
         subprocess.run(["umount", small], check=True)
     assert finish(folder) == undisturbed
+
+
+def test_no_parquet_writer_takes_a_full_disk_for_something_else(tmp_path):
+    """Arrow hands the system's error on, by which the release stage knows it (Linux's /dev/full is always full)."""
+    (tmp_path / "a.png").write_bytes(bytes(100_000))
+    blank = {field.name: [None] for field in tables.INDEX}
+    cells = blank | {"path": ["a.png"], "release_patient_id": ["a" * 16]}
+    index = pa.Table.from_pydict(cells, schema=tables.INDEX)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "patients.parquet").symlink_to("/dev/full")
+    (tmp_path / "index.parquet").symlink_to("/dev/full")
+    with pytest.raises(ReleaseError, match="no space left"), told_when_full("nothing was written"):
+        write_index(index, tmp_path / "index.parquet")
+    with pytest.raises(ReleaseError, match="no space left"), told_when_full("nothing was written"):
+        write_embedded(tmp_path, index)
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_version_or_none(folder, undisturbed):
