@@ -77,12 +77,17 @@ def choose(
     quiet_native_libraries()
     from deidlib.cli import weights
     from deidlib.donors.choose import choose_donors
+    from deidlib.landmarks import FaceLandmarker
 
     rows, points = read(photos, "PHOTOS"), read(landmarks, "LANDMARKS")
-    _, editor, bank = weights.donor_model(generator)
+    network, editor, bank = weights.donor_model(generator)
     likenesses = weights.likenesses(rows, points, handle)
-    with progress("donors", len(handle)) as step:
-        chosen = choose_donors(rows, handle, likenesses, bank, editor, key, attempt, identity, settings, step)
+    with (
+        FaceLandmarker(weights.landmarker_file()) as landmarker,
+        progress("donors", len(handle)) as step,
+    ):
+        see = weights.observer(network, landmarker)
+        chosen = choose_donors(rows, handle, likenesses, bank, editor, see, key, attempt, identity, settings, step)
     write(chosen, out, "DONORS")
 
 
@@ -153,10 +158,10 @@ def invert(
     place = weights.device(device)
     network = weights.generator(generator)
     prior = latent_prior(network)
-    perceptual = STLPIPS(weights.only("stlpips")).to(place)
+    perceptual, guide = STLPIPS(weights.only("stlpips")).to(place), weights.guide().to(place)
     rows, points, areas = _tables(photos, landmarks, regions)
     with progress("inversion", count(chosen)) as step:
-        faces = invert_faces(rows, points, areas, chosen, network.to(place), perceptual, prior, settings, step)
+        faces = invert_faces(rows, points, areas, chosen, network.to(place), perceptual, guide, prior, settings, step)
     write(faces, out, "FACES")
 
 

@@ -78,6 +78,36 @@ def donor_model(name: str) -> tuple:
     return network, fit_editor(bank, latent_prior(network)), bank
 
 
+def guide():
+    """Open the recogniser that guides the inversion, differentiable, on the CPU."""
+    from deidlib.guide import Guide, read_weights
+
+    return Guide(read_weights(only("sface")))
+
+
+def observer(network, landmarker):
+    """Codes w, (n, 512), to what the faces look like that the generator's preview draws of them.
+
+    Returns
+    -------
+    callable
+        ``see`` of :func:`deidlib.donors.choose.choose_donors`.
+    """
+    import torch
+
+    from deidlib.donors.bank import describe_faces, to_uint8
+
+    recogniser, estimate = sface(yunet()), age_sex()
+
+    def see(codes: np.ndarray) -> tuple:
+        w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, network.n_styles, -1)
+        with torch.no_grad():
+            faces = to_uint8(network.preview(w))
+        return describe_faces(faces, landmarker, recogniser, estimate)
+
+    return see
+
+
 def device(asked: str) -> str:
     """``cuda`` where it is asked for, or where ``auto`` finds a GPU; else ``cpu``."""
     import torch
@@ -88,7 +118,7 @@ def device(asked: str) -> str:
 
 
 def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict:
-    """Measure the look of the patients whose photographs are handled: features and embeddings.
+    """Measure the look of the patients whose photographs are handled: features and embedding.
 
     Returns
     -------
@@ -101,7 +131,7 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict
     from deidlib.landmarks import Face, matrix_of, points_of
 
     detector, estimate = yunet(), age_sex()
-    judges = sface(detector), dlib_resnet()
+    recogniser = sface(detector)
     patient_of = dict(
         zip(*(photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id")), strict=True)
     )
@@ -116,5 +146,5 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict
         row, image = found[photo_id], decode_png(photo["image"])
         face = Face(points_of(row), np.array(row["blendshapes"], np.float32), row["yaw"], row["pitch"], row["roll"])
         features = measure_photo(image, matrix_of(row), face, estimate)
-        known[photo_id] = Likeness(features, *(judge.embed(image) for judge in judges))
+        known[photo_id] = Likeness(features, recogniser.embed(image))
     return known

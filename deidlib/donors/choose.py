@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib import tables
-from deidlib.donors.bank import Bank
+from deidlib.donors.bank import Bank, Looks
 from deidlib.donors.edit import VIEW_FEATURES, Editor
-from deidlib.donors.features import SKIN_PATCHES
+from deidlib.donors.features import GLASSES, SKIN_PATCHES
 from deidlib.generators import LatentPrior
 from deidlib.keys import keyed_rng
 
@@ -20,10 +20,11 @@ from deidlib.keys import keyed_rng
 _UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}
 _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
 _LAB_UNIT = 6.0
-_AGE_UNIT = 6.0  # years
+_AGE_UNIT = 4.0  # years
 _FEMALE_UNIT = 0.18
-_COSINE_UNIT, _DISTANCE_UNIT = 0.06, 0.06
-_DRAWS = 8
+_COSINE_UNIT = 0.06
+_DRAWS = 12
+_GLASSES_COST = 100.0  # in the units of mismatch: worse than any fit
 #: How much each skin patch counts. Cheeks and forehead tell the skin and the light; below them a beard may be dark, and
 #: a shaded face must not pass for a bearded one.
 _PATCH_WEIGHTS = np.array([2.0 if name.startswith(("cheek", "forehead")) else 1.0 for name in SKIN_PATCHES])
@@ -31,11 +32,10 @@ _PATCH_WEIGHTS = np.array([2.0 if name.startswith(("cheek", "forehead")) else 1.
 
 @dataclass(frozen=True)
 class Likeness:
-    """What is known of a patient's look: ``measure``'s features and, where found, the embeddings."""
+    """What is known of a patient's look: ``measure``'s features and, where a face was found, the guide's embedding."""
 
     features: dict
     sface: np.ndarray | None
-    dlib: np.ndarray | None
 
 
 def with_record(features: dict, age: float | None, sex: str | None) -> dict:
@@ -53,77 +53,56 @@ def with_record(features: dict, age: float | None, sex: str | None) -> dict:
     return features
 
 
-def mismatch(bank: Bank, features: dict, grey: bool) -> np.ndarray:
-    """How badly each bank entry fits a photograph, (N,): squared mismatches in the units above, summed.
+def mismatch(looks: Looks, features: dict, grey: bool) -> np.ndarray:
+    """How badly each of several faces fits a photograph, (N,): squared mismatches in the units above, summed.
 
     Parameters
     ----------
-    bank : Bank
-        The donors.
+    looks : Looks
+        The faces.
     features : dict
         As :func:`deidlib.donors.features.measure` gives; a nan is left out.
     grey : bool
         Compare the skin by lightness alone.
     """
-    total = sum(((bank.scalars[name] - features[name]) / unit) ** 2 for name, unit in _UNITS.items())
+    total = sum(((looks.scalars[name] - features[name]) / unit) ** 2 for name, unit in _UNITS.items())
     geometry = np.asarray(features["geometry"], np.float64).reshape(1, -1, 2)
-    total = total + np.mean(np.sum((bank.geometry - geometry) ** 2, axis=2), axis=1) / _GEOMETRY_UNIT**2
+    total = total + np.mean(np.sum((looks.geometry - geometry) ** 2, axis=2), axis=1) / _GEOMETRY_UNIT**2
     skin = np.asarray(features["skin"], np.float64)
-    lab = (bank.skin - skin)[..., :1] if grey else bank.skin - skin
+    lab = (looks.skin - skin)[..., :1] if grey else looks.skin - skin
     per_patch = np.sum((lab / _LAB_UNIT) ** 2, axis=2) * _PATCH_WEIGHTS
     total = total + np.nansum(per_patch, axis=1) / np.sum(_PATCH_WEIGHTS[~np.isnan(skin[:, 0])])
-    total = total + ((bank.scalars["age"] - features["age"]) / _AGE_UNIT) ** 2
-    return total + ((bank.scalars["female"] - features["female"]) / _FEMALE_UNIT) ** 2
+    total = total + ((looks.scalars["age"] - features["age"]) / _AGE_UNIT) ** 2
+    return total + ((looks.scalars["female"] - features["female"]) / _FEMALE_UNIT) ** 2
 
 
-def far_enough(bank: Bank, look: Likeness, sface_max: float, dlib_min: float) -> np.ndarray:
-    """Entries, (N,) bool, that neither recogniser finds similar to the patient."""
-    keep = np.ones(len(bank), bool)
-    if look.sface is not None:
-        keep &= bank.sface @ look.sface < sface_max
-    if look.dlib is not None:
-        keep &= np.linalg.norm(bank.dlib - look.dlib, axis=1) > dlib_min
-    return keep
+def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
+    """Entries, (N,) bool, that the guide does not find similar to the patient, and that wear no glasses.
+
+    A mixture of faces with and without glasses has half of them.
+    """
+    allowed = bank.bridge_edge < GLASSES
+    return allowed if look.sface is None else allowed & (bank.sface @ look.sface < sface_max)
 
 
-def resemblance(sface: np.ndarray, dlib: np.ndarray, look: Likeness) -> np.ndarray:
+def resemblance(sface: np.ndarray, look: Likeness) -> np.ndarray:
     """How much faces with the embeddings (N, 128) resemble the patient, (N,), in the units of :func:`mismatch`.
 
-    Zero for a face as far as strangers usually are (cosine 0, distance 0.85), so that of entries that fit alike the
-    least similar come first.
+    Zero for a face as far as strangers usually are (cosine 0), so that of entries that fit alike the least similar come
+    first.
     """
-    total = np.zeros(len(sface))
-    if look.sface is not None:
-        total += (np.clip(sface @ look.sface, 0, None) / _COSINE_UNIT) ** 2
-    if look.dlib is not None:
-        distance = np.linalg.norm(dlib - look.dlib, axis=1)
-        total += (np.clip(0.85 - distance, 0, None) / _DISTANCE_UNIT) ** 2
-    return total
+    if look.sface is None:
+        return np.zeros(len(sface))
+    return (np.clip(sface @ look.sface, 0, None) / _COSINE_UNIT) ** 2
 
 
-def draw_mixture(
-    bank: Bank, look: Likeness, order: np.ndarray, rng: np.random.Generator, pool: int, mix: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw entries from the ``pool`` best and their shares: of several keyed draws, the least like the patient.
-
-    Of a mixture, whose face has not been drawn, the embedding is taken to be the mixture of the entries'.
-
-    Returns
-    -------
-    chosen : ndarray, (mix,)
-        Entries used.
-    shares : ndarray, (mix,)
-        Their shares, summing to 1.
-    """
-    draws = []
+def draw_mixtures(order: np.ndarray, rng: np.random.Generator, pool: int, mix: int) -> list[tuple]:
+    """Several keyed mixtures: ``mix`` of the ``pool`` best entries, and their shares, summing to 1."""
+    mixtures = []
     for _ in range(_DRAWS):
         chosen = rng.choice(order[:pool], size=min(mix, len(order)), replace=False)
-        shares = rng.dirichlet(np.full(len(chosen), 1.5))
-        sface = shares @ bank.sface[chosen]
-        sface = sface / np.linalg.norm(sface)
-        draws.append((resemblance(sface[None], (shares @ bank.dlib[chosen])[None], look)[0], chosen, shares))
-    _, chosen, shares = min(draws, key=lambda draw: draw[0])
-    return chosen, shares
+        mixtures.append((chosen, rng.dirichlet(np.full(len(chosen), 1.5))))
+    return mixtures
 
 
 def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -134,12 +113,28 @@ def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.
     return prior.mean + prior.axes @ (mixed * min(1.3, length / np.linalg.norm(mixed)))
 
 
+def _view(look: Likeness) -> dict:
+    return {name: look.features[name] for name in VIEW_FEATURES}
+
+
+def _best(codes: np.ndarray, see: Callable, features: dict, grey: bool, look: Likeness, wariness: float) -> tuple:
+    """Which of several codes draws the face that fits best and resembles the patient least, and its embedding."""
+    looks, found = see(codes)
+    if not found.any():
+        raise ValueError("no mixture of donors draws a face: is this the bank of this generator?")
+    cost = mismatch(looks, features, grey) + wariness * resemblance(looks.sface, look)
+    cost = cost + _GLASSES_COST * (looks.bridge_edge >= GLASSES)
+    best = int(np.argmin(np.where(found, cost, np.inf)))
+    return best, looks.sface[best]
+
+
 def choose_donors(
     photos: pa.Table,
     handle: Sequence[str],
     likenesses: dict[str, Likeness],
     bank: Bank,
     editor: Editor,
+    see: Callable[[np.ndarray], tuple[Looks, np.ndarray]],
     key: bytes,
     attempt: int,
     identity: str,
@@ -162,6 +157,8 @@ def choose_donors(
         What was measured of each photograph with landmarks, by ``release_photo_id``.
     bank, editor
         The donor bank and its linear model.
+    see : callable
+        Codes w, (n, 512), to what the faces look like that they draw, and which of them show a face at all, (n,) bool.
     key : bytes
         The secret key.
     attempt : int
@@ -169,7 +166,7 @@ def choose_donors(
     identity : str
         ``per_patient`` or ``per_photo``.
     options : dict
-        ``pool``, ``mix``, ``sface_max``, ``dlib_min``.
+        ``pool``, ``mix``, ``sface_max``.
     progress : callable, optional
         Called once a photograph.
 
@@ -183,7 +180,7 @@ def choose_donors(
     columns = ["release_photo_id", "release_patient_id", "timepoint", "photo_id", "grey", "age", "sex"]
     known = [p for p in tables.handled(photos).select(columns).to_pylist() if p["release_photo_id"] in likenesses]
     known.sort(key=lambda p: (p["release_patient_id"], p["timepoint"] or "", p["photo_id"], p["release_photo_id"]))
-    wanted, rows = set(handle), []
+    wanted, rows, drawn = set(handle), [], {}
     for photo in known:
         if photo["release_photo_id"] not in wanted:
             continue
@@ -193,21 +190,24 @@ def choose_donors(
         look = likenesses[reference["release_photo_id"]]
         features = with_record(look.features, reference["age"], reference["sex"])
         # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
-        fit = mismatch(bank, features, reference["grey"]) + (1 + attempt) ** 2 * resemblance(
-            bank.sface, bank.dlib, look
-        )
-        allowed = far_enough(bank, look, options["sface_max"], options["dlib_min"])
+        wariness = (1 + attempt) ** 2
+        fit = mismatch(bank, features, reference["grey"]) + wariness * resemblance(bank.sface, look)
+        allowed = allowed_donors(bank, look, options["sface_max"])
         order = np.argsort(np.where(allowed, fit, np.inf), kind="stable")[: np.count_nonzero(allowed)]
         if len(order) < options["mix"]:
             raise ValueError(
-                f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max or "
-                "donors.dlib_min, or build a larger bank with `deidlib donors build`"
+                f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max, or build a "
+                "larger bank with `deidlib donors build`"
             )
-        rng = keyed_rng(key, "donor", drawn_for, str(attempt))
-        chosen, shares = draw_mixture(bank, look, order, rng, options["pool"], options["mix"])
-        w = mix_identity(bank, editor.prior, chosen, shares)
-        w = editor.move(w, {"age": features["age"], "female": features["female"]})
-        view = likenesses[photo["release_photo_id"]].features
+        if drawn_for not in drawn:
+            rng = keyed_rng(key, "donor", drawn_for, str(attempt))
+            mixtures = draw_mixtures(order, rng, options["pool"], options["mix"])
+            years_and_sex = {"age": features["age"], "female": features["female"]}
+            codes = [editor.move(mix_identity(bank, editor.prior, *mixture), years_and_sex) for mixture in mixtures]
+            posed = np.array([editor.follow(code, _view(look)) for code in codes])
+            best, sface = _best(posed, see, features, reference["grey"], look, wariness)
+            drawn[drawn_for] = *mixtures[best], codes[best], sface
+        chosen, shares, w, sface = drawn[drawn_for]
         rows.append(
             {
                 "release_photo_id": photo["release_photo_id"],
@@ -215,7 +215,8 @@ def choose_donors(
                 "donor_id": hashlib.sha256(w.astype("<f4").tobytes()).hexdigest()[:16],
                 "bank_ids": chosen.astype(np.int32),
                 "weights": shares.astype(np.float32),
-                "w": editor.follow(w, {name: view[name] for name in VIEW_FEATURES}).astype(np.float32),
+                "w": editor.follow(w, _view(likenesses[photo["release_photo_id"]])).astype(np.float32),
+                "sface": sface.astype(np.float32),
                 "status": tables.OK,
             }
         )
