@@ -248,6 +248,23 @@ CHECKS = pa.schema(
     ]
 )
 
+#: checks → reid: what recognisers make of a shard's photographs, original and as they would be released.
+EMBEDDINGS = pa.schema(
+    [
+        *_PHOTO,
+        *_PATIENT,
+        _field("attempt", pa.int32(), "attempt that would be released; null for what does not depend on it"),
+        _field(
+            "shown",
+            pa.string(),
+            "original (whole photograph), square (its released square), square_region, square_context, released, "
+            "released_region, released_context, or donor; _region: the preserved core alone, _context: all but it",
+        ),
+        _field("recogniser", pa.string(), "recogniser of the registry, or phash (64 bits of a perceptual hash)"),
+        _field("embedding", pa.list_(pa.float32()), "the embedding; null where the recogniser finds no face"),
+    ]
+)
+
 #: The private link between sheet and release.
 CROSSWALK = pa.schema(
     [

@@ -42,6 +42,23 @@ def dlib_resnet():
     return DlibResNet(found["dlib_face_recognition_resnet_model_v1.dat"], found["shape_predictor_5_face_landmarks.dat"])
 
 
+def recogniser(name: str, detector=None):
+    """Open a recogniser by its name in the registry: SFace, dlib, or the user's own ONNX file."""
+    from deidlib.models import recognisers
+
+    known = recognisers()
+    if name not in known:
+        raise InputError(f"no recogniser called {name}; config/models.yaml has {', '.join(sorted(known))}")
+    if name == "dlib":
+        return dlib_resnet()
+    if name == "sface":
+        return sface(detector or yunet())
+    from deidlib.reid.recognisers import OnnxRecogniser
+
+    about = known[name]
+    return OnnxRecogniser(name, only(about["model"]), detector or yunet(), **about.get("preprocessing", {}))
+
+
 def age_sex():
     """Open the estimator of apparent age and sex."""
     from deidlib.detectors import AgeSex

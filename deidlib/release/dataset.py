@@ -23,6 +23,7 @@ from deidlib.release.layout import image_paths
 from deidlib.release.leftovers import drop_leftovers
 from deidlib.release.outcomes import Outcome, read_outcomes, read_table
 from deidlib.release.papers import release_date, write_papers
+from deidlib.release.table_risk import protect
 from deidlib.release.tombstones import record_release, tombstones
 from deidlib.release.versions import is_version, refuse_backwards, versions_in
 
@@ -86,6 +87,7 @@ def write_release(
     with folder_aside(release_root, version) as aside:
         index, crosswalk, quarantine = _write_shards(private, aside, shards, attempts, config, rules, paths)
         if index.num_rows:
+            index = protect(index, config).index
             gone = tombstones(private, release_root, version, index)
             write_papers(aside, index, quarantine, gone, config, models, version, release_date(config, folder))
             move_into_place(aside, folder)
@@ -147,12 +149,13 @@ def _write_shards(
     for shard in shards:
         outcomes = read_outcomes(private, shard, attempts, config["checks"], config["identity"])
         released = {o.photo["release_photo_id"]: o for o in outcomes if o.attempt is not None}
+        first = columns.first_dates([o.photo for o in released.values()], rules)
         rows = []
         for attempt in sorted({o.attempt for o in released.values()}):
             wanted = {name for name, o in released.items() if o.attempt == attempt}
             path = private / "shards" / shard / f"attempt-{attempt}" / "blended.parquet"
             for photo_id, png in _images(path, wanted):
-                rows.append(_write_image(aside, paths[photo_id], released[photo_id], png, rules))
+                rows.append(_write_image(aside, paths[photo_id], released[photo_id], png, rules, first))
         if len(rows) != len(released):
             raise ReleaseError(f"shard {shard}: blended tables lack images of photographs that passed; run it again")
         index.append(pa.Table.from_pylist(rows, schema=schema))
@@ -174,7 +177,7 @@ def _images(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
                     yield row["release_photo_id"], row["image"]
 
 
-def _write_image(aside: Path, path: str, outcome: Outcome, png: bytes, rules: dict) -> dict:
+def _write_image(aside: Path, path: str, outcome: Outcome, png: bytes, rules: dict, first: dict) -> dict:
     photo, check, region = outcome.photo, outcome.check, outcome.region
     photo_id = photo["release_photo_id"]
     pixels = images.decode_png(png)
@@ -199,7 +202,7 @@ def _write_image(aside: Path, path: str, outcome: Outcome, png: bytes, rules: di
         "dlib_distance": check["dlib_distance"],
         "seam": check["seam"],
         "sha256": hashlib.sha256(data).hexdigest(),
-        **columns.sheet_values(photo, rules),
+        **columns.sheet_values(photo, rules, first),
     }
 
 

@@ -23,6 +23,7 @@ from deidlib.release.layout import (
 )
 from deidlib.release.paper_checks import PAPERS, embedded_problems, paper_problems
 from deidlib.release.signature import signature_problems
+from deidlib.release.table_risk import CLAIM_KEY, k_problems
 
 _WORKFLOW_FILE = re.compile(r"Snakefile|workflow/rules/[a-z_]+\.smk")
 
@@ -123,7 +124,7 @@ def _schema_problems(schema: pa.Schema) -> list[str]:
             problems.append(f"{INDEX_FILE}: column {field.name} is of another type than released columns are")
     if len(set(schema.names)) != len(schema.names):
         problems.append(f"{INDEX_FILE}: a column occurs twice")
-    if set(schema.metadata or {}) != {tables.LAYOUT_KEY}:
+    if set(schema.metadata or {}) - {tables.LAYOUT_KEY, CLAIM_KEY}:
         problems.append(f"{INDEX_FILE}: carries metadata beside its columns' descriptions")
     return problems
 
@@ -132,6 +133,7 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str]) -> list
     problems = []
     if index.num_rows == 0:
         problems.append(f"{INDEX_FILE}: holds no photograph")
+    problems += [f"{INDEX_FILE}: {problem}" for problem in k_problems(index)]
     counts = Counter(index["release_photo_id"].to_pylist())
     problems += [f"{INDEX_FILE}: photograph {name} occurs {n} times" for name, n in counts.items() if n > 1]
     expected = image_paths([name for name in counts if name is not None])
