@@ -54,7 +54,8 @@ def read_card(text: str) -> dict:
     Returns
     -------
     dict
-        ``version, date, photographs, patients, quarantined, tombstones, content_digest`` and what else is there.
+        ``version, date, photographs, patients, quarantined, tombstones, k_anonymity, content_digest`` and what else is
+        there.
 
     Raises
     ------
@@ -90,6 +91,7 @@ def _front_matter(facts: Facts) -> str:
             "version": facts.version,
             "date": facts.date,
             **facts.counts,
+            "k_anonymity": facts.k_claim["k"],
             "content_digest": facts.content_digest,
             "made_with": facts.deidlib_version,
         },

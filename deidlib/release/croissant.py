@@ -176,6 +176,8 @@ def _responsible(facts: Facts) -> dict:
             f"{checks.get('dlib_min')}).",
             f"{facts.several} of {facts.counts['patients']} patients have several photographs, linked by "
             "release_patient_id.",
+            f"{facts.k_claim['k']}-anonymity over patients is claimed for: "
+            f"{', '.join(facts.k_claim['quasi_identifiers']) or 'no column'}.",
         ],
         "personal_sensitive_information": [
             f"{name}: {text}" for name, _, text, _ in facts.columns if name in (*facts.released_columns, "timepoint")

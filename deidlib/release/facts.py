@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from deidlib import tables
 from deidlib.release import public
+from deidlib.release.table_risk import claim, measured_k
 
 _TALLIED = {
     "view": "View",
@@ -49,6 +50,10 @@ class Facts:
         Of the index.
     released_columns : list of str
         Columns that came from the sheet by the configuration.
+    k_claim : dict
+        What the index claims: see :func:`deidlib.release.table_risk.claim`.
+    k_measured : int or None
+        Patients that share the rarest record; None where the columns tell nobody apart.
     worst : dict
         ``sface``: highest cosine similarity; ``dlib``: lowest distance.
     content_digest, settings_digest : str
@@ -75,6 +80,8 @@ class Facts:
     sides: tuple
     columns: list
     released_columns: list
+    k_claim: dict
+    k_measured: int | None
     worst: dict
     content_digest: str
     settings_digest: str
@@ -150,6 +157,8 @@ def gather(
         sides=(pc.min(index["width"]).as_py(), pc.max(index["width"]).as_py()),
         columns=[(f.name, str(f.type), _meta(f, "description"), _meta(f, "unit")) for f in index.schema],
         released_columns=released,
+        k_claim=claim(index) or {"k": None, "quasi_identifiers": []},
+        k_measured=measured_k(index),
         worst={"sface": pc.max(index["sface_cosine"]).as_py(), "dlib": pc.min(index["dlib_distance"]).as_py()},
         content_digest=content_digest,
         settings_digest=public.config_digest(config),

@@ -24,6 +24,7 @@ from deidlib.release.layout import (
     TOMBSTONES_FILE,
     content_digest,
 )
+from deidlib.release.table_risk import claimed_k
 from deidlib.release.tombstones import read_tombstones
 
 PAPERS = (CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, CRATE_FILE, SETTINGS_FILE, TOMBSTONES_FILE)
@@ -67,6 +68,8 @@ def _card_problems(facts: dict, index: pa.Table, sums: Mapping[str, str]) -> lis
         for name, n in counts.items()
         if facts.get(name) != n
     ]
+    if facts.get("k_anonymity") != claimed_k(index):
+        problems.append(f"{CARD_FILE}: says {facts.get('k_anonymity')}-anonymity, the index claims {claimed_k(index)}")
     if facts.get("content_digest") != content_digest(sums):
         problems.append(f"{CARD_FILE}: states another content digest than index and images have")
     return problems

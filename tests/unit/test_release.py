@@ -330,6 +330,7 @@ def test_sha256sum_and_front_matter_agree(tmp_path):
         "patients": 2,
         "quarantined": 4,
         "tombstones": 0,
+        "k_anonymity": 1,
         "content_digest": content_digest(folder),
         "made_with": package_version("deidlib"),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import struct
 import subprocess
@@ -259,6 +260,7 @@ def test_a_card_whose_text_was_changed_is_found_though_signed(copy):
         ("settings.json", '"device": "cpu"', '"device": "cpu", "key_file": "/a.key"', "may not be published"),
         ("settings.json", '"version": "1.0.0"', '"version": "3.0.0"', "another version or date"),
         ("README.md", "content_digest: ", "content_digest: 0", "another content digest"),
+        ("README.md", "k_anonymity: 1", "k_anonymity: 5", "says 5-anonymity, the index claims 1"),
     ],
 )
 def test_papers_must_agree_with_the_index_though_signed(copy, paper, old, new, says):
@@ -318,6 +320,18 @@ def test_embedded_images_must_be_the_released_ones_though_signed(signed):
         "data/more.parquet: belongs to no patients of the index",
         "data/patients.parquet: missing, though images are embedded",
     } <= set(verify_release(signed))
+
+
+def test_an_index_that_has_not_the_k_it_claims_is_found_though_signed(copy):
+    text = json.dumps({"k": 2, "quasi_identifiers": ["age"]}).encode()
+
+    def claims(table):
+        ages = pa.array(["10-19", "20-29", *["30-39"] * (table.num_rows - 2)])
+        table = table.set_column(table.schema.get_field_index("age"), table.schema.field("age"), ages)
+        return table.replace_schema_metadata(table.schema.metadata | {b"deidlib.k_anonymity": text})
+
+    change_index(copy, claims)
+    assert any("claims 2-anonymity over age, but has k = 1" in problem for problem in verify_release(copy))
 
 
 def test_a_lacking_column_is_found(copy):
