@@ -28,6 +28,7 @@ def verify(
       deidlib verify results/release/1.0.0
     """
     from deidlib.release import content_digest, signed_by, verify_release
+    from deidlib.release.layout import listed_sums
 
     _must_be_folder(release)
     problems = verify_release(release, public_key)
@@ -36,7 +37,8 @@ def verify(
     if problems:
         say(f"FAILED: {len(problems)} problems")
         raise typer.Exit(1)
-    print(f"whole: every file is as it was released (content digest {content_digest(release)})")
+    digest = content_digest(listed_sums(release))  # which hold: the files were compared with them
+    print(f"whole: every file is as it was released (content digest {digest})")
     signer = signed_by(release)
     if signer is None:
         print("not signed")

@@ -35,7 +35,10 @@ def folder_aside(release_root: Path, version: str) -> Iterator[Path]:
     """
     release_root.mkdir(parents=True, exist_ok=True)
     for left in release_root.glob(".*.partial"):
-        shutil.rmtree(left, ignore_errors=True)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink()
     aside = release_root / f".{version}.partial"
     try:
         with told_when_full(f"version {version} was not written, and nothing half-written is left of it"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -83,6 +84,24 @@ def checksums(folder: Path) -> dict[str, str]:
             if relative not in UNLISTED and path.is_file() and not path.is_symlink():
                 sums[relative] = file_digest(path)
     return dict(sorted(sums.items()))
+
+
+def listed_sums(folder: Path) -> dict[str, str]:
+    """Checksums as ``SHA256SUMS`` lists them: path → digest.
+
+    Raises
+    ------
+    ValueError
+        It is missing, or a line is not a checksum and a path.
+    """
+    try:
+        text = (Path(folder) / SUMS_FILE).read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(f"{SUMS_FILE}: missing or not a list of checksums") from None
+    lines = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in text.split("\n") if line]
+    if not all(lines):
+        raise ValueError(f"{SUMS_FILE}: a line is not a checksum and a path")
+    return {line[2]: line[1] for line in lines}
 
 
 def file_digest(path: Path) -> str:

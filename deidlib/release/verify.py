@@ -18,6 +18,7 @@ from deidlib.release.layout import (
     SUMS_FILE,
     checksums,
     image_paths,
+    listed_sums,
     read_index,
     sums_text,
 )
@@ -77,13 +78,9 @@ def layout_problems(schema: pa.Schema) -> list[str]:
 
 def _sums_problems(folder: Path, sums: dict[str, str]) -> list[str]:
     try:
-        text = (folder / SUMS_FILE).read_bytes().decode()
-    except (OSError, UnicodeDecodeError):
-        return [f"{SUMS_FILE}: missing or not a list of checksums"]
-    lines = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in text.split("\n") if line]
-    if not all(lines):
-        return [f"{SUMS_FILE}: a line is not a checksum and a path"]
-    listed = {line[2]: line[1] for line in lines}
+        listed = listed_sums(folder)
+    except ValueError as error:
+        return [str(error)]
     problems = [f"{path}: listed in {SUMS_FILE} but missing" for path in listed.keys() - sums.keys()]
     problems += [f"{path}: not listed in {SUMS_FILE}" for path in sums.keys() - listed.keys()]
     problems += [
@@ -91,7 +88,7 @@ def _sums_problems(folder: Path, sums: dict[str, str]) -> list[str]:
         for path in sums.keys() & listed.keys()
         if sums[path] != listed[path]
     ]
-    if not problems and text != sums_text(sums):
+    if not problems and (folder / SUMS_FILE).read_bytes() != sums_text(sums).encode():
         problems.append(f"{SUMS_FILE}: not in the form it was written in")
     return sorted(problems)
 

@@ -154,6 +154,7 @@ def test_what_a_killed_run_left_of_another_version_goes(folder):
     left = folder / "release" / ".0.9.0.partial" / "images"
     left.mkdir(parents=True)
     (left / "half.png").write_bytes(b"half")
+    (folder / "release" / ".0.9.0.SHA256SUMS.sig.partial").write_bytes(b"half")
     finish(folder)
 
 
