@@ -1,6 +1,6 @@
 """Three versions of a small cohort through Snakemake: a patient is added, another one revokes consent.
 
-The same portrait, mirrored and darkened, stands for three patients in two shards.
+Two virtual patients and the portrait that scikit-image ships (NASA, public domain), in two shards.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -17,6 +16,8 @@ from skimage import data
 from test_workflow import SETTINGS, jobs, snakemake
 
 from deidlib import keys
+from deidlib.cli import weights
+from deidlib.demo import virtual_patients
 from deidlib.release import compare_releases, content_digest, verify_release
 
 KEY = "one fixed key, so that every run of this test draws the same donors"
@@ -59,12 +60,13 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
 @pytest.mark.slow
 def test_added_and_withdrawn_patients_touch_their_shard_alone(tmp_path, model_files):
     model_files("mobilestylegan")
+    generator, editor, _ = weights.donor_model("mobilestylegan")
     cohort, results = tmp_path / "cohort", tmp_path / "results"
     cohort.mkdir()
     a, b, c = patients_of_shards()
-    face = data.astronaut()[:400, 20:420]
-    for name, pixels in ((a, face), (b, face[:, ::-1]), (c, (face * 0.9).astype(np.uint8))):
-        Image.fromarray(np.ascontiguousarray(pixels)).save(cohort / f"{name}.png")
+    Image.fromarray(data.astronaut()[:400, 20:420]).save(cohort / f"{a}.png")
+    for name, (_, smile) in zip((b, c), virtual_patients(generator, editor, count=2), strict=True):
+        Image.fromarray(smile).resize((420, 420), Image.Resampling.LANCZOS).save(cohort / f"{name}.png")
     (tmp_path / "key").write_text(KEY)
     (tmp_path / "key").chmod(0o600)
 
@@ -103,7 +105,7 @@ def test_added_and_withdrawn_patients_touch_their_shard_alone(tmp_path, model_fi
     change = compare_releases(first, second)
     assert list(change.added.values()) == ["new patient"]
     assert (change.removed, change.changed, change.settings, change.unchanged) == ({}, {}, [], 2)
-    of_c = images_in(results / "private")
+    before = images_in(results / "private")
 
     write_sheet(cohort, {a: "yes", b: "no", c: "yes"})
     third, announced = make("2.0.0")
@@ -121,7 +123,7 @@ def test_added_and_withdrawn_patients_touch_their_shard_alone(tmp_path, model_fi
 
     kept = images_in(results / "private")
     photo = Image.open(cohort / f"{b}.png")
-    sources = {table_image for table_image in of_c - kept if _same_size(table_image, photo.size)}
+    sources = {table_image for table_image in before - kept if _same_size(table_image, photo.size)}
     assert sources, "the original of the withdrawn patient was in private/ before"
     rows = pq.read_table(results / "private/shards/s0001/photos.parquet").to_pylist()
     assert [(row["status"], row["image"] is None) for row in sorted(rows, key=lambda row: row["row"])] == [
