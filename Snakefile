@@ -44,6 +44,8 @@ include: "workflow/rules/donors.smk"
 include: "workflow/rules/inversion.smk"
 include: "workflow/rules/blending.smk"
 include: "workflow/rules/checks.smk"
+include: "workflow/rules/embeddings.smk"
+include: "workflow/rules/reid.smk"
 include: "workflow/rules/release.smk"
 include: "workflow/rules/report.smk"
 

@@ -38,6 +38,7 @@ REASONS: dict[str, str] = {
     "face_too_small": "The face is smaller than landmarks.min_inter_ocular.",
     "region_empty": "The preserved area is empty or lies outside the photograph.",
     "gate_failed": "No attempt passed the privacy and quality gate.",
+    "release_gate_failed": "It passed its own gate, but the release as a whole did not: see the report's criteria.",
 }
 
 

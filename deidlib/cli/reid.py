@@ -211,16 +211,20 @@ def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Ite
 def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> tuple[list[Photo], pa.Table, dict]:
     import pyarrow as pa
 
-    photos, parts, inputs = [], [], {}
+    from deidlib.release.gate import chosen_digest
+
+    photos, parts, inputs, all_outcomes = [], [], {}, []
     for shard in shards:
         folder = private / "shards" / shard
         outcomes = _outcomes(private, shard, cfg)
+        all_outcomes += outcomes
         chosen = {o.photo["release_photo_id"]: o.attempt for o in outcomes if o.attempt is not None}
         clean = {o.photo["release_photo_id"]: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {})
         table = read(folder / "embeddings.parquet", "EMBEDDINGS")
         parts.append(table)
         inputs[f"embeddings {shard}"] = _sha256(folder / "embeddings.parquet")
+    inputs["chosen"] = chosen_digest(all_outcomes)
     return photos, pa.concat_tables(parts), inputs
 
 

@@ -145,11 +145,12 @@ def interval(successes: Sequence[bool], patients: Sequence[Hashable], rng: np.ra
     hits = np.bincount(group, weights=hit).astype(np.int64)
     if min((hits > 0).sum(), (hits < trials).sum()) < FEW_PATIENTS:
         return clopper_pearson(hits.sum() / trials.sum() * len(trials), len(trials))
-    rates = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        drawn = rng.integers(len(trials), size=len(trials))
-        rates[i] = hits[drawn].sum() / trials[drawn].sum()
-    low, high = np.percentile(rates, [2.5, 97.5])
+    rates = []
+    at_once = max(1, 10**6 // len(trials))
+    for start in range(0, RESAMPLES, at_once):
+        drawn = rng.integers(len(trials), size=(min(at_once, RESAMPLES - start), len(trials)))
+        rates.append(hits[drawn].sum(axis=1) / trials[drawn].sum(axis=1))
+    low, high = np.percentile(np.concatenate(rates), [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -62,15 +62,37 @@ def perceptual_hash(image: np.ndarray) -> np.ndarray:
 
 
 def embed_renderings(
-    pictures: Mapping[str, np.ndarray], recogniser: Recogniser
+    pictures: Mapping[str, np.ndarray], recogniser: Recogniser, reference: np.ndarray | None = None
 ) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Embed the renderings of one square, all aligned by the face of the whole one (None: no face, or unable)."""
-    try:
-        face = recogniser.detect(pictures[""])
-    except _UNABLE:
-        face = None
+    """Embed the renderings of one square, all aligned by the face of the whole one.
+
+    Parameters
+    ----------
+    pictures : mapping
+        Suffix → picture, (side, side, 3); ``""`` is the whole one.
+    recogniser : Recogniser
+        Detects, aligns, embeds.
+    reference : ndarray, (side, side, 3), optional
+        The original's square: where the recogniser finds no face in the whole picture, its face's place is taken. A
+        face that a detector overlooks (pixelated, say) does not protect, for all squares have one layout.
+
+    Yields
+    ------
+    (str, ndarray or None)
+        Suffix and embedding; None: no face, or the recogniser could not work.
+    """
+    face = _face(recogniser, pictures[""])
+    if face is None and reference is not None:
+        face = _face(recogniser, reference)
     for suffix, picture in pictures.items():
         yield suffix, None if face is None else _attempted(recogniser, picture, face)
+
+
+def _face(recogniser: Recogniser, picture: np.ndarray):
+    try:
+        return recogniser.detect(picture)
+    except _UNABLE:
+        return None
 
 
 def _attempted(recogniser: Recogniser, picture: np.ndarray, face) -> np.ndarray | None:
@@ -145,7 +167,8 @@ def embed_shard(
                 for name, (image, attempt) in shown.items():
                     add(photo_id, name, PHASH, perceptual_hash(image), attempt)
                     for recogniser in recognisers:
-                        for suffix, embedding in embed_renderings(renderings(image, core), recogniser):
+                        pictures = renderings(image, core)
+                        for suffix, embedding in embed_renderings(pictures, recogniser, shown["square"][0]):
                             add(photo_id, name + suffix, recogniser.name, embedding, attempt)
             if progress:
                 progress()

@@ -7,17 +7,20 @@ crosswalk; :func:`verify_release` re-checks such a folder without anything but t
 
 from deidlib.release.dataset import write_release
 from deidlib.release.diff import compare_releases
-from deidlib.release.errors import NothingReleased, ReleaseError
+from deidlib.release.errors import GateFailed, NothingReleased, ReleaseError
+from deidlib.release.gate import obey_gate
 from deidlib.release.layout import content_digest
 from deidlib.release.signature import new_signing_key, sign_release, signed_by
 from deidlib.release.verify import verify_release
 
 __all__ = [
+    "GateFailed",
     "NothingReleased",
     "ReleaseError",
     "compare_releases",
     "content_digest",
     "new_signing_key",
+    "obey_gate",
     "sign_release",
     "signed_by",
     "verify_release",

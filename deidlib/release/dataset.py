@@ -20,7 +20,6 @@ from deidlib.release import columns
 from deidlib.release.errors import NothingReleased, ReleaseError
 from deidlib.release.files import folder_aside, move_into_place, told_when_full, write_synced
 from deidlib.release.layout import image_paths
-from deidlib.release.leftovers import drop_leftovers
 from deidlib.release.outcomes import Outcome, read_outcomes, read_table
 from deidlib.release.papers import release_date, write_papers
 from deidlib.release.table_risk import protect
@@ -83,7 +82,6 @@ def write_release(
     rules = config.get("release", {}).get("columns") or {}
     columns.check_rules(rules, _further_columns(private, shards))
     paths = image_paths(_released_ids(private, shards, attempts, config, rules))
-    drop_leftovers(private, shards, attempts)
     with folder_aside(release_root, version) as aside:
         index, crosswalk, quarantine = _write_shards(private, aside, shards, attempts, config, rules, paths)
         if index.num_rows:

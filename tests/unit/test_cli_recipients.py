@@ -15,6 +15,8 @@ from shard_tables import CONFIG, Spec, ids, write_private
 from typer.testing import CliRunner
 
 from deidlib.cli import app
+from deidlib.release.gate import chosen_digest
+from deidlib.release.outcomes import read_outcomes
 
 SPECS = [Spec("patient-one", "photo-one"), Spec("patient-two", "photo-two"), Spec("patient-two", "photo-three")]
 
@@ -35,13 +37,21 @@ def make(folder: Path, version: str, specs=SPECS):
     plan = folder / "private" / "plan.json"
     plan.write_text(json.dumps({"shards": shards}))
     config = {name: CONFIG[name] for name in ("release", "identity", "checks")} | {"attempts": 1}
+    outcomes = [
+        o for s in shards for o in read_outcomes(folder / "private", s, 1, CONFIG["checks"], CONFIG["identity"])
+    ]
+    criterion = {"name": "none", "statement": "Of what follows the gate", "passed": True, "note": ""}
+    verdict = {"gate": {"passed": True, "criteria": [criterion]}, "inputs": {"chosen": chosen_digest(outcomes)}}
+    (folder / "private" / "reid").mkdir(exist_ok=True)
+    (folder / "private" / "reid" / "attacks.json").write_text(json.dumps(verdict))
     out = folder / "release" / version
     return run("release", "--plan", plan, "--out", out, "--config", json.dumps(config))
 
 
 @pytest.fixture
 def release(tmp_path) -> Path:
-    assert make(tmp_path, "1.0.0").exit_code == 0
+    done = make(tmp_path, "1.0.0")
+    assert done.exit_code == 0, done.output
     return tmp_path / "release" / "1.0.0"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import json
@@ -17,6 +18,7 @@ from shard_tables import CONFIG, MODELS, Spec, ids, write_private
 
 from deidlib import images, tables
 from deidlib.release import ReleaseError, compare_releases, content_digest, verify_release, write_release
+from deidlib.release.leftovers import drop_leftovers
 from deidlib.release.versions import is_version, precedence, versions_in
 
 SPECS = [
@@ -138,6 +140,7 @@ def test_a_withdrawn_patient_leaves_no_trace_but_ids_to_delete(tmp_path):
     (tmp_path / "private/shards/s0001/.blended.parquet.k1ll3d").write_bytes(table_bytes)  # a run that was killed
     attempt = tmp_path / "private/shards/s0001/attempt-2"
     shutil.copy(attempt.with_name("attempt-0") / "blended.parquet", attempt / "blended.parquet")
+    (tmp_path / "private" / "reviewer.html").write_bytes(base64.b64encode(table_bytes))
     assert table_bytes in everything(tmp_path / "private")
 
     specs = without(SPECS, "patient-b")
@@ -145,6 +148,13 @@ def test_a_withdrawn_patient_leaves_no_trace_but_ids_to_delete(tmp_path):
     withdraw(tmp_path)
     config = CONFIG | {"attempts": 2}
     shards = ["s0000", "s0001"]
+    removed = drop_leftovers(tmp_path / "private", shards, 2)  # as the command does first
+    assert removed == [
+        "reviewer.html",
+        "shards/s0000/attempt-2",
+        "shards/s0001/.blended.parquet.k1ll3d",
+        "shards/s0001/attempt-2",
+    ]
     new = write_release(tmp_path / "private", tmp_path / "release", shards, 2, "2.0.0", config, MODELS)
 
     assert (new / "tombstones.txt").read_text().split() == sorted([patient, photo])

@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 from deidlib import config as settings
 from deidlib import keys
 from deidlib.models import load_registry
+from deidlib.models import recognisers as registered_recognisers
 
 # `deidlib` is found whether Snakemake was started by `uv run snakemake` or `.venv/bin/snakemake`.
 os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
@@ -77,6 +78,16 @@ def of_all_attempts(table):
     )
 
 
+def of_attempts(table):
+    """Input function: a table of every attempt of one shard."""
+    return lambda wildcards: expand(
+        "<private>/shards/{shard}/attempt-{attempt}/{table}",
+        shard=wildcards.shard,
+        attempt=range(config["attempts"]),
+        table=table,
+    )
+
+
 def options(stage):
     """Params function: the stage's own settings as JSON: a changed one reruns just what depends on it."""
     return lambda wildcards: json.dumps(settings.stage_options(config, stage), sort_keys=True)
@@ -87,6 +98,25 @@ def published_settings():
     private = ("cohort", "results", "key_file")
     kept = {name: value for name, value in config.items() if name not in private}
     return lambda wildcards: json.dumps(kept, sort_keys=True)
+
+
+def settings_of(*keys, recognisers=False):
+    """Params function: these keys of the configuration as JSON; `recognisers` adds their list of the block `reid`."""
+    kept = {key: config[key] for key in keys}
+    if recognisers:
+        kept["reid"] = {"recognisers": config["reid"]["recognisers"]}
+    return lambda wildcards: json.dumps(kept, sort_keys=True)
+
+
+def recogniser_models():
+    """Models of the registry behind the recognisers that attack; an unknown name ends the run."""
+    known = registered_recognisers()
+    for name in config["reid"]["recognisers"]:
+        if name not in known:
+            refuse(
+                f"reid.recognisers: no recogniser called {name}; config/models.yaml has {', '.join(sorted(known))}"
+            )
+    return [known[name]["model"] for name in config["reid"]["recognisers"]]
 
 
 def weights(*models):

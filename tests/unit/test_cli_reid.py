@@ -1,0 +1,82 @@
+"""`deidlib reid` on tables: what it reads, what it writes, and what it refuses. Embeddings are random vectors."""
+
+import json
+
+import numpy as np
+import pytest
+from shard_tables import CONFIG, Spec, ids, write_private
+from typer.testing import CliRunner
+
+from deidlib import tables
+from deidlib.cli import app
+
+FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
+SPECS = [Spec(f"Miller-{i // 2}", f"MillerPhoto-{i}", checks=({},) if i else (FAILS, FAILS)) for i in range(12)]
+SETTINGS = {"attempts": 2, "identity": "per_patient", "checks": CONFIG["checks"]}
+CONTRACT = {"gate", "recognisers", "calibration", "attacks", "scores", "ranks", "seeds", "inputs", "words"}
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def private(tmp_path):
+    folder = tmp_path / "private"
+    (folder / "plan.json").parent.mkdir()
+    (folder / "plan.json").write_text(json.dumps({"shards": write_private(folder, SPECS)}))
+    rng, rows = np.random.default_rng(3), []
+    for spec in SPECS:
+        patient, photo = ids(spec)
+        for shown in ("original", "square", "square_region", "released", "released_region", "donor"):
+            for recogniser in ("sface", "dlib"):
+                vector = rng.standard_normal(128)
+                key = {"release_photo_id": photo, "release_patient_id": patient, "shown": shown}
+                vector = vector / np.linalg.norm(vector)
+                rows.append(key | {"recogniser": recogniser, "embedding": vector.astype(np.float32)})
+    path = folder / "shards" / "s0000" / "embeddings.parquet"
+    tables.write(tables.from_rows(rows, tables.EMBEDDINGS), path, tables.EMBEDDINGS)
+    return folder
+
+
+def attacked(private, *further):
+    out = private / "reid" / "attacks.json"
+    done = run("reid", "--plan", private / "plan.json", "--out", out, "--config", json.dumps(SETTINGS), *further)
+    return done, json.loads(out.read_text()) if out.is_file() else None
+
+
+def test_the_file_holds_what_release_and_report_read_and_names_nobody(private):
+    done, result = attacked(private)
+    assert done.exit_code == 0
+    assert set(result) == CONTRACT
+    fields = {"name", "title", "recogniser", "region", "rate", "hits", "trials", "chance", "ci95", "threshold", "fmr"}
+    assert all(fields <= set(attack) and attack["explanation"] for attack in result["attacks"])
+    assert {entry["role"] for entry in result["recognisers"]} == {"guide", "judge"}
+    text = (private / "reid" / "attacks.json").read_text() + done.output
+    assert "Miller" not in text
+    assert (private / "reid" / "attacks.json").stat().st_mode & 0o077 == 0
+
+
+def test_donors_that_are_not_known_fail_the_gate_and_the_release_obeys(private, tmp_path):
+    done, result = attacked(private)
+    failed = {entry["name"] for entry in result["gate"]["criteria"] if not entry["passed"]}
+    assert "distinct_donors" in failed
+    assert "release gate FAILED" in done.output
+    out = tmp_path / "release" / "1.0.0"
+    released = run("release", "--plan", private / "plan.json", "--out", out, "--config", json.dumps(SETTINGS))
+    assert released.exit_code == 1
+    assert not out.exists()
+    assert "new person" in released.output
+
+
+def test_what_cannot_be_attacked_is_refused_in_words(private):
+    done, _ = attacked(private, "--recogniser", "nobody")
+    assert done.exit_code == 1
+    assert "models.yaml" in done.output
+    done, _ = attacked(private, "--gallery", private / "absent")
+    assert done.exit_code == 1
+    assert "reid.gallery" in done.output
+    out = private / "x.json"
+    done = run("reid", private, "--plan", private / "plan.json", "--out", out, "--config", json.dumps(SETTINGS))
+    assert done.exit_code == 1
+    assert "no release" in done.output
