@@ -21,7 +21,7 @@ from deidlib.demo import virtual_patients
 from deidlib.release import compare_releases, content_digest, verify_release
 
 KEY = "one fixed key, so that every run of this test draws the same donors"
-OF_A_SHARD = ("intake", "landmarks", "regions")
+OF_A_SHARD = ("intake", "landmarks", "regions", "embeddings")
 OF_AN_ATTEMPT = ("donors", "inversion", "blending", "checks")
 
 
