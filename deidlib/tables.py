@@ -7,6 +7,7 @@ photograph it was given; a photograph that it could not handle has ``status = "q
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,9 @@ REASONS: dict[str, str] = {
     "gate_failed": "No attempt passed the privacy and quality gate.",
     "release_gate_failed": "It passed its own gate, but the release as a whole did not: see the report's criteria.",
 }
+
+
+_PSEUDONYM = re.compile(r"[a-z2-7]{16}")
 
 
 def _field(name: str, kind: pa.DataType, description: str, unit: str | None = None) -> pa.Field:
@@ -314,6 +318,20 @@ CROSSWALK = pa.schema(
     ]
 )
 
+#: The private ledger of what was released: pseudonyms alone, kept so that recipients can be told what to delete.
+RELEASED = pa.schema(
+    [
+        _field("version", pa.string(), "first version that released the photograph"),
+        *_PHOTO,
+        *_PATIENT,
+    ]
+)
+
+#: Number of the index's layout, in the file's metadata. Raise it with every change of INDEX: an older deidlib then says
+#: that it is too old instead of calling the release damaged. Columns are added, never renamed or given another meaning.
+INDEX_LAYOUT = 1
+LAYOUT_KEY = b"deidlib.layout"
+
 #: The release's index; columns that the configuration lets through are appended to it.
 INDEX = pa.schema(
     [
@@ -339,6 +357,11 @@ INDEX = pa.schema(
         _field("sha256", pa.string(), "SHA-256 of the image file"),
     ]
 )
+
+
+def is_pseudonym(text: str) -> bool:
+    """Whether a text has the form of a release id (16 characters of base32, lower case)."""
+    return _PSEUDONYM.fullmatch(text) is not None
 
 
 def from_rows(rows: Iterable[Mapping], schema: pa.Schema) -> pa.Table:

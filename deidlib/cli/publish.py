@@ -1,4 +1,4 @@
-"""Commands for what leaves the private folder: release, report, verify."""
+"""Commands for what leaves the private folder: release, report."""
 
 from __future__ import annotations
 
@@ -42,12 +42,15 @@ def release(
       deidlib release --plan results/private/plan.json --out results/release/1.0.0
     """
     from deidlib.release import GateFailed, NothingReleased, obey_gate, write_release
+    from deidlib.release.leftovers import drop_leftovers
+    from deidlib.release.tombstones import read_tombstones
 
     cfg = settings(given)
     names = read_json(plan)["shards"]
     open_private(plan)
     with suppress(OSError):
         out.rmdir()  # Snakemake makes an output's folder beforehand; a version's folder appears whole
+    drop_leftovers(plan.parent, names, cfg["attempts"])  # whatever becomes of the release
     attacks = attacks or plan.parent / "reid" / "attacks.json"
     verdict = read_json(attacks) if attacks.is_file() else {}
     try:
@@ -59,6 +62,12 @@ def release(
         raise
     _share(folder)
     say(f"release {out.name}: written and complete")
+    if gone := len(read_tombstones(folder)):
+        ids = "1 id of earlier versions is" if gone == 1 else f"{gone} ids of earlier versions are"
+        say(
+            f"{ids} not in it, for recipients to delete (tombstones.txt). Where consent was revoked, "
+            "remove the earlier versions from release/ and report/ as well"
+        )
 
 
 def report(
@@ -98,25 +107,6 @@ def report(
         open_private(reviewer)
         write_reviewer_copy(plan.parent, reviewer, names, cfg["attempts"], out.name, cfg)
     say(f"report {out.name}: written")
-
-
-def verify(release: Annotated[Path, typer.Argument(help="Folder of a release.", show_default=False)]) -> None:
-    """Re-check a release from its folder alone; exit code 1 if anything is wrong with it.
-
-    Example:
-      deidlib verify results/release/1.0.0
-    """
-    from deidlib.release import content_digest, verify_release
-
-    if not release.is_dir():
-        raise InputError("this is no folder; name a release, for example results/release/1.0.0")
-    problems = verify_release(release)
-    for problem in problems:
-        say(problem)
-    if problems:
-        say(f"FAILED: {len(problems)} problems")
-        raise typer.Exit(1)
-    print(f"whole: every file is as it was released (content digest {content_digest(release)})")
 
 
 def _models() -> list[dict]:

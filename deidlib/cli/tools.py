@@ -15,6 +15,9 @@ models_app = group("The models: fetch them once, and see what they are.")
 
 def keygen(
     file: Annotated[Path, typer.Argument(help="File to make; never overwritten.", show_default=False)],
+    signing: Annotated[
+        bool, typer.Option("--signing", help="Make an Ed25519 key for `deidlib sign` instead, and FILE.pub beside it.")
+    ] = False,
 ) -> None:
     """Make the secret key from which pseudonyms, shards and donors derive.
 
@@ -22,7 +25,15 @@ def keygen(
 
     Example:
       deidlib keygen ~/deidlib.key
+      deidlib keygen --signing ~/signing.key
     """
+    if signing:
+        from deidlib.release.signature import fingerprint, new_signing_key
+
+        public = new_signing_key(file)
+        say(f"a new signing key, readable for you alone; publish {public.name}, so that recipients can compare it:")
+        say(fingerprint(public.read_bytes()))
+        return
     from deidlib import keys
 
     keys.write_new_key(file)

@@ -37,7 +37,7 @@ SETTINGS = {
     "device": "cpu",
     "inversion": {"steps": 4, "refine_steps": 1},
     "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "realism_max": 10.0},
-    "release": {"columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}}},
+    "release": {"columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}}, "date": "2026-03-01"},
 }
 
 

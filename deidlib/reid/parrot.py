@@ -1,0 +1,319 @@
+"""Parrot attack: an attacker who de-identified photographs of other people learns to undo it (Newton et al. 2005).
+
+From the (original, released) pairs of half of the patients a map between embeddings is learned, linear or not; released
+photographs of the other half are mapped and looked for among their originals. Then the halves change places, so that
+every patient is attacked by a map that was learned on others. Pure functions on embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deidlib.reid.attack import Attack, attack_from_trials
+from deidlib.reid.calibration import compared, threshold_at
+from deidlib.reid.embeddings import Faces
+from deidlib.reid.face_attacks import Attacker
+from deidlib.reid.identification import search
+
+#: Fewest patients of a half; below, nothing can be learned or attacked.
+FEWEST = 4
+#: Most photographs that are learned from and attacked: of a larger cohort, patients are drawn.
+MOST_PHOTOS = 20_000
+#: Candidate ridge penalties, in units of the mean squared length of the centred embeddings.
+_PENALTIES = np.geomspace(1e-3, 10, 9)
+_INNER_FOLDS = 4
+_HIDDEN, _STEPS, _BATCH, _RATE, _DECAY, _SHARPNESS = 64, 300, 256, 3e-3, 0.03, 10.0
+
+#: (N, D) released and (N, E) original embeddings, and whose they are → a map (M, D) → (M, E).
+Learner = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], Callable[[np.ndarray], np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """Released photographs of unseen patients, mapped, and the originals they are looked for among: one fold.
+
+    Attributes
+    ----------
+    mapped, originals : Faces
+        Unit vectors in the space of the originals, centred on the training half's mean.
+    """
+
+    mapped: Faces
+    originals: Faces
+
+
+def halves(patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Half, 0 or 1, of each photograph: patients are dealt at random, all photographs of one to one half."""
+    people, place = np.unique(patients, return_inverse=True)
+    half = rng.permutation(np.arange(len(people)) % 2)
+    return half[place]
+
+
+def linear_map(
+    released: np.ndarray, originals: np.ndarray, patients: np.ndarray, rng: np.random.Generator
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Ridge regression of originals on released ones, both centred; the penalty by cross-validation over patients.
+
+    Returns
+    -------
+    callable
+        (M, D) released embeddings → (M, E), centred.
+    """
+    fold = rng.permutation(np.arange(len(np.unique(patients))) % _INNER_FOLDS)[
+        np.unique(patients, return_inverse=True)[1]
+    ]
+    errors = np.zeros(len(_PENALTIES))
+    for k in range(_INNER_FOLDS):
+        inside, outside = fold != k, fold == k
+        if not inside.any() or not outside.any():
+            continue
+        for i, (mean, offset, weights) in enumerate(_ridge(released[inside], originals[inside])):
+            guess = (released[outside] - mean) @ weights
+            errors[i] += np.sum((originals[outside] - offset - guess) ** 2)
+    mean, _, weights = list(_ridge(released, originals))[int(np.argmin(errors))]
+    return lambda vectors: (vectors - mean) @ weights
+
+
+def _ridge(x: np.ndarray, y: np.ndarray):
+    """Give means and weights (D, E) of ridge regression at every penalty, by one singular value decomposition."""
+    mean, offset = x.mean(axis=0), y.mean(axis=0)
+    u, s, vt = np.linalg.svd(x - mean, full_matrices=False)
+    target = u.T @ (y - offset)
+    unit = max(float(np.mean(np.sum((x - mean) ** 2, axis=1))), 1e-12)
+    for penalty in _PENALTIES:
+        shrunk = s / (s**2 + penalty * unit * len(x) / x.shape[1])
+        yield mean, offset, vt.T @ (shrunk[:, None] * target)
+
+
+class _Network(nn.Module):
+    """A straight path and a bent one: (N, D) → (N, E)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.straight = nn.Linear(inputs, outputs)
+        self.bent = nn.Sequential(nn.Linear(inputs, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.straight(x) + self.bent(x)
+
+
+def mlp_map(
+    released: np.ndarray, originals: np.ndarray, patients: np.ndarray, rng: np.random.Generator
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Small network trained so that a mapped photograph is nearer to its patient's original than to others' (InfoNCE).
+
+    Returns
+    -------
+    callable
+        (M, D) released embeddings → (M, E), centred.
+    """
+    mean, offset = released.mean(axis=0), originals.mean(axis=0)
+    scale = max(float(np.std(released - mean)), 1e-12)
+    x = torch.from_numpy(((released - mean) / scale).astype(np.float32))
+    y = F.normalize(torch.from_numpy((originals - offset).astype(np.float32)), dim=1)
+    _, person = np.unique(patients, return_inverse=True)
+    person = torch.from_numpy(person)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**31)))
+        network = _Network(x.shape[1], y.shape[1])
+        optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
+        for _ in range(_STEPS):
+            rows = torch.from_numpy(rng.permutation(len(x))[:_BATCH])
+            noisy = x[rows] + 0.1 * torch.randn(len(rows), x.shape[1])
+            scores = _SHARPNESS * F.normalize(network(noisy), dim=1) @ y[rows].T
+            same = person[rows][:, None] == person[rows][None, :]
+            loss = (torch.logsumexp(scores, 1) - torch.logsumexp(scores.masked_fill(~same, -np.inf), 1)).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    def mapped(vectors: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return network(torch.from_numpy(((vectors - mean) / scale).astype(np.float32))).numpy()
+
+    return mapped
+
+
+LEARNERS: dict[str, tuple[str, Learner]] = {
+    "parrot_linear": ("linear map", linear_map),
+    "parrot_mlp": ("small neural network", mlp_map),
+}
+
+
+def guesses(released: Faces, originals: Faces, learn: Learner, rng: np.random.Generator) -> list[Guesses]:
+    """Learn on each half of the patients and map the other.
+
+    Parameters
+    ----------
+    released, originals : Faces
+        Embeddings of released photographs and of the photographs that they were made of.
+    learn : callable
+        What is learned.
+    rng : Generator
+        For the halves and the learner.
+
+    Returns
+    -------
+    list of Guesses
+        One a half; empty where a half has fewer than :data:`FEWEST` patients.
+    """
+    photos, a, b = np.intersect1d(released.photos, originals.photos, return_indices=True)
+    patients = released.patients[a]
+    chosen = _drawn(patients, rng)
+    photos, patients, a, b = photos[chosen], patients[chosen], a[chosen], b[chosen]
+    if len(np.unique(patients)) < 2 * FEWEST:
+        return []
+    x, y = released.vectors[a].astype(np.float64), originals.vectors[b].astype(np.float64)
+    half, found = halves(patients, rng), []
+    for k in (0, 1):
+        seen, unseen = half != k, half == k
+        give = learn(x[seen], y[seen], patients[seen], rng)
+        found.append(
+            Guesses(
+                Faces(photos[unseen], patients[unseen], _unit(give(x[unseen]))),
+                Faces(photos[unseen], patients[unseen], _unit(y[unseen] - y[seen].mean(axis=0))),
+            )
+        )
+    return found
+
+
+def _drawn(patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Photographs, as indices, of as many patients as have about :data:`MOST_PHOTOS` together."""
+    if len(patients) <= MOST_PHOTOS:
+        return np.arange(len(patients))
+    people, place, count = np.unique(patients, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(people))
+    within = np.zeros(len(people), bool)
+    within[order[np.cumsum(count[order]) <= MOST_PHOTOS]] = True
+    return np.flatnonzero(within[place])
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return (vectors / lengths).astype(np.float32)
+
+
+def parrot_attacks(attacker: Attacker, fmr: float, seed: int) -> list[Attack]:
+    """Both learners, each verifying at a false match rate and identifying at rank 1.
+
+    Parameters
+    ----------
+    attacker : Attacker
+        One recogniser's embeddings.
+    fmr : float
+        False match rate that is wanted; with few patients the finest step is one in the number of impostor pairs.
+    seed : int
+        Of the halves, of the networks and of the bootstrap.
+
+    Returns
+    -------
+    list of Attack
+        ``NAME`` and ``NAME_rank1`` for every name of :data:`LEARNERS`; without trials where patients are too few.
+    """
+    attacks = []
+    for number, (name, (words, learn)) in enumerate(LEARNERS.items()):
+        rng = np.random.default_rng([seed, number, *attacker.recogniser.encode()])
+        found = guesses(attacker.faces["released"], attacker.faces["original"], learn, rng)
+        attacks += [
+            _verification(attacker, name, words, found, fmr, rng),
+            _rank1(attacker, name, words, found, rng),
+        ]
+    return attacks
+
+
+def _verification(
+    attacker: Attacker, name: str, words: str, found: list[Guesses], fmr: float, rng: np.random.Generator
+) -> Attack:
+    hits, patients, pairs, finest = [], [], 0, []
+    for fold in found:
+        impostor = _impostor_scores(fold, rng)
+        limit = threshold_at(impostor, fmr, same_above=True)
+        hits.append(compared(fold.mapped.vectors, fold.originals.vectors, same_above=True) >= limit)
+        patients.append(fold.mapped.patients)
+        pairs += len(impostor)
+        finest.append((int(fmr * len(impostor)) + 1) / (len(impostor) + 1))
+    used = float(np.mean(finest)) if finest else None
+    return attack_from_trials(
+        np.concatenate(hits) if hits else [],
+        np.concatenate(patients) if patients else [],
+        rng,
+        name=name,
+        title=f"Parrot attack, {words}: 1:1 verification",
+        recogniser=attacker.recogniser,
+        region="whole",
+        chance=used,
+        fmr=used,
+        explanation=_learned(attacker, words, found)
+        + (
+            "A hit is an original that the mapped photograph resembles more than the threshold, which all but a share "
+            f"of {used:.2g} of {pairs:,} pairs of different patients stay below; that share is chance."
+            if found
+            else ""
+        ),
+    )
+
+
+def _rank1(attacker: Attacker, name: str, words: str, found: list[Guesses], rng: np.random.Generator) -> Attack:
+    searches = [search(fold.mapped, fold.originals, None, same_above=True) for fold in found]
+    ranks = np.concatenate([s.ranks for s in searches]) if searches else np.zeros(0)
+    plain = [_untrained(attacker, fold) for fold in found]
+    chances = [s.chance(1) * len(s.ranks) for s in searches]
+    return attack_from_trials(
+        ranks <= 1,
+        np.concatenate([s.patients for s in searches]) if searches else [],
+        rng,
+        name=f"{name}_rank1",
+        title=f"Parrot attack, {words}: 1:N identification, rank 1",
+        recogniser=attacker.recogniser,
+        region="whole",
+        chance=sum(chances) / len(ranks) if len(ranks) else None,
+        explanation=_learned(attacker, words, found)
+        + (
+            "A hit is the patient in first place among the originals of the half that is attacked "
+            f"({min(s.gallery for s in searches):,} or more). Without anything learned, the recogniser finds "
+            f"{sum(plain):,} of {len(ranks):,} in the same search."
+            if found
+            else ""
+        ),
+    )
+
+
+def _learned(attacker: Attacker, words: str, found: list[Guesses]) -> str:
+    if not found:
+        return (
+            f"Not tried: there are fewer than {2 * FEWEST} patients with a face that {attacker.title} finds in the "
+            "released photograph and in the original, too few to learn from half of them and attack the other."
+        )
+    return (
+        "The attacker has released photographs of other people together with their originals and learns, as a "
+        f"{words}, what the method does to {attacker.title}'s embeddings: here on one half of the patients, to attack "
+        "the other, and the other way round. The original looked for is the very one that the photograph was made of. "
+    )
+
+
+def _impostor_scores(fold: Guesses, rng: np.random.Generator) -> np.ndarray:
+    """Scores of mapped photographs with originals of other patients: all, or a draw of them."""
+    n = len(fold.mapped)
+    if n <= 2000:
+        scores = fold.mapped.vectors @ fold.originals.vectors.T
+        return scores[fold.mapped.patients[:, None] != fold.originals.patients[None, :]]
+    a, b = rng.integers(n, size=(2, 1_000_000))
+    apart = fold.mapped.patients[a] != fold.originals.patients[b]
+    return compared(fold.mapped.vectors[a[apart]], fold.originals.vectors[b[apart]], same_above=True)
+
+
+def _untrained(attacker: Attacker, fold: Guesses) -> int:
+    """Rank-1 hits of the recogniser itself in the search of one fold."""
+    probes, gallery = (_only(attacker.faces[shown], fold.mapped.photos) for shown in ("released", "original"))
+    return int(np.count_nonzero(search(probes, gallery, None, attacker.same_above).ranks <= 1))
+
+
+def _only(faces: Faces, photos: np.ndarray) -> Faces:
+    there = np.isin(faces.photos, photos)
+    return Faces(faces.photos[there], faces.patients[there], faces.vectors[there])

@@ -1,0 +1,343 @@
+"""Reversal attack: a network that learned from other patients to restore the original face (Todt et al. 2022).
+
+After Fantômas (arXiv 2210.10651): a small U-Net is trained on (released, original) pairs of half of the patients, in
+the aligned frame; recognisers then attack what it makes of the released photographs of the other half. The halves
+change places, so that no photograph is restored by a network that saw its patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deidlib.landmarks import align_photo
+from deidlib.reid.attack import Attack
+from deidlib.reid.embeddings import Faces, embed_renderings
+from deidlib.reid.face_attacks import Attacker
+from deidlib.reid.identification import search
+from deidlib.reid.parrot import FEWEST, halves
+from deidlib.reid.recognisers import Recogniser
+from deidlib.reid.verification import best_of_patient
+
+SIDE = 128  # px; the aligned frame in which faces are restored
+#: Most photographs that are learned from and attacked.
+MOST_PHOTOS = 2000
+_SHOWN_SIDE = 256  # px; recognisers' detectors miss smaller faces
+_BATCH, _RATE = 8, 2e-3
+_WIDTHS = (48, 64, 96)
+_FILTER_PHOTOS = 64  # to fit the filter on
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Photographs in the aligned frame.
+
+    Attributes
+    ----------
+    photos, patients : ndarray, (N,), str
+        Pseudonyms.
+    released, originals : ndarray, (N, SIDE, SIDE, 3), uint8
+        As released, and as they were.
+    """
+
+    photos: np.ndarray
+    patients: np.ndarray
+    released: np.ndarray
+    originals: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the networks made of photographs whose patients they had not seen.
+
+    Attributes
+    ----------
+    pairs : Pairs
+        The photographs.
+    images : ndarray, (N, SIDE, SIDE, 3), uint8
+        Restored.
+    half : ndarray, (N,), int
+        The half that each belongs to; it was restored by the network of the other.
+    """
+
+    pairs: Pairs
+    images: np.ndarray
+    half: np.ndarray
+
+    def errors(self) -> tuple[float, float]:
+        """Mean absolute difference from the originals in grey levels: of the released images, and of the restored."""
+        return tuple(
+            float(
+                np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(images, self.pairs.originals, strict=True)])
+            )
+            for images in (self.pairs.released, self.images)
+        )
+
+
+def aligned_pair(
+    original: np.ndarray, released: np.ndarray, aligned_to_native: np.ndarray, left: int, top: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a native photograph and its released square, whose corner is (left, top), to the aligned frame."""
+    to_square = aligned_to_native - np.array([[0, 0, left], [0, 0, top]])
+    return align_photo(original, aligned_to_native, SIDE), align_photo(released, to_square, SIDE)
+
+
+class _UNet(nn.Module):
+    """(N, 3, S, S) in [−1, 1] to the same: a given linear filter, and what the network adds to it, nothing at first.
+
+    Parameters
+    ----------
+    kernel : Tensor, (3, 4, 5, 5)
+        The filter, over the three colours and a constant.
+    """
+
+    def __init__(self, kernel: Tensor):
+        super().__init__()
+        self.register_buffer("kernel", kernel)
+        fine, half, quarter = _WIDTHS
+        self.at_fine = nn.Sequential(_layer(48, fine), _layer(fine, fine))  # at S / 4
+        self.at_half = nn.Sequential(_layer(fine, half, 2), _layer(half, half))
+        self.at_quarter = nn.Sequential(_layer(half, quarter, 2), _layer(quarter, quarter))
+        self.to_half = _layer(quarter + half, half)
+        self.to_fine = _layer(half + fine, fine)
+        self.last = nn.Conv2d(fine, 48, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.at_fine(F.pixel_unshuffle(x, 4))
+        half = self.at_half(fine)
+        y = self.to_half(torch.cat([_doubled(self.at_quarter(half)), half], dim=1))
+        y = self.to_fine(torch.cat([_doubled(y), fine], dim=1))
+        return F.conv2d(_with_constant(x), self.kernel) + F.pixel_shuffle(self.last(y), 4)
+
+
+def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.GroupNorm(8, outputs), nn.ReLU(inplace=True)
+    )
+
+
+def _with_constant(x: Tensor) -> Tensor:
+    """Pad by two pixels and add a channel of ones: (N, 4, S + 4, S + 4)."""
+    x = F.pad(x, (2, 2, 2, 2), mode="replicate")
+    return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+
+
+def best_filter(x: Tensor, y: Tensor) -> Tensor:
+    """Linear filter, (3, 4, 5, 5), that takes images (N, 3, S, S) nearest to others in the least-squares sense."""
+    normal, right = torch.zeros(100, 100, dtype=torch.float64), torch.zeros(100, 3, dtype=torch.float64)
+    for one, other in zip(x.split(1), y.split(1), strict=True):
+        patches = F.unfold(_with_constant(one), 5)[0].double()
+        normal += patches @ patches.T
+        right += patches @ other.reshape(3, -1).T.double()
+    ridge = 1e-4 * normal.diagonal().mean() * torch.eye(100, dtype=torch.float64)
+    return torch.linalg.solve(normal + ridge, right).T.reshape(3, 4, 5, 5).float()
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _to_tensor(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def train(
+    released: np.ndarray, originals: np.ndarray, steps: int, seed: int, progress: Callable[[], None] | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Train a network to turn released faces into the original ones, on top of the best linear filter.
+
+    Parameters
+    ----------
+    released, originals : ndarray, (N, S, S, 3), uint8
+        Pairs; S is a multiple of 16.
+    steps : int
+        Batches of 8, each pair mirrored or not by chance.
+    seed : int
+        Of the network's first weights and of the batches; the global random state is left alone.
+    progress : callable, optional
+        Called once a step.
+
+    Returns
+    -------
+    callable
+        (M, S, S, 3) uint8 → the same, restored.
+    """
+    rng = np.random.default_rng(seed)
+    some = rng.permutation(len(released))[:_FILTER_PHOTOS]
+    kernel = best_filter(_to_tensor(released[some]), _to_tensor(originals[some]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _UNet(kernel).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=max(steps, 2))
+    for _ in range(steps):
+        rows = rng.choice(len(released), min(_BATCH, len(released)), replace=False)
+        x, y = _to_tensor(released[rows]), _to_tensor(originals[rows])
+        mirror = torch.from_numpy(rng.random(len(rows)) < 0.5)[:, None, None, None]
+        x, y = torch.where(mirror, x.flip(3), x), torch.where(mirror, y.flip(3), y)
+        loss = (network(x) - y).abs().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if progress:
+            progress()
+    network.eval()
+
+    def restore(images: np.ndarray) -> np.ndarray:
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(images), 16):
+                y = network(_to_tensor(images[start : start + 16])).clamp(-1, 1)
+                parts.append(((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+        return np.concatenate(parts) if parts else images
+
+    return restore
+
+
+def restore_unseen(pairs: Pairs, steps: int, seed: int, progress: Callable[[], None] | None = None) -> Restored | None:
+    """Restore every photograph by a network that was trained on the other half of the patients.
+
+    Returns
+    -------
+    Restored or None
+        None where a half has fewer than :data:`deidlib.reid.parrot.FEWEST` patients.
+    """
+    if len(np.unique(pairs.patients)) < 2 * FEWEST:
+        return None
+    half = halves(pairs.patients, np.random.default_rng([seed, 3]))
+    images = np.empty_like(pairs.released)
+    for k in (0, 1):
+        seen, unseen = half != k, half == k
+        restore = train(pairs.released[seen], pairs.originals[seen], steps, seed + k, progress)
+        images[unseen] = restore(pairs.released[unseen])
+    return Restored(pairs, images, half)
+
+
+def embed_restored(restored: Restored, recognisers: Sequence[Recogniser]) -> dict[str, tuple[Faces, Faces]]:
+    """Embed restored faces, and released ones at the same size.
+
+    A restored face is looked for in the restored image, and where the recogniser finds none, put where the released
+    one has it: both have one frame.
+
+    Returns
+    -------
+    dict
+        Recogniser → (restored, released).
+    """
+    found = {}
+    for recogniser in recognisers:
+        vectors: tuple[list, list] = ([], [])
+        for released, image in zip(restored.pairs.released, restored.images, strict=True):
+            before, after = (
+                cv2.resize(part, (_SHOWN_SIDE,) * 2, interpolation=cv2.INTER_CUBIC) for part in (released, image)
+            )
+            (_, plain), (_, spare) = embed_renderings({"": before, "_restored": after}, recogniser)
+            ((_, own),) = embed_renderings({"": after}, recogniser)
+            vectors[0].append(spare if own is None else own)
+            vectors[1].append(plain)
+        found[recogniser.name] = tuple(_faces(restored.pairs, part) for part in vectors)
+    return found
+
+
+def _faces(pairs: Pairs, vectors: list) -> Faces:
+    there = np.array([vector is not None for vector in vectors], bool)
+    if not there.any():
+        return Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, 1), np.float32), len(vectors))
+    stacked = np.stack([vector for vector in vectors if vector is not None])
+    return Faces(pairs.photos[there], pairs.patients[there], stacked, len(vectors) - int(there.sum()))
+
+
+def reversal_attacks(
+    attacker: Attacker, restored: Restored | None, embedded: dict[str, tuple[Faces, Faces]]
+) -> list[Attack]:
+    """Verify and identify by restored faces.
+
+    Parameters
+    ----------
+    attacker : Attacker
+        One recogniser.
+    restored : Restored or None
+        What :func:`restore_unseen` gave.
+    embedded : dict
+        What :func:`embed_restored` gave.
+
+    Returns
+    -------
+    list of Attack
+        ``reversal`` and ``reversal_rank1``; without trials where patients were too few.
+    """
+    about = {
+        "reversal": "Reversal by a network: 1:1 verification",
+        "reversal_rank1": "Reversal by a network: 1:N identification, rank 1",
+    }
+    if restored is None:
+        words = (
+            f"Not tried: there are fewer than {2 * FEWEST} patients, too few to train on half of them and attack the "
+            "other."
+        )
+        return [
+            attacker.attack(np.zeros(0, bool), np.zeros(0, str), name=name, title=title, chance=None, explanation=words)
+            for name, title in about.items()
+        ]
+    after, before = embedded[attacker.recogniser]
+    originals = attacker.faces["original"]
+    words = _trained(restored)
+    plain = attacker.calibration.same(best_of_patient(before, originals, attacker.same_above, own=True).scores).sum()
+    verified = attacker.verified(
+        best_of_patient(after, originals, attacker.same_above, own=True),
+        name="reversal",
+        title=about["reversal"],
+        explanation=(
+            f"{words}{attacker.title} then compares the restored face with the original. A hit is a score at which it "
+            f"says that both show one person. Of the released faces, at this size, {plain:,} of {len(before):,} are."
+        ),
+    )
+    ranks, patients, chances, plain = [], [], [], 0
+    for k in (0, 1):
+        photos = restored.pairs.photos[restored.half == k]
+        gallery = _only(originals, photos)
+        found = search(_only(after, photos), gallery, None, attacker.same_above)
+        plain += int((search(_only(before, photos), gallery, None, attacker.same_above).ranks <= 1).sum())
+        ranks.append(found.ranks)
+        patients.append(found.patients)
+        chances.append((found.chance(1) or 0.0) * len(found.ranks))
+    ranks = np.concatenate(ranks)
+    identified = attacker.attack(
+        ranks <= 1,
+        np.concatenate(patients),
+        name="reversal_rank1",
+        title=about["reversal_rank1"],
+        chance=sum(chances) / len(ranks) if len(ranks) else None,
+        explanation=(
+            f"{words}{attacker.title} then looks for the restored face among the originals of the attacked half. A hit "
+            f"is the patient in first place. Of the released faces, at this size, {plain:,} of {len(before):,} are."
+        ),
+    )
+    return [verified, identified]
+
+
+def _only(faces: Faces, photos: np.ndarray) -> Faces:
+    there = np.isin(faces.photos, photos)
+    return Faces(faces.photos[there], faces.patients[there], faces.vectors[there])
+
+
+def _trained(restored: Restored) -> str:
+    released, after = restored.errors()
+    return (
+        "The attacker has released photographs of other people together with their originals and trains a network to "
+        f"restore the one from the other (in the aligned face, {SIDE}² pixels): here on one half of the patients, to "
+        f"attack the other, and the other way round. The mean difference from the original went from {released:.1f} to "
+        f"{after:.1f} grey levels on patients that the network had not seen. "
+    )

@@ -1,0 +1,119 @@
+"""The parrot attack finds a leak that a recogniser does not see, and nothing where there is none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from deidlib.reid import parrot
+from deidlib.reid.embeddings import Faces
+from deidlib.reid.gate import chance_limit
+
+DIM = 24
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def attacker(originals, released, patients):
+    photos = np.array([f"photo-{i:04d}" for i in range(len(patients))])
+    patients = np.array([f"patient-{i:04d}" for i in patients])
+    shown = {"original": originals, "released": released}
+    faces = {name: Faces(photos, patients, vectors.astype(np.float32)) for name, vectors in shown.items()}
+    return SimpleNamespace(recogniser="sface", title="SFace", same_above=True, faces=faces)
+
+
+def results(originals, released, patients, seed=7):
+    return {a.name: a for a in parrot.parrot_attacks(attacker(originals, released, patients), 1e-3, seed)}
+
+
+@pytest.fixture(scope="module")
+def people():
+    """60 patients with two photographs each, as a recogniser sees them."""
+    rng = np.random.default_rng(1)
+    patients = np.repeat(np.arange(60), 2)
+    who = rng.standard_normal((60, DIM))[patients]
+    return patients, unit(who + 0.3 * rng.standard_normal(who.shape)), rng
+
+
+@pytest.mark.parametrize("name", parrot.LEARNERS)
+def test_a_hidden_linear_leak_is_found(people, name):
+    patients, originals, _ = people
+    rng = np.random.default_rng(2)
+    scramble = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
+    released = unit(originals @ scramble + 0.1 * rng.standard_normal(originals.shape))
+    found = results(originals, released, patients)
+    assert found[f"{name}_rank1"].rate > 0.6
+    assert found[name].rate > 0.3
+    assert found[name].trials == 120
+    assert found[name].patients == 60
+    words = found[f"{name}_rank1"].explanation
+    plain = int(words.split("the recogniser finds ")[1].split(" of")[0])
+    assert plain < 0.1 * 120, "the recogniser alone must not see this leak, or the test shows nothing"
+
+
+def test_a_leak_that_is_not_linear_is_found_by_the_network_alone():
+    rng = np.random.default_rng(3)
+    hidden = rng.standard_normal((240, 6))
+    originals, released = unit(np.c_[hidden**2 - 1, np.zeros(240)]), unit(np.c_[hidden, np.ones(240)])
+    found = results(originals, released, np.arange(240))
+    linear, network = found["parrot_linear_rank1"], found["parrot_mlp_rank1"]
+    assert linear.hits <= 2 * chance_limit(linear)
+    assert network.hits > 5 * chance_limit(network)
+
+
+@pytest.mark.parametrize("name", parrot.LEARNERS)
+def test_without_a_leak_it_is_chance(people, name):
+    patients, originals, rng = people
+    unrelated = unit(rng.standard_normal((60, DIM))[patients] + 0.3 * rng.standard_normal(originals.shape))
+    found = results(originals, unrelated, patients)
+    rank1 = found[f"{name}_rank1"]
+    assert rank1.chance == pytest.approx(1 / 30)
+    assert rank1.ci95[0] <= rank1.chance
+    assert found[name].hits <= 2
+    assert found[name].chance == pytest.approx(1 / 1000, rel=0.5)
+
+
+def test_no_patient_is_attacked_by_a_map_that_was_learned_on_him(people):
+    patients, originals, _ = people
+    seen = []
+
+    def learner(x, y, who, rng):
+        seen.append(set(who))
+        return lambda vectors: vectors
+
+    known = attacker(originals, originals, patients).faces
+    folds = parrot.guesses(known["released"], known["original"], learner, np.random.default_rng(0))
+    for learned, fold in zip(seen, folds, strict=True):
+        assert not learned & set(fold.mapped.patients)
+        assert abs(len(learned) - 30) <= 1
+    assert set().union(*(fold.mapped.patients for fold in folds)) == set(known["original"].patients)
+
+
+def test_the_same_seed_gives_the_same_result(people):
+    patients, originals, _ = people
+    before = torch.random.get_rng_state()
+    first, second = (results(originals[:40], originals[:40, ::-1], patients[:40]) for _ in range(2))
+    assert first == second
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_too_few_patients_are_not_tried_and_it_says_so(people):
+    patients, originals, _ = people
+    for attack in results(originals[:14], originals[:14], patients[:14]).values():
+        assert attack.trials == 0
+        assert attack.rate is None
+        assert attack.ci95 == (0.0, 1.0)
+        assert attack.explanation.startswith("Not tried: there are fewer than 8 patients")
+
+
+def test_of_a_large_cohort_patients_are_drawn(monkeypatch):
+    monkeypatch.setattr(parrot, "MOST_PHOTOS", 50)
+    patients = np.repeat(np.array([f"p{i:03d}" for i in range(60)]), 2)
+    chosen = parrot._drawn(patients, np.random.default_rng(0))
+    assert len(chosen) == 50
+    assert all(np.isin(np.flatnonzero(patients == p), chosen).all() for p in np.unique(patients[chosen]))
