@@ -99,13 +99,13 @@ def reid(
     folder = gallery or cfg["reid"]["gallery"]
     shards = read_json(plan)["shards"]
     if release is None:
-        photos, table, inputs = _would_be_released(plan.parent, shards, cfg)
+        photos, table, risk, inputs = _would_be_released(plan.parent, shards, cfg)
     else:
-        photos, table, inputs = _finished_release(plan.parent, shards, release, cfg, known)
+        photos, table, risk, inputs = _finished_release(plan.parent, shards, release, cfg, known)
     bank, bank_sum = _bank(cfg["generator"], names)
     crowd = _gallery(Path(folder), names, known, plan.parent / "reid") if folder else {}
     about = {name: {**known[name], **_measure(name)} for name in names}
-    evidence = Evidence(photos, table, about, bank, crowd)
+    evidence = Evidence(photos, table, about, bank, crowd, risk)
     result = run_suite(evidence, cfg["reid"], cfg["identity"])
     result["inputs"] = {**inputs, "bank": bank_sum}
     if crowd:
@@ -208,10 +208,11 @@ def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Ite
         yield row["release_photo_id"], image
 
 
-def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> tuple[list[Photo], pa.Table, dict]:
+def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> tuple[list[Photo], pa.Table, dict, dict]:
     import pyarrow as pa
 
     from deidlib.release.gate import chosen_digest
+    from deidlib.release.table_risk import outcomes_risk
 
     photos, parts, inputs, all_outcomes = [], [], {}, []
     for shard in shards:
@@ -225,12 +226,12 @@ def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> tuple[
         parts.append(table)
         inputs[f"embeddings {shard}"] = _sha256(folder / "embeddings.parquet")
     inputs["chosen"] = chosen_digest(all_outcomes)
-    return photos, pa.concat_tables(parts), inputs
+    return photos, pa.concat_tables(parts), outcomes_risk(all_outcomes, cfg), inputs
 
 
 def _finished_release(
     private: Path, shards: list[str], release: Path, cfg: Mapping, known: Mapping
-) -> tuple[list[Photo], pa.Table, dict]:
+) -> tuple[list[Photo], pa.Table, dict, dict]:
     """Embed a release's images and the originals; a shard that was embedded before is not embedded again."""
     import pyarrow as pa
 
@@ -238,11 +239,13 @@ def _finished_release(
     from deidlib.images import decode_png
     from deidlib.png import png_problems
     from deidlib.reid.embeddings import Released
+    from deidlib.release.table_risk import table_risk
     from deidlib.release.verify import SUMS_FILE, read_index
 
     if not (release / SUMS_FILE).is_file():
         raise InputError("this is no release; name its folder, for example results/release/1.0.0")
-    rows = {row["release_photo_id"]: row for row in read_index(release).to_pylist()}
+    index = read_index(release)
+    rows = {row["release_photo_id"]: row for row in index.to_pylist()}
     sums = (release / SUMS_FILE).read_bytes() + "".join(known[n]["sha256"] for n in cfg["reid"]["recognisers"]).encode()
     cache = private / "reid" / hashlib.sha256(sums).hexdigest()[:16]
     opened, photos, parts, found = [], [], [], 0
@@ -272,7 +275,7 @@ def _finished_release(
             f"{len(rows) - found} of the release's {len(rows)} photographs are not in this plan's tables; name the "
             "plan that the release was made from"
         )
-    return photos, pa.concat_tables(parts), {"release": _sha256(release / SUMS_FILE)}
+    return photos, pa.concat_tables(parts), table_risk(index, cfg), {"release": _sha256(release / SUMS_FILE)}
 
 
 def _photos(

@@ -156,6 +156,7 @@ def identification(attacker: Attacker, region: str) -> tuple[list[Attack], list[
 def _rank_attack(attacker: Attacker, found: Search, k: int, region: str, name: str) -> Attack:
     alone = name.endswith("originals")
     crowd = "no distractors" if alone else "the donor bank and the configured gallery as distractors"
+    place = "in first place" if k == 1 else f"among the first {k}"
     middle = (
         f" The patient's median place is {np.median(found.ranks):,.0f} of {found.gallery:,}" if len(found.ranks) else ""
     )
@@ -169,7 +170,7 @@ def _rank_attack(attacker: Attacker, found: Search, k: int, region: str, name: s
         chance=found.chance(k),
         explanation=(
             f"{attacker.title} sorts a gallery of {found.gallery:,} faces (every original photograph, the very one "
-            f"included; {crowd}) by likeness to the released photograph. A hit is the patient among the first {k}."
+            f"included; {crowd}) by likeness to the released photograph. A hit is the patient {place}."
             f"{_SEEN[region]}{middle}"
             + (
                 " Distractors drawn by the same generator as the new faces resemble these more than people do and "

@@ -29,7 +29,8 @@ def release_gate(
         Recognisers that have to have attacked.
     evidence : mapping
         ``patients`` and ``photographs`` that would be released; ``unmeasured``: how many embeddings of released
-        photographs and their originals are missing; ``shared_donors``: donors that two patients share.
+        photographs and their originals are missing; ``shared_donors``: donors that two patients share; ``table``:
+        what :func:`deidlib.release.table_risk.table_risk` gave.
     options : mapping
         The configuration's block ``reid``.
 
@@ -48,6 +49,7 @@ def release_gate(
         _upper_ends(attacks, evidence, options),
         _donors(evidence),
         _metadata(attacks),
+        _table(evidence),
     ]
     return {"passed": all(criterion["passed"] is True for criterion in criteria), "criteria": criteria}
 
@@ -221,6 +223,19 @@ def _metadata(attacks: Sequence[Attack]) -> dict:
     hits, n = sum(attack.hits for attack in found), _trials(found)
     return _criterion(
         "no_metadata", "No image file holds anything besides pixels", hits if n else None, 0, n, n > 0 and hits == 0
+    )
+
+
+def _table(evidence: Mapping) -> dict:
+    risk = evidence.get("table") or {}
+    return _criterion(
+        "k_anonymity",
+        "The released columns leave every patient among as many others as the configured k asks for",
+        risk.get("k"),
+        risk.get("k_required"),
+        risk.get("patients") or 0,
+        risk.get("kept") is True,
+        risk.get("note", "The columns were not measured."),
     )
 
 

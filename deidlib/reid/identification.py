@@ -72,34 +72,34 @@ def search(
     drop_own : bool
         Take the photograph that a probe was made of out of the gallery before it is searched.
     """
-    vectors = (
-        originals.vectors
-        if distractors is None or not len(distractors)
-        else np.concatenate([originals.vectors, distractors])
-    )
-    size = len(vectors)
-    nobody = np.full(size - len(originals), "")
-    patients = np.concatenate([originals.patients, nobody])
-    photos = np.concatenate([originals.photos, nobody])
     count_of = dict(zip(*np.unique(originals.patients, return_counts=True), strict=True))
     at_home = np.isin(probes.photos, originals.photos)
     mates = np.array([count_of.get(patient, 0) for patient in probes.patients], int) - (at_home if drop_own else 0)
     enrolled = np.flatnonzero(mates > 0)
-    longest = size if size <= FULL_RANKS else LAST_RANK + max(count_of.values(), default=0)
+    crowd = distractors if distractors is not None else np.zeros((0, originals.vectors.shape[1]), np.float32)
+    size = len(originals) + len(crowd)
+    if not len(enrolled):
+        return Search(probes.patients[:0], np.zeros(0), mates[:0], size, np.zeros(0), np.zeros(0))
+    vectors = np.concatenate([originals.vectors, crowd])
+    patients, photos = (
+        np.concatenate([known, np.full(len(crowd), "")]) for known in (originals.patients, originals.photos)
+    )
+    whole = size <= FULL_RANKS
+    longest, at_once = (size, 256) if whole else (LAST_RANK + max(count_of.values()), PROBE_BLOCK)
     parts = []
-    for start in range(0, len(enrolled), min(PROBE_BLOCK, 256 if size <= FULL_RANKS else PROBE_BLOCK)):
-        rows = enrolled[start : start + min(PROBE_BLOCK, 256 if size <= FULL_RANKS else PROBE_BLOCK)]
+    for start in range(0, len(enrolled), at_once):
+        rows = enrolled[start : start + at_once]
         scores, entries = nearest(probes.vectors[rows], vectors, longest, same_above)
         mate = patients[entries] == probes.patients[rows, None]
         dropped = (photos[entries] == probes.photos[rows, None]) & drop_own
         parts.append(_ranked(scores, mate & ~dropped, ~mate, same_above))
-    ranks, mate, stranger = (
-        (np.concatenate(column) if parts else np.zeros(0) for column in zip(*parts, strict=True))
-        if (parts)
-        else (np.zeros(0),) * 3
-    )
     gallery = size - int(drop_own and bool(at_home[enrolled].all()))
-    return Search(probes.patients[enrolled], ranks, mates[enrolled], gallery, mate, stranger)
+    return Search(probes.patients[enrolled], *_joined(parts, mates[enrolled], gallery))
+
+
+def _joined(parts: list[tuple], mates: np.ndarray, gallery: int) -> tuple:
+    ranks, mate, stranger = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return ranks, mates, gallery, mate, stranger
 
 
 def _ranked(

@@ -44,6 +44,8 @@ class Evidence:
         Recogniser → embeddings, (B, D), of the donor bank's synthetic people.
     gallery : dict
         Recogniser → embeddings, (G, D), of the user's own gallery.
+    table : dict or None
+        Risk of the released columns (:mod:`deidlib.release.table_risk`).
     """
 
     photos: list[Photo]
@@ -51,6 +53,7 @@ class Evidence:
     recognisers: dict[str, dict[str, Any]]
     bank: dict[str, np.ndarray] = field(default_factory=dict)
     gallery: dict[str, np.ndarray] = field(default_factory=dict)
+    table: dict[str, Any] | None = None
 
     def attacker(self, recogniser: str, calibration: Calibration | None, options: Mapping, identity: str) -> Attacker:
         """Arrange what one recogniser sees."""
@@ -86,7 +89,7 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
     Returns
     -------
     dict
-        Keys ``gate, recognisers, calibration, attacks, scores, ranks, seeds, words``.
+        Keys ``gate, recognisers, calibration, attacks, scores, ranks, table_risk, seeds, words``.
 
     Raises
     ------
@@ -117,6 +120,7 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
         **{key: results[key] for key in ("recognisers", "calibration", "scores", "ranks")},
         "gate": verdict,
         "attacks": [attack.as_json() for attack in attacks],
+        "table_risk": evidence.table,
         "seeds": {"reid": options["seed"]},
         "words": _words(evidence, attacks),
     }
@@ -137,7 +141,7 @@ def _traces(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
     ]
 
 
-def _facts(evidence: Evidence) -> dict[str, int]:
+def _facts(evidence: Evidence) -> dict[str, Any]:
     released = [photo for photo in evidence.photos if photo.released]
     patients_of = defaultdict(set)
     for photo in released:
@@ -151,6 +155,7 @@ def _facts(evidence: Evidence) -> dict[str, int]:
         "photographs": len(released),
         "patients": len({photo.patient for photo in released}),
         "unmeasured": unmeasured,
+        "table": evidence.table,
         "shared_donors": sum(len(patients) > 1 or donor is None for donor, patients in patients_of.items()),
     }
 

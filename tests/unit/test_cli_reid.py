@@ -13,22 +13,31 @@ from deidlib.cli import app
 FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
 SPECS = [Spec(f"Miller-{i // 2}", f"MillerPhoto-{i}", checks=({},) if i else (FAILS, FAILS)) for i in range(12)]
 SETTINGS = {"attempts": 2, "identity": "per_patient", "checks": CONFIG["checks"]}
-CONTRACT = {"gate", "recognisers", "calibration", "attacks", "scores", "ranks", "seeds", "inputs", "words"}
+CONTRACT = {
+    "gate",
+    "recognisers",
+    "calibration",
+    "attacks",
+    "scores",
+    "ranks",
+    "table_risk",
+    "seeds",
+    "inputs",
+    "words",
+}
 
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-@pytest.fixture
-def private(tmp_path):
-    folder = tmp_path / "private"
-    (folder / "plan.json").parent.mkdir()
-    (folder / "plan.json").write_text(json.dumps({"shards": write_private(folder, SPECS)}))
+def tables_of(folder, specs, kinds):
+    folder.mkdir()
+    (folder / "plan.json").write_text(json.dumps({"shards": write_private(folder, specs)}))
     rng, rows = np.random.default_rng(3), []
-    for spec in SPECS:
+    for spec in specs:
         patient, photo = ids(spec)
-        for shown in ("original", "square", "square_region", "released", "released_region", "donor"):
+        for shown in kinds:
             for recogniser in ("sface", "dlib"):
                 vector = rng.standard_normal(128)
                 key = {"release_photo_id": photo, "release_patient_id": patient, "shown": shown}
@@ -37,6 +46,12 @@ def private(tmp_path):
     path = folder / "shards" / "s0000" / "embeddings.parquet"
     tables.write(tables.from_rows(rows, tables.EMBEDDINGS), path, tables.EMBEDDINGS)
     return folder
+
+
+@pytest.fixture
+def private(tmp_path):
+    kinds = ("original", "square", "square_region", "released", "released_region", "donor")
+    return tables_of(tmp_path / "private", SPECS, kinds)
 
 
 def attacked(private, *further):
@@ -67,6 +82,17 @@ def test_donors_that_are_not_known_fail_the_gate_and_the_release_obeys(private, 
     assert released.exit_code == 1
     assert not out.exists()
     assert "new person" in released.output
+
+
+@pytest.mark.parametrize("kinds", [("original", "square", "released", "donor"), ("original",), ()])
+def test_one_patient_or_nothing_to_release_gives_a_verdict(tmp_path, kinds):
+    specs = [Spec("Miller-1", "MillerPhoto-1", checks=({},) if "released" in kinds else (FAILS, FAILS))]
+    done, result = attacked(tables_of(tmp_path / "private", specs, kinds))
+    assert done.exit_code == 0, done.output
+    assert result["gate"]["passed"] is False
+    known = {entry["name"]: entry["passed"] for entry in result["gate"]["criteria"]}
+    assert known["no_verified_reidentification"] is ("released" in kinds)
+    assert result["words"]
 
 
 def test_what_cannot_be_attacked_is_refused_in_words(private):

@@ -172,7 +172,8 @@ def good(rng, n=200):
     ]
 
 
-EVIDENCE = {"photographs": 200, "patients": 200, "unmeasured": 0, "shared_donors": 0}
+TABLE = {"k": 7, "k_required": 5, "patients": 200, "kept": True, "note": ""}
+EVIDENCE = {"photographs": 200, "patients": 200, "unmeasured": 0, "shared_donors": 0, "table": TABLE}
 
 
 def failed(attacks, evidence=EVIDENCE, recognisers=("dlib",), **options):
@@ -215,7 +216,17 @@ def test_a_missing_number_fails(rng, missing, criterion):
     assert criterion in failed(untried)
 
 
-@pytest.mark.parametrize("change", [{"unmeasured": 1}, {"unmeasured": None}, {"shared_donors": 1}, {"photographs": 0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unmeasured": 1},
+        {"unmeasured": None},
+        {"shared_donors": 1},
+        {"photographs": 0},
+        {"table": None},
+        {"table": TABLE | {"kept": False}},
+    ],
+)
 def test_evidence_that_is_short_fails(rng, change):
     assert failed(good(rng), EVIDENCE | change)
 

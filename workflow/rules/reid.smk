@@ -22,7 +22,7 @@ rule reid:
         mem_mb=16000,
         runtime=720,
     params:
-        settings=settings_of("attempts", "checks", "identity", "generator", "reid"),
+        settings=settings_of("attempts", "checks", "identity", "generator", "reid", "release"),
         bank=shipped(f"donors-{config['generator']}.parquet"),
         weights=weights(*recogniser_models()),
     shell:
