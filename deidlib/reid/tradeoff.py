@@ -35,7 +35,7 @@ STEPS = 0.5
 
 
 def settings_to_sweep(preserve: str, guide: float) -> list[tuple[str, float]]:
-    """(preserved area, strength of the guide): the other areas, and this one without a guide and with a stronger one."""
+    """(preserved area, strength of the guide): the other areas, and this one with no guide and a stronger one."""
     strengths = (0.0, 2 * guide) if guide else (0.5, 1.0)
     return [(area, guide) for area in AREAS if area != preserve] + [(preserve, strength) for strength in strengths]
 
