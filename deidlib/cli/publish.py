@@ -111,7 +111,7 @@ def _models() -> list[dict]:
 def _share(folder: Path) -> None:
     """Readable for others, whatever the umask: this is what is made to be shared.
 
-    All get one modification time: the order in which images were written follows the sample sheet.
+    All get one modification time, so that the order in which images were written tells nothing.
     """
     now = time.time()
     for path in [folder.parent, folder, *folder.rglob("*")]:

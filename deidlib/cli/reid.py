@@ -13,12 +13,12 @@ from deidlib.cli.common import (
     InputError,
     Out,
     open_private,
-    quiet_native_libraries,
     read,
     read_json,
     settings,
     write_json,
 )
+from deidlib.cli.distractors import bank_faces, gallery_faces, open_recognisers, sha256
 from deidlib.cli.publish import Plan, Settings
 from deidlib.logs import progress, say
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from deidlib.reid.recognisers import Recogniser
     from deidlib.reid.traces import Photo
     from deidlib.release.outcomes import Outcome
-
-#: Recognisers whose embeddings the donor bank holds, by their names, which are also its columns.
-_IN_BANK = ("sface", "dlib")
 
 
 def embeddings(
@@ -54,7 +51,7 @@ def embeddings(
     outcomes = _outcomes(plan.parent, shard, cfg)
     chosen = {o.photo["release_photo_id"]: o.attempt for o in outcomes if o.attempt is not None}
     images = _blended_images(folder, chosen)
-    table = _embedded(folder, chosen, images, _opened(cfg["reid"]["recognisers"]), cfg)
+    table = _embedded(folder, chosen, images, open_recognisers(cfg["reid"]["recognisers"]), cfg)
     tables.write(table, out, tables.EMBEDDINGS)
     out.chmod(0o600)
     say(f"{out.name}: {len(chosen)} photographs would be released; {table.num_rows} embeddings")
@@ -107,8 +104,8 @@ def reid(
         photos, table, risk, inputs = _would_be_released(plan.parent, shards, cfg)
     else:
         photos, table, risk, inputs = _finished_release(plan.parent, shards, release, cfg, known)
-    bank, bank_sum = _bank(cfg["generator"], names)
-    crowd = _gallery(Path(folder), names, known, plan.parent / "reid") if folder else {}
+    bank, bank_sum = bank_faces(cfg["generator"], names)
+    crowd = gallery_faces(Path(folder), names, known, plan.parent / "reid") if folder else {}
     about = {name: {**known[name], **_measure(name)} for name in names}
     evidence = Evidence(photos, table, about, bank, crowd, risk)
     more = [lambda attacker: parrot_attacks(attacker, cfg["reid"]["fmr"], cfg["reid"]["seed"])]
@@ -149,14 +146,6 @@ def _measure(name: str) -> dict[str, Any]:
 
     kind = DlibResNet if name == DlibResNet.name else Recogniser
     return {"measure": kind.measure, "same_above": kind.same_above}
-
-
-def _opened(names: list[str]) -> list[Recogniser]:
-    quiet_native_libraries()
-    from deidlib.cli import weights
-
-    detector = weights.yunet()
-    return [weights.recogniser(name, detector) for name in names]
 
 
 def _outcomes(private: Path, shard: str, cfg: Mapping) -> list[Outcome]:
@@ -244,7 +233,7 @@ def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> tuple[
         photos += _photos(folder, outcomes, chosen, clean, {})
         table = read(folder / "embeddings.parquet", "EMBEDDINGS")
         parts.append(table)
-        inputs[f"embeddings {shard}"] = _sha256(folder / "embeddings.parquet")
+        inputs[f"embeddings {shard}"] = sha256(folder / "embeddings.parquet")
     inputs["chosen"] = chosen_digest(all_outcomes)
     return photos, pa.concat_tables(parts), outcomes_risk(all_outcomes, cfg), inputs
 
@@ -281,7 +270,7 @@ def _finished_release(
         kept = cache / f"{shard}.parquet"
         open_private(kept)
         if not kept.is_file():
-            opened = opened or _opened(cfg["reid"]["recognisers"])
+            opened = opened or open_recognisers(cfg["reid"]["recognisers"])
 
             def image(photo_id: str, chosen=chosen, files=files) -> Released | None:
                 if photo_id not in chosen:
@@ -295,7 +284,7 @@ def _finished_release(
             f"{len(rows) - found} of the release's {len(rows)} photographs are not in this plan's tables; name the "
             "plan that the release was made from"
         )
-    return photos, pa.concat_tables(parts), table_risk(index, cfg), {"release": _sha256(release / SUMS_FILE)}
+    return photos, pa.concat_tables(parts), table_risk(index, cfg), {"release": sha256(release / SUMS_FILE)}
 
 
 def _photos(
@@ -322,62 +311,3 @@ def _photos(
             )
         )
     return photos
-
-
-def _bank(generator: str, names: list[str]) -> tuple[dict[str, np.ndarray], str]:
-    """Embeddings of the donor bank by the recognisers that it holds, and its digest."""
-    import numpy as np
-
-    from deidlib.cli.weights import DATA
-
-    path = DATA / f"donors-{generator}.parquet"
-    columns = [name for name in names if name in _IN_BANK]
-    if not columns:
-        return {}, _sha256(path)
-    table = read(path, "BANK", columns)
-    flat = {name: np.asarray(table[name].combine_chunks().flatten(), np.float32) for name in columns}
-    return {name: values.reshape(len(table), -1) for name, values in flat.items()}, _sha256(path)
-
-
-def _gallery(folder: Path, names: list[str], known: Mapping, private: Path) -> dict[str, np.ndarray]:
-    """Embed the photographs of a folder; what was embedded before (by content and network) is taken from a table."""
-    import numpy as np
-
-    from deidlib import tables
-    from deidlib.decoding import Undecodable, decode_photo
-
-    if not folder.is_dir():
-        raise InputError("reid.gallery: no such folder; name a folder of photographs, or leave it out")
-    kept = private / "gallery.parquet"
-    open_private(kept)
-    cached = read(kept, "EMBEDDINGS").to_pylist() if kept.is_file() else []
-    cache = {(row["release_photo_id"], row["recogniser"]): row for row in cached}
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    opened = {recogniser.name: recogniser for recogniser in _opened(names)}
-    used = []
-    with progress("gallery", len(files)) as step:
-        for path in files:
-            data = path.read_bytes()
-            for name in names:
-                key = hashlib.sha256(data + known[name]["sha256"].encode()).hexdigest()[:32]
-                if (key, name) not in cache:
-                    try:
-                        found = opened[name].embed(decode_photo(data, 10**8))
-                    except Undecodable:
-                        found = None
-                    row = {"release_photo_id": key, "release_patient_id": key, "shown": "gallery", "recogniser": name}
-                    cache[key, name] = row | {"embedding": found}
-                used.append((key, name))
-            step()
-    tables.write(tables.from_rows(cache.values(), tables.EMBEDDINGS), kept, tables.EMBEDDINGS)
-    vectors = {
-        name: [cache[key]["embedding"] for key in used if key[1] == name and cache[key]["embedding"] is not None]
-        for name in names
-    }
-    say(f"gallery: {len(files)} files; faces in {min(len(found) for found in vectors.values())} or more of them")
-    return {name: np.array(found, np.float32) for name, found in vectors.items() if found}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -191,17 +191,22 @@ def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
                 f"The headline, for {about['title']}: searched among the other originals, the patient comes first "
                 f"for {whole.hits} of {whole.trials} whole released photographs, for {region.hits} of "
                 f"{region.trials} with the preserved area alone (originals shown likewise), and for {context.hits} "
-                f"of {context.trials} without it; chance is {whole.chance:.1%}. {_compared(whole.hits, region.hits)}"
+                f"of {context.trials} without it; chance is {whole.chance:.1%}. {_compared(whole, region)}"
             )
     return words + _on_roles(evidence)
 
 
-def _compared(whole: int, region: int) -> str:
-    if whole > region:
+def _compared(whole: Attack, region: Attack) -> str:
+    """What the two rates say of the method, if their intervals are apart."""
+    if whole.ci95[0] > region.ci95[1]:
         return "So the new face gives away more than the preserved area does by itself: the method leaks."
-    if whole == region:
-        return "So the new face adds nothing to what the preserved area gives away by itself."
-    return "So the new face draws the recogniser away from what the preserved area gives away by itself."
+    if whole.ci95[1] < region.ci95[0]:
+        return "So the new face draws the recogniser away from what the preserved area gives away by itself."
+    return (
+        f"The 95 % intervals of whole and area alone overlap ({whole.ci95[0]:.0%} to {whole.ci95[1]:.0%}, and "
+        f"{region.ci95[0]:.0%} to {region.ci95[1]:.0%}), so these {whole.patients:,} patients do not tell whether "
+        "the new face adds anything to what the preserved area gives away by itself."
+    )
 
 
 def _on_roles(evidence: Evidence) -> list[str]:

@@ -74,15 +74,16 @@ def order_attacks(photos: Sequence[Photo], rng: np.random.Generator) -> list[Att
     if released and None not in times:
         where = "their files were written (modification times)"
         ordered = [] if len(set(times)) == 1 else sorted(released, key=lambda p: p.time)
-        attacks.append(_order_attack("trace_times", "Order of the files' times", where, ordered, rng, len(released)))
+        attacks.append(_order_attack("trace_times", "Order of the files' times", where, ordered, rng, released))
     return attacks
 
 
 def _order_attack(
-    name: str, title: str, where: str, ordered: list[Photo], rng: np.random.Generator, n: int | None = None
+    name: str, title: str, where: str, ordered: list[Photo], rng: np.random.Generator, every: list[Photo] | None = None
 ) -> Attack:
-    """``ordered`` is empty where all photographs carry the same mark, so that there is no order to use."""
-    n = len(ordered) if n is None else n
+    """``ordered`` is empty where all photographs, ``every``, carry one mark, so that there is no order to use."""
+    every = ordered if every is None else every
+    n = len(every)
     rows = np.array([photo.row for photo in ordered])
     hits = np.argsort(np.argsort(rows, kind="stable")) == np.arange(len(rows))
     found = spearmanr(rows, np.arange(len(rows))) if len(rows) > 2 else None
@@ -94,7 +95,7 @@ def _order_attack(
         else "There are too few photographs to correlate the orders."
     )
     tried = hits if len(ordered) else np.zeros(n, bool)
-    patients = [photo.patient for photo in ordered] if len(ordered) else list(range(n))
+    patients = [photo.patient for photo in ordered or every]
     return attack_from_trials(
         list(tried),
         patients,

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from deidlib import tables
 from deidlib.cli import app
+from deidlib.images import encode_png
 
 FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
 SPECS = [Spec(f"Miller-{i // 2}", f"MillerPhoto-{i}", checks=({},) if i else (FAILS, FAILS)) for i in range(12)]
@@ -82,6 +83,22 @@ def test_donors_that_are_not_known_fail_the_gate_and_the_release_obeys(private, 
     assert released.exit_code == 1
     assert not out.exists()
     assert "new person" in released.output
+
+
+def test_a_gallery_is_embedded_once_and_searched_among(private, tmp_path, astronaut, monkeypatch):
+    monkeypatch.setenv("DEIDLIB_DEBUG", "1")  # native libraries are silenced by closing the stream that CliRunner reads
+    crowd = tmp_path / "crowd"
+    crowd.mkdir()
+    (crowd / "face.png").write_bytes(encode_png(astronaut))
+    (crowd / "notes.txt").write_text("no photograph")
+    for _ in range(2):
+        done, result = attacked(private, "--gallery", crowd, "--recogniser", "sface")
+        assert done.exit_code == 0, done.output
+        assert result["inputs"]["gallery faces"] == {"sface": 1}
+        assert {entry["gallery"] for entry in result["ranks"]} == {12 + 2048 + 1, 12}
+    rows = tables.read(private / "reid" / "gallery.parquet", tables.EMBEDDINGS)
+    assert rows.num_rows == 2
+    assert str(tmp_path) not in json.dumps(result)
 
 
 @pytest.mark.parametrize("kinds", [("original", "square", "released", "donor"), ("original",), ()])

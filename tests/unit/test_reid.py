@@ -3,11 +3,13 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from scipy.stats import binom
 from virtual_faces import PATIENTS, WEAK_METHODS, codes, draw, facts, names, released_rows, stage_tables
 from virtual_faces import two_photographs_each as two_each
 
 from deidlib import config, models, tables
+from deidlib.cli import weights
 from deidlib.donors.bank import read_bank
 from deidlib.reid.embeddings import embed_shard, faces_of, renderings
 from deidlib.reid.recognisers import OnnxRecogniser
@@ -157,6 +159,19 @@ def test_a_users_onnx_network_agrees_with_opencvs_own_class(model_files, yunet, 
     assert swapped.compare(swapped.embed(astronaut), sface.embed(astronaut)) < 0.99
     with pytest.raises(ValueError, match="rgb or bgr"):
         OnnxRecogniser("mine", file, yunet, colour="grey")
+
+
+def test_a_registered_network_is_opened_with_its_preprocessing(tmp_path, model_files, astronaut, sface, monkeypatch):
+    (file,) = model_files("sface").values()
+    entry = models.load_registry()["sface"]
+    mine = {key: entry[key] for key in ("task", "licence", "citation", "use")}
+    mine |= {"file": str(file), "sha256": next(iter(entry["members"].values()))}
+    mine["recogniser"] = {**entry["recogniser"], "name": "mine", "preprocessing": {"mean": 0.0, "scale": 1.0}}
+    (tmp_path / "models.yaml").write_text(yaml.safe_dump(models.load_registry() | {"mine_net": mine}))
+    monkeypatch.setattr(models, "REGISTRY_PATH", tmp_path / "models.yaml")
+    opened = weights.recogniser("mine")
+    assert opened.name == "mine"
+    assert opened.compare(opened.embed(astronaut), sface.embed(astronaut)) > 0.999
 
 
 def test_what_is_no_network_is_told(tmp_path, yunet):
