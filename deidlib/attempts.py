@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from deidlib.routes import INTRAORAL, REGION_ONLY
 
 #: The column by which photographs stay together, by the configuration's ``identity``.
 GROUP_COLUMN = {"per_patient": "release_patient_id", "per_photo": "release_photo_id"}
@@ -15,8 +18,10 @@ def photos_to_retry(checks: pa.Table, identity: str) -> set[str]:
     """Photographs, by ``release_photo_id``, that the attempt after ``checks`` handles.
 
     With ``per_patient``, all of a patient's photographs as soon as one failed, since another donor has to be the new
-    person in each of them; with ``per_photo``, those that failed.
+    person in each of them; with ``per_photo``, those that failed. A photograph without a generated face has one
+    attempt, for another would make the same.
     """
+    checks = checks.filter(pc.invert(pc.is_in(checks["route"], pa.array([REGION_ONLY, INTRAORAL]))))
     rows = checks.select(["release_photo_id", "release_patient_id", "passed"]).to_pylist()
     group = GROUP_COLUMN[identity]
     again = {row[group] for row in rows if row["passed"] is not True}

@@ -1,10 +1,11 @@
-"""What finds and describes a face in one look: the YuNet detector, and an estimate of apparent age and sex."""
+"""What finds and describes a face in one look: the detectors YuNet and HOG, and an estimate of apparent age and sex."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import cv2
+import dlib
 import numpy as np
 
 _AGE_CENTRES = np.array([1.0, 5.0, 10.0, 17.5, 28.5, 40.5, 50.5, 70.0])  # years; centres of the network's classes
@@ -39,6 +40,21 @@ class YuNet:
         found = found.copy()
         found[:, :14] /= scale
         return found[np.argsort(-found[:, 2] * found[:, 3], kind="stable")]
+
+
+class HogDetector:
+    """dlib's frontal face detector (histograms of oriented gradients; Dalal and Triggs 2005); part of the library."""
+
+    _SIDE = 640  # px; the longer side that the detector sees at most
+
+    def __init__(self):
+        self._detector = dlib.get_frontal_face_detector()
+
+    def detect(self, image: np.ndarray) -> list:
+        """Rectangles of the faces in an RGB uint8 image, in pixels of the image as the detector saw it."""
+        scale = min(1.0, self._SIDE / max(image.shape[:2]))
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        return list(self._detector(np.ascontiguousarray(small), 0))
 
 
 class AgeSex:

@@ -5,7 +5,7 @@ The alignment is kept as a matrix: the photograph itself is never resampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,12 @@ import pyarrow as pa
 
 from deidlib import tables
 from deidlib.detectors import YuNet
+from deidlib.face_search import FaceSearch
 from deidlib.images import decode_png
+from deidlib.routes import INTRAORAL, REGION_ONLY, choose_route
 
 ALIGNED_SIDE = 1024  # px, the generator's frame
+_MOUTH_TOLERANCE = 0.1  # of the face's size, between two detectors' mouths
 
 # Indices of the MediaPipe face mesh (canonical face model of google-ai-edge/mediapipe).
 LEFT_EYE = [33, 160, 158, 133, 153, 144]  # the subject's right eye: left in the image
@@ -199,19 +202,25 @@ def _several_people(boxes: np.ndarray) -> bool:
     return len(boxes) > 1 and np.sort(boxes[:, 2])[-2] >= 0.5 * boxes[:, 2].max()
 
 
-def _landmark_row(
-    image: np.ndarray, view: str | None, landmarker: FaceLandmarker, detector: YuNet, options: dict
-) -> dict:
-    if view in options["views_refused"]:
-        return {"status": tables.QUARANTINED, "reason": "view_unsupported"}
-    if _several_people(detector.detect(image)):  # MediaPipe alone misses small faces of a group
-        return {"status": tables.QUARANTINED, "reason": "several_faces"}
+def _mouths_agree(points: np.ndarray, box: np.ndarray) -> bool:
+    """Whether MediaPipe's lips are where YuNet, which was trained on profiles too, sees the mouth's corners."""
+    apart = np.hypot(*(points[LIPS_OUTER].mean(axis=0) - box[10:14].reshape(2, 2).mean(axis=0)))
+    return apart <= _MOUTH_TOLERANCE * np.sqrt(box[2] * box[3])
+
+
+def _held(reason: str) -> dict:
+    return {"status": tables.QUARANTINED, "reason": reason}
+
+
+def _face_row(image: np.ndarray, landmarker: FaceLandmarker, boxes: np.ndarray) -> dict:
+    if _several_people(boxes):  # MediaPipe alone misses small faces of a group
+        return _held("several_faces")
     faces = landmarker.detect(image)
     if len(faces) != 1:
-        return {"status": tables.QUARANTINED, "reason": "several_faces" if faces else "no_face"}
+        return _held("several_faces" if faces else "no_face")
     face = faces[0]
     left, right = eye_centres(face.points)
-    row = {
+    return {
         "points": face.points.reshape(-1),
         "blendshapes": face.blendshapes,
         "yaw": face.yaw,
@@ -221,11 +230,47 @@ def _landmark_row(
         "aligned_to_native": aligned_to_native(face.points).reshape(-1),
         "status": tables.OK,
     }
-    if abs(face.yaw) > options["max_yaw"]:
-        row |= {"status": tables.QUARANTINED, "reason": "yaw_too_large"}
-    elif row["inter_ocular"] < options["min_inter_ocular"]:
-        row |= {"status": tables.QUARANTINED, "reason": "face_too_small"}
+
+
+def _generate_row(image: np.ndarray, landmarker: FaceLandmarker, detector: YuNet, options: dict) -> dict:
+    row = _face_row(image, landmarker, detector.detect(image))
+    if row["status"] == tables.OK and abs(row["yaw"]) > options["max_yaw"]:
+        row |= _held("yaw_too_large")
+    elif row["status"] == tables.OK and row["inter_ocular"] < options["min_inter_ocular"]:
+        row |= _held("face_too_small")
     return row
+
+
+def _region_only_row(image: np.ndarray, landmarker: FaceLandmarker, detector: YuNet) -> dict:
+    """Landmarks of a head in any turn; where two detectors do not agree on the mouth, a clinician has to draw it."""
+    boxes = detector.detect(image)
+    row = _face_row(image, landmarker, boxes)
+    if row["status"] == tables.OK and len(boxes) and _mouths_agree(points_of(row), boxes[0]):
+        return row
+    return _held("several_faces" if row.get("reason") == "several_faces" else "mask_needed")
+
+
+def _landmark_row(
+    photo: dict,
+    landmarker: FaceLandmarker,
+    detector: YuNet,
+    search: FaceSearch,
+    options: dict,
+    views: Mapping[str, str],
+) -> dict:
+    route = choose_route(photo["view"], photo["mask"] is not None, views)
+    if route is None:
+        return _held("view_refused")
+    if route == REGION_ONLY and photo["mask"] is not None:
+        row = {"status": tables.OK}  # the mask says where the area is
+    elif route == REGION_ONLY:
+        row = _region_only_row(decode_png(photo["image"]), landmarker, detector)
+    elif route == INTRAORAL:
+        seen = search.finds(decode_png(photo["image"]))
+        row = _held("face_in_intraoral") if seen else {"status": tables.OK}
+    else:
+        row = _generate_row(decode_png(photo["image"]), landmarker, detector, options)
+    return {"route": route, **row}
 
 
 def find_landmarks(
@@ -233,9 +278,10 @@ def find_landmarks(
     model_file: Path,
     detector: YuNet,
     options: dict,
+    views: Mapping[str, str],
     progress: Callable[[], None] | None = None,
 ) -> pa.Table:
-    """Landmarks of every handled photograph.
+    """Route of every handled photograph, and the landmarks that it needs.
 
     Parameters
     ----------
@@ -246,7 +292,9 @@ def find_landmarks(
     detector : YuNet
         Counts the people in the photograph.
     options : dict
-        ``max_yaw`` (degrees), ``min_inter_ocular`` (pixels, native frame), ``views_refused`` (list of views).
+        ``max_yaw`` (degrees) and ``min_inter_ocular`` (pixels, native frame) of a face to be generated.
+    views : mapping
+        View → route, see :func:`deidlib.routes.choose_route`.
     progress : callable, optional
         Called once a photograph.
 
@@ -256,9 +304,11 @@ def find_landmarks(
         ``tables.LANDMARKS``, one row for each photograph that intake passed.
     """
     rows = []
+    columns = ["release_photo_id", "view", "image", "mask"]
     with FaceLandmarker(model_file) as landmarker:
-        for photo in tables.handled(photos).select(["release_photo_id", "view", "image"]).to_pylist():
-            row = _landmark_row(decode_png(photo["image"]), photo["view"], landmarker, detector, options)
+        search = FaceSearch(detector, landmarker)
+        for photo in tables.handled(photos).select(columns).to_pylist():
+            row = _landmark_row(photo, landmarker, detector, search, options, views)
             rows.append({"release_photo_id": photo["release_photo_id"], **row})
             if progress:
                 progress()

@@ -10,10 +10,13 @@ import pyarrow as pa
 
 from deidlib import tables
 from deidlib.images import decode_png, encode_png
-from deidlib.landmarks import ALIGNED_SIDE, FACE_OVAL, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
+from deidlib.landmarks import ALIGNED_SIDE, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
+from deidlib.routes import GENERATE, INTRAORAL
 
 _SUBPIXEL_BITS = 4
 _NOSE_BASE = 2
+_INTER_OCULAR_SHARE = 0.25  # distance between the eyes of a frontal face, of the released square's side
+_ROOM = 0.25  # border around the square of a mask without landmarks, of the mask's longer side
 _EDGE = 2.0  # aligned px kept clear at the border, so that every released pixel is interpolated from inside
 
 
@@ -36,6 +39,13 @@ def released_square(aligned_to_native: np.ndarray) -> tuple[int, int, int]:
     side = int(np.floor((ALIGNED_SIDE - 2 * _EDGE) * scale**2 / (cosine + sine))) - 1  # 1: the grid may lie anywhere
     left, top = np.ceil(centre - (side - 1) / 2).astype(int)
     return int(left), int(top), side
+
+
+def square_around(mask: np.ndarray) -> tuple[int, int, int]:
+    """Square around a clinician's mask with a border of a quarter of its longer side: left, top, side in its pixels."""
+    left, top, width, height = cv2.boundingRect((mask > 0).astype(np.uint8))
+    side = round(max(width, height) * (1 + 2 * _ROOM))
+    return left - (side - width) // 2, top - (side - height) // 2, side
 
 
 def _filled(polygon: np.ndarray, side: int) -> np.ndarray:
@@ -70,17 +80,22 @@ def _dilated(mask: np.ndarray, radius: float) -> np.ndarray:
     return np.where(distance_outside(mask) <= radius, 255, 0).astype(np.uint8) if mask.any() else mask
 
 
-def _lower_face(points: np.ndarray, side: int) -> np.ndarray:
-    """The face oval below the nose base, cut parallel to the line through the eyes."""
-    oval = _filled(points[FACE_OVAL], side)
-    along = points[263] - points[33]
+def _lower_face(points: np.ndarray, side: int, along: np.ndarray | None) -> np.ndarray:
+    """The face below the nose base, cut parallel to the line through the eyes (or to ``along``).
+
+    The face is the hull of its landmarks: of a turned head the lips reach beyond the mesh's oval.
+    """
+    face = _filled(cv2.convexHull(points)[:, 0], side)
+    along = points[263] - points[33] if along is None else along
     down = np.array([-along[1], along[0]]) / np.hypot(*along)
     y, x = np.mgrid[:side, :side]
     below = (x - points[_NOSE_BASE, 0]) * down[0] + (y - points[_NOSE_BASE, 1]) * down[1] > 0
-    return np.where(below, oval, 0).astype(np.uint8)
+    return np.where(below, face, 0).astype(np.uint8)
 
 
-def preserved_core(points: np.ndarray, side: int, method: str, margin: float) -> np.ndarray:
+def preserved_core(
+    points: np.ndarray, side: int, method: str, margin: float, along: np.ndarray | None = None
+) -> np.ndarray:
     """Mask of the preserved area.
 
     Parameters
@@ -93,6 +108,8 @@ def preserved_core(points: np.ndarray, side: int, method: str, margin: float) ->
         ``teeth`` (inside the lips), ``mouth`` (the lips and a margin) or ``lower_face`` (the face below the nose).
     margin : float
         How far the core reaches beyond the lips (``mouth``), in pixels.
+    along : ndarray, (2,), optional
+        Direction of the cut of ``lower_face``; by default that of the line through the eyes, which a profile has not.
 
     Returns
     -------
@@ -104,7 +121,7 @@ def preserved_core(points: np.ndarray, side: int, method: str, margin: float) ->
     if method == "mouth":
         return _dilated(_filled(points[LIPS_OUTER], side), margin)
     if method == "lower_face":
-        return _lower_face(points, side)
+        return _lower_face(points, side, along)
     raise ValueError(f"preserve: {method!r} is not one of teeth, mouth, lower_face")
 
 
@@ -125,21 +142,63 @@ def cut_square(image: np.ndarray, left: int, top: int, side: int) -> tuple[np.nd
     return square, inside
 
 
+def cut_region(image: np.ndarray, region: dict) -> tuple[np.ndarray, np.ndarray]:
+    """What a row of the regions table releases of a native image: :func:`cut_square`, or the whole of it."""
+    if region["crop_side"] is None:
+        return image, np.ones(image.shape[:2], bool)
+    return cut_square(image, region["crop_left"], region["crop_top"], region["crop_side"])
+
+
+def _whole_row(photo: dict) -> dict:
+    """The whole photograph (route ``intraoral``), which is no square and has no band."""
+    core = np.full((photo["height"], photo["width"]), 255, np.uint8)
+    return {
+        "method": "whole",
+        "crop_left": 0,
+        "crop_top": 0,
+        "crop_side": None,
+        "core": encode_png(core),
+        "band": encode_png(np.zeros_like(core)),
+        "core_pixels": core.size,
+        "status": tables.OK,
+    }
+
+
+def _masked_core(photo: dict, left: int, top: int, side: int) -> tuple[np.ndarray, bool]:
+    """The clinician's mask in the released square, and whether a part of it lies outside."""
+    mask = decode_png(photo["mask"])
+    square, inside = cut_square(mask, left, top, side)
+    core = np.where(inside, square, 0).astype(np.uint8)
+    return core, np.count_nonzero(core) < np.count_nonzero(mask)
+
+
+def _drawn_core(
+    photo: dict, landmark: dict, left: int, top: int, side: int, method: str, margin: float
+) -> tuple[np.ndarray, bool]:
+    """The area that the landmarks give in the released square, and whether a part of it lies outside the photograph."""
+    points, along, unit = points_of(landmark) - np.array([left, top], np.float32), None, landmark["inter_ocular"]
+    if landmark["route"] != GENERATE:  # a profile's eyes lie one behind the other
+        along, unit = matrix_of(landmark)[:, 0], max(unit, _INTER_OCULAR_SHARE * side)
+    core = preserved_core(points, side, method, margin * unit, along)
+    blank = np.zeros((photo["height"], photo["width"]), np.uint8)
+    return core, bool(core[~cut_square(blank, left, top, side)[1]].any())
+
+
 def _region_row(photo: dict, landmark: dict, method: str, options: dict) -> dict:
-    left, top, side = released_square(matrix_of(landmark))
+    if landmark["route"] == INTRAORAL:
+        return _whole_row(photo)
+    has_face = landmark["points"] is not None
+    left, top, side = released_square(matrix_of(landmark)) if has_face else square_around(decode_png(photo["mask"]))
     if photo["mask"] is not None:
         method = "mask"
-        square, inside = cut_square(decode_png(photo["mask"]), left, top, side)
-        core = np.where(inside, square, 0).astype(np.uint8)
-        lost = np.count_nonzero(core) < np.count_nonzero(decode_png(photo["mask"]))
+        core, lost = _masked_core(photo, left, top, side)
     else:
-        points = points_of(landmark) - np.array([left, top], np.float32)
-        core = preserved_core(points, side, method, options["margin"] * landmark["inter_ocular"])
-        blank = np.zeros((photo["height"], photo["width"]), np.uint8)
-        lost = bool(core[~cut_square(blank, left, top, side)[1]].any())
+        core, lost = _drawn_core(photo, landmark, left, top, side, method, options["margin"])
     if lost or np.count_nonzero(core) < options["min_pixels"]:
         return {"status": tables.QUARANTINED, "reason": "region_empty"}
-    band = _dilated(core, options["band"] * landmark["inter_ocular"]) & ~core
+    # What is not generated ends at the core: a blended band would show the patient beyond it.
+    generated = landmark["route"] == GENERATE
+    band = _dilated(core, options["band"] * landmark["inter_ocular"]) & ~core if generated else np.zeros_like(core)
     return {
         "method": method,
         "crop_left": left,
@@ -159,7 +218,7 @@ def preserve_regions(
     options: dict,
     progress: Callable[[], None] | None = None,
 ) -> pa.Table:
-    """Regions of every photograph whose landmarks were found.
+    """Regions of every photograph that landmarks passed.
 
     Parameters
     ----------
@@ -182,7 +241,7 @@ def preserve_regions(
     rows = []
     for landmark in tables.handled(landmarks).to_pylist():
         row = _region_row(by_id[landmark["release_photo_id"]], landmark, method, options)
-        rows.append({"release_photo_id": landmark["release_photo_id"], **row})
+        rows.append({"release_photo_id": landmark["release_photo_id"], "route": landmark["route"], **row})
         if progress:
             progress()
     return tables.from_rows(rows, tables.REGIONS)

@@ -30,11 +30,19 @@ REASONS: dict[str, str] = {
     "image_too_large": "More pixels than intake.max_pixels allows (a decompression bomb, or a scan to be reduced).",
     "image_too_small": "Fewer pixels on a side than intake.min_side asks for.",
     "mask_unusable": "The mask image is missing, empty or not of the photograph's size.",
-    "view_unsupported": "This view has no de-identification method in this version (profile, intraoral).",
-    "no_face": "No face was found.",
+    "view_refused": "The configuration refuses this view (views). Give the view a route, or leave the photograph out.",
+    "no_face": "No face was found. If it shows a profile or the inside of the mouth, say so in the sheet (view).",
     "several_faces": "More than one face was found; crop the photograph to the patient.",
-    "yaw_too_large": "The head is turned further than landmarks.max_yaw.",
+    "yaw_too_large": "The head is turned further than landmarks.max_yaw. If it is a profile, set its view to profile.",
     "face_too_small": "The face is smaller than landmarks.min_inter_ocular.",
+    "mask_needed": (
+        "The landmarks do not place the preserved area surely enough: no face was found, or two detectors disagree "
+        "about the mouth. Draw a mask, and name it in the sheet's column mask."
+    ),
+    "face_in_intraoral": (
+        "The route intraoral releases the whole photograph, and a face detector reports a face in it. Correct the "
+        "view, crop the photograph to the mouth, or draw a mask."
+    ),
     "region_empty": "The preserved area is empty or lies outside the photograph.",
     "gate_failed": "No attempt passed the privacy and quality gate.",
     "release_gate_failed": "It passed its own gate, but the release as a whole did not: see the report's criteria.",
@@ -52,6 +60,7 @@ _STATUS = [
 ]
 _PHOTO = [_field("release_photo_id", pa.string(), "keyed pseudonym of the photograph (HMAC-SHA-256)")]
 _PATIENT = [_field("release_patient_id", pa.string(), "keyed pseudonym of the patient (HMAC-SHA-256)")]
+_ROUTE = [_field("route", pa.string(), "how it is de-identified: generate, region_only or intraoral (deidlib.routes)")]
 _ATTEMPT = [_field("attempt", pa.int32(), "attempt number, from 0")]
 
 #: One shard of the sheet as planned (private): what intake reads.
@@ -102,10 +111,12 @@ PHOTOS = pa.schema(
     ]
 )
 
-#: landmarks → regions, donors, inversion, blending.
+#: landmarks → regions, donors, inversion, blending. Pose and points are null where the route needs none: intraoral,
+#: and region_only by a mask.
 LANDMARKS = pa.schema(
     [
         *_PHOTO,
+        *_ROUTE,
         _field("points", pa.list_(pa.float32()), "478 (x, y) pairs, flat (956 values)", "px, native frame"),
         _field(
             "blendshapes",
@@ -130,10 +141,16 @@ LANDMARKS = pa.schema(
 REGIONS = pa.schema(
     [
         *_PHOTO,
-        _field("method", pa.string(), "teeth, mouth, lower_face or mask"),
+        *_ROUTE,
+        _field("method", pa.string(), "teeth, mouth, lower_face, mask or (intraoral) whole"),
         _field("crop_left", pa.int32(), "left edge of the released square", "px, native frame"),
         _field("crop_top", pa.int32(), "top edge of the released square", "px, native frame"),
-        _field("crop_side", pa.int32(), "side of the released square", "px, native frame"),
+        _field(
+            "crop_side",
+            pa.int32(),
+            "side of the released square; null: the whole photograph (intraoral)",
+            "px, native frame",
+        ),
         _field("core", pa.large_binary(), "preserved core in the crop's grid: 8-bit PNG, 255 inside"),
         _field("band", pa.large_binary(), "blend band around the core in the crop's grid: 8-bit PNG, 255 inside"),
         _field("core_pixels", pa.int64(), "pixels of the core"),
@@ -225,10 +242,12 @@ CHECKS = pa.schema(
         *_PHOTO,
         *_PATIENT,
         *_ATTEMPT,
+        *_ROUTE,
         _field("sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"),
         _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
         _field("faces_yunet", pa.int32(), "faces that YuNet finds in the result"),
         _field("faces_mediapipe", pa.int32(), "faces that MediaPipe finds in the result"),
+        _field("faces_dlib", pa.int32(), "faces that dlib's HOG detector finds in the result"),
         _field("core_equal", pa.bool_(), "the core's pixels equal the decoded source exactly"),
         _field(
             "survival",
@@ -239,8 +258,14 @@ CHECKS = pa.schema(
         _field("seam", pa.float32(), "seam score (see blending)"),
         _field("mouth_shift", pa.float32(), "largest mouth landmark displacement", "% of inter-ocular distance"),
         _field("realism", pa.float32(), "realism score: Mahalanobis distance of the latent code to the domain"),
+        _field("outside_neutral", pa.bool_(), "every pixel outside the core is the neutral fill"),
         _field("metadata_free", pa.bool_(), "the encoded file holds pixels and nothing else"),
-        _field("passed", pa.bool_(), "every check of the gate passed"),
+        _field(
+            "not_applicable",
+            pa.list_(pa.string()),
+            "checks that do not apply to this photograph's route, or to what it shows: neither passed nor failed",
+        ),
+        _field("passed", pa.bool_(), "every check of the gate that applies passed"),
         _field("failed", pa.list_(pa.string()), "names of the checks that failed"),
     ]
 )
@@ -283,7 +308,13 @@ INDEX = pa.schema(
         _field("path", pa.string(), "path of the image relative to the release folder"),
         _field("view", pa.string(), "view of the photograph"),
         _field("timepoint", pa.string(), "time point of the photograph"),
-        _field("region_method", pa.string(), "preserved area: teeth, mouth, lower_face or mask"),
+        _field(
+            "route",
+            pa.string(),
+            "generate: a generated face around the preserved area; region_only: the preserved area, else neutral grey; "
+            "intraoral: the whole photograph",
+        ),
+        _field("region_method", pa.string(), "preserved area: teeth, mouth, lower_face, mask or whole"),
         _field("attempt", pa.int32(), "attempt that passed the gate, from 0"),
         _field("width", pa.int32(), "image width", "px"),
         _field("height", pa.int32(), "image height", "px"),
@@ -340,3 +371,8 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
 def handled(table: pa.Table) -> pa.Table:
     """The rows whose status is ok."""
     return table.filter(pc.equal(table["status"], OK))
+
+
+def of_routes(table: pa.Table, *routes: str) -> pa.Table:
+    """The rows of a table with a column ``route`` that go by one of these (:mod:`deidlib.routes`)."""
+    return table.filter(pc.is_in(table["route"], pa.array(routes, pa.string())))

@@ -15,10 +15,12 @@ from deidlib.checks import measures
 from deidlib.images import decode_png
 from deidlib.intake import pixels_sha256
 from deidlib.logs import say
+from deidlib.masking import outside_is_neutral
 from deidlib.png import png_problems
-from deidlib.regions import cut_square
+from deidlib.regions import cut_region, cut_square
+from deidlib.routes import GENERATE, INTRAORAL, REGION_ONLY, most_faces
 
-#: Check → whether its value is within the bounds, in the order of ``tables.CHECKS``.
+#: Check → whether its value is within the bounds, for a photograph with a generated face.
 CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
     "sface_cosine": lambda value, options: value < options["sface_max"],
     "dlib_distance": lambda value, options: value > options["dlib_min"],
@@ -32,18 +34,52 @@ CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
     "metadata_free": lambda value, options: value is True,
 }
 
+#: What holds where there is no generated face: of whatever a recogniser takes for a face, the score decides.
+_NO_FACE: dict[str, Callable[[Any, Mapping], bool]] = {
+    "sface_cosine": CRITERIA["sface_cosine"],
+    "dlib_distance": CRITERIA["dlib_distance"],
+    "faces_yunet": lambda value, options: value <= options.get("faces_most", 0),
+    "faces_mediapipe": lambda value, options: value <= options.get("faces_most", 0),
+    "faces_dlib": lambda value, options: value <= options.get("faces_most", 0),
+    "core_equal": CRITERIA["core_equal"],
+    "metadata_free": CRITERIA["metadata_free"],
+}
+
+#: Route → the checks that apply to it, each with its criterion. A check that is not named here does not apply to the
+#: route: it is recorded in ``not_applicable``, neither passed nor failed. One that is named and has no value fails.
+APPLIES: dict[str, dict[str, Callable[[Any, Mapping], bool]]] = {
+    GENERATE: CRITERIA,
+    REGION_ONLY: _NO_FACE | {"outside_neutral": lambda value, options: value is True},
+    INTRAORAL: _NO_FACE,
+}
+
+#: Route → checks that do not apply where the recogniser, and its detector in every turn and size, found no face.
+MOOT_WITHOUT_FACE: dict[str, frozenset[str]] = {
+    GENERATE: frozenset(),
+    REGION_ONLY: frozenset({"sface_cosine", "dlib_distance"}),
+    INTRAORAL: frozenset({"sface_cosine", "dlib_distance"}),
+}
+
 #: Recogniser → the column of its score, and which of several photographs' scores counts: the most alike.
 SCORES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
     "sface": ("sface_cosine", max),
     "dlib": ("dlib_distance", min),
 }
 
+#: Recogniser → the detector that it, too, finds its face with.
+_DETECTOR_OF = {"sface": "yunet", "dlib": "dlib"}
+
 #: What OpenCV, dlib, MediaPipe and the decoders raise on an image they cannot work with.
 _UNABLE = (cv2.error, RuntimeError, ValueError)
 
 
-def gate(values: Mapping[str, Any], options: Mapping[str, float]) -> list[str]:
-    """Names of the checks that failed, in the order of the table; none means passed.
+def gate(
+    values: Mapping[str, Any],
+    options: Mapping[str, float],
+    route: str | None = GENERATE,
+    faceless: Iterable[str] = (),
+) -> list[str]:
+    """Names of the checks that failed, in the order of ``tables.CHECKS``; none means passed.
 
     Parameters
     ----------
@@ -51,9 +87,26 @@ def gate(values: Mapping[str, Any], options: Mapping[str, float]) -> list[str]:
         Check → its value. A value that is missing, None or NaN fails.
     options : mapping
         The bounds ``sface_max`` and ``dlib_min`` (not reached), ``survival_max``, ``seam_max``,
-        ``mouth_shift_max`` and ``realism_max`` (not exceeded).
+        ``mouth_shift_max`` and ``realism_max`` (not exceeded); ``faces_most``, by default 0, where there is no
+        generated face (:func:`deidlib.routes.most_faces`).
+    route : str
+        By which the photograph was made (:data:`APPLIES`); one that is not known is held to the checks of a
+        generated face.
+    faceless : iterable of str
+        Checks whose recogniser looked at the result and found no face.
     """
-    return [name for name, within in CRITERIA.items() if values.get(name) is None or not within(values[name], options)]
+    applies = APPLIES.get(route, CRITERIA)
+    moot = not_applicable(route, faceless)
+    judged = [name for name in tables.CHECKS.names if name in applies and name not in moot]
+    return [name for name in judged if values.get(name) is None or not applies[name](values[name], options)]
+
+
+def not_applicable(route: str | None, faceless: Iterable[str] = ()) -> list[str]:
+    """Names of the checks that do not apply to a photograph; the parameters are those of :func:`gate`."""
+    applies = APPLIES.get(route, CRITERIA)
+    moot = MOOT_WITHOUT_FACE.get(route, frozenset()) & set(faceless)
+    every = {name for checks in APPLIES.values() for name in checks}
+    return [name for name in tables.CHECKS.names if name in every and (name not in applies or name in moot)]
 
 
 def check_photos(
@@ -63,6 +116,7 @@ def check_photos(
     faces: pa.Table,
     judges: Mapping[str, Any],
     detectors: Mapping[str, Any],
+    search: Any,
     options: Mapping[str, float],
     progress: Callable[[], None] | None = None,
 ) -> pa.Table:
@@ -84,6 +138,8 @@ def check_photos(
     detectors : mapping
         ``yunet`` and ``mediapipe``: face detectors with ``detect(image)``; the latter's faces have
         ``points``.
+    search
+        :class:`deidlib.face_search.FaceSearch`: looks for faces in the results that must not show one.
     options : mapping
         The bounds that :func:`gate` takes.
     progress : callable, optional
@@ -102,16 +158,23 @@ def check_photos(
     for index in range(blended.num_rows):
         (row,) = blended.slice(index, 1).to_pylist()
         photo_id = row["release_photo_id"]
+        region = region_of.get(photo_id, {})
+        route, faceless = region.get("route"), []
         values = {"seam": row["seam"], "realism": distance_of.get(photo_id)}
-        if row["status"] == tables.OK and photo_id in region_of:
-            values |= _measured(row["image"], photo_id, region_of[photo_id], sources, judges, detectors)
-        failed = gate(values, options)
+        if row["status"] == tables.OK and route in (REGION_ONLY, INTRAORAL):
+            measured, faceless = _measured_without_face(row["image"], photo_id, region, sources, judges, search)
+            values |= measured
+        elif row["status"] == tables.OK and region:
+            values |= _measured(row["image"], photo_id, region, sources, judges, detectors)
+        failed = gate(values, {**options, "faces_most": most_faces(region.get("method"))}, route, faceless)
         rows.append(
             {
                 "release_photo_id": photo_id,
                 "release_patient_id": sources.patient_of[photo_id],
                 "attempt": row["attempt"],
+                "route": route,
                 **values,
+                "not_applicable": not_applicable(route, faceless),
                 "passed": not failed,
                 "failed": failed,
             }
@@ -183,6 +246,39 @@ def _measured(
         **_fidelity(result, result_faces or [], sources.image(photo_id), region, detectors["mediapipe"]),
         "metadata_free": not png_problems(data),
     }
+
+
+def _measured_without_face(
+    data: bytes, photo_id: str, region: dict, sources: _Sources, judges: Mapping, search: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """Measure a result that must show no face; and name the checks whose recogniser found none in it."""
+    result = _attempted(decode_png, data)
+    if result is None or result.dtype != np.uint8 or result.ndim != 3:
+        return {"metadata_free": False}, []
+    found = _attempted(search.count, result)
+    source, core = sources.image(photo_id), decode_png(region["core"])
+    crop, inside = (None, None) if source is None else cut_region(source, region)
+    values = {
+        **({f"faces_{name}": number for name, number in found.items()} if found is not None else {}),
+        "core_equal": crop is not None and measures.core_equals(crop, result, core, inside),
+        "outside_neutral": outside_is_neutral(result, core) if region["route"] == REGION_ONLY else None,
+        "metadata_free": not png_problems(data),
+    }
+    faceless = []
+    for name, judge in judges.items():
+        if found is not None and found[_DETECTOR_OF[name]] == 0 and _finds_no_face(judge, result):
+            faceless.append(SCORES[name][0])
+        else:
+            values |= _likeness(result, photo_id, sources, {name: judge})
+    return values, faceless
+
+
+def _finds_no_face(judge: Any, image: np.ndarray) -> bool:
+    """Whether a recogniser works with the image and finds nothing to recognise; not so where it breaks down."""
+    try:
+        return judge.embed(image) is None
+    except _UNABLE:
+        return False
 
 
 def _likeness(result: np.ndarray, photo_id: str, sources: _Sources, judges: Mapping) -> dict[str, float | None]:

@@ -29,6 +29,7 @@ from deidlib.cli.common import (
     write_empty,
 )
 from deidlib.logs import progress
+from deidlib.routes import GENERATE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,8 +66,8 @@ def choose(
     if (failed is None) != (attempt == 0):
         raise typer.BadParameter("attempt 0 takes no checks, and every later one those of the attempt before")
     settings, key = stage_options("donors", options), secret(key_file)
-    areas = read(regions, "REGIONS", ["release_photo_id", "status"]).to_pylist()
-    handle = [row["release_photo_id"] for row in areas if row["status"] == "ok"]
+    areas = read(regions, "REGIONS", ["release_photo_id", "route", "status"]).to_pylist()
+    handle = [row["release_photo_id"] for row in areas if row["status"] == "ok" and row["route"] == GENERATE]
     if failed is not None:
         again = photos_to_retry(read(failed, "CHECKS"), identity)
         handle = [photo_id for photo_id in handle if photo_id in again]
@@ -165,23 +166,37 @@ def invert(
     write(faces, out, "FACES")
 
 
-def blend(photos: Table, landmarks: Table, regions: Table, faces: Table, out: Out, options: Options = "{}") -> None:
+def blend(
+    photos: Table,
+    landmarks: Table,
+    regions: Table,
+    faces: Table,
+    out: Out,
+    attempt: Annotated[int, typer.Option(min=0, help="Attempt number, from 0.")] = 0,
+    options: Options = "{}",
+) -> None:
     """Put the generated face into the photograph's own pixel grid around the preserved core.
+
+    At attempt 0 the photographs that need no generated face (routes region_only and intraoral) are made as well.
 
     Example:
       deidlib blend --photos P --landmarks L --regions R --faces F --out attempt-0/blended.parquet
     """
     settings = stage_options("blending", options)
-    generated = read(faces, "FACES")
+    generated, areas = read(faces, "FACES"), read(regions, "REGIONS")
     open_private(out)
-    if nothing_to_do(generated, out, "BLENDED"):
+    if nothing_to_do(areas, out, "BLENDED") or (attempt and nothing_to_do(generated, out, "BLENDED")):
         return
-    from deidlib.blending import blend_faces
+    import pyarrow as pa
 
-    rows, points, areas = _tables(photos, landmarks, regions)
-    with progress("blending", count(generated)) as step:
+    from deidlib.blending import blend_faces
+    from deidlib.masking import mask_photos, without_face
+
+    rows, points = read(photos, "PHOTOS"), read(landmarks, "LANDMARKS")
+    with progress("blending", count(generated) + (len(without_face(areas)) if attempt == 0 else 0)) as step:
+        masked = mask_photos(rows, areas, attempt, step)
         blended = blend_faces(rows, points, areas, generated, settings, step)
-    write(blended, out, "BLENDED")
+    write(pa.concat_tables([masked, blended]), out, "BLENDED")
 
 
 def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out, options: Options = "{}") -> None:
@@ -199,6 +214,7 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
     quiet_native_libraries()
     from deidlib.checks import check_photos
     from deidlib.cli import weights
+    from deidlib.face_search import FaceSearch
     from deidlib.landmarks import FaceLandmarker
 
     detector = weights.yunet()
@@ -210,7 +226,8 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
         progress("checks", len(results)) as step,
     ):
         detectors = {"yunet": detector, "mediapipe": landmarker}
-        verdicts = check_photos(rows, areas, results, generated, judges, detectors, settings, step)
+        search = FaceSearch(detector, landmarker)
+        verdicts = check_photos(rows, areas, results, generated, judges, detectors, search, settings, step)
     write(verdicts, out, "CHECKS")
 
 

@@ -81,13 +81,20 @@ def intake(
     write(photos, out, "PHOTOS")
 
 
-def landmarks(photos: Table, out: Out, options: Options = "{}") -> None:
-    """Find the face: 478 points, blendshapes, head pose, alignment.
+def landmarks(
+    photos: Table,
+    out: Out,
+    options: Options = "{}",
+    views: Annotated[
+        str, typer.Option(help="The configuration's block views as JSON; what is left out has its default.")
+    ] = "{}",
+) -> None:
+    """Decide each photograph's route, and find the face: 478 points, blendshapes, head pose, alignment.
 
     Example:
       deidlib landmarks --photos photos.parquet --out landmarks.parquet
     """
-    settings = stage_options("landmarks", options)
+    settings, routes = stage_options("landmarks", options), stage_options("views", views)
     rows = read(photos, "PHOTOS")
     open_private(out)
     if nothing_to_do(rows, out, "LANDMARKS"):
@@ -98,7 +105,7 @@ def landmarks(photos: Table, out: Out, options: Options = "{}") -> None:
 
     model, detector = landmarker_file(), yunet()
     with progress("landmarks", count(rows)) as step:
-        found = find_landmarks(rows, model, detector, settings, step)
+        found = find_landmarks(rows, model, detector, settings, routes, step)
     write(found, out, "LANDMARKS")
 
 

@@ -11,6 +11,7 @@ from deidlib import tables
 from deidlib.cli.common import InputError
 from deidlib.images import decode_png
 from deidlib.models import files
+from deidlib.routes import GENERATE
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -141,7 +142,7 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict
     -------
     dict
         ``release_photo_id`` → :class:`deidlib.donors.choose.Likeness`, for every photograph of these patients
-        that has landmarks (a donor must be unlike each of them).
+        that gets a generated face (a donor must be unlike each of them).
     """
     from deidlib.donors.choose import Likeness
     from deidlib.donors.features import measure_photo
@@ -153,7 +154,8 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict
         zip(*(photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id")), strict=True)
     )
     patients = {patient_of[photo_id] for photo_id in handle}
-    found = {row["release_photo_id"]: row for row in tables.handled(landmarks).to_pylist()}
+    faces = tables.of_routes(tables.handled(landmarks), GENERATE)
+    found = {row["release_photo_id"]: row for row in faces.to_pylist()}
     known = {}
     for batch in tables.handled(photos).select(["release_photo_id", "image"]).to_batches(max_chunksize=1):
         (photo,) = batch.to_pylist()

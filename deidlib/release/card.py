@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version as package_version
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from deidlib import tables
@@ -27,7 +28,7 @@ _HF_LICENCES = frozenset(
 
 #: Blocks of the configuration that tell a recipient how the images were made (the audit lists all of them).
 _SETTINGS = frozenset(
-    ["generator", "preserve", "identity", "attempts", "landmarks", "regions", "blending", "checks", "release"]
+    ["generator", "preserve", "identity", "attempts", "landmarks", "views", "regions", "blending", "checks", "release"]
 )
 
 
@@ -61,17 +62,19 @@ def data_card(index: pa.Table, reasons: Mapping[str, int], version: str, config:
         reasons=[(code, n, tables.REASONS.get(code, "")) for code, n in sorted(reasons.items())],
         views=_tally(index, "view"),
         timepoints=_tally(index, "timepoint"),
+        routes=_tally(index, "route"),
         methods=_tally(index, "region_method"),
         attempts=_tally(index, "attempt"),
         sides=sorted(index["width"].to_pylist()),
+        standard_columns=len(tables.INDEX),
         columns=[(f.name, str(f.type), _meta(f, "description"), _meta(f, "unit")) for f in index.schema],
         models=public.public_models(models),
         settings=[(key, value) for key, value in public.flat_config(config) if key.split(".")[0] in _SETTINGS],
         config_digest=public.config_digest(config),
         checks=config.get("checks", {}),
         worst={
-            "sface": max(index["sface_cosine"].to_pylist()),
-            "dlib": min(index["dlib_distance"].to_pylist()),
+            "sface": pc.max(index["sface_cosine"]).as_py(),
+            "dlib": pc.min(index["dlib_distance"]).as_py(),
         },
         deidlib_version=package_version("deidlib"),
     )

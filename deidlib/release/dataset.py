@@ -179,7 +179,8 @@ def _write_image(aside: Path, outcome: Outcome, png: bytes, rules: dict, first: 
         raise ReleaseError(
             f"photograph {photo_id}: the PNG encoder changed the pixels or added to them; nothing is released"
         )
-    if pixels.shape != (region["crop_side"], region["crop_side"], 3):
+    side = region["crop_side"]  # null: the whole photograph
+    if pixels.shape != ((photo["height"], photo["width"], 3) if side is None else (side, side, 3)):
         raise ReleaseError(f"photograph {photo_id}: the blended image has not the crop's size; run its shard again")
     path = image_path(photo_id)
     target = aside / path
@@ -189,6 +190,7 @@ def _write_image(aside: Path, outcome: Outcome, png: bytes, rules: dict, first: 
         "release_photo_id": photo_id,
         "release_patient_id": photo["release_patient_id"],
         "path": path,
+        "route": region["route"],
         "region_method": region["method"],
         "attempt": outcome.attempt,
         "width": pixels.shape[1],

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from deidlib import tables
 from deidlib.attempts import GROUP_COLUMN, released_attempts
 from deidlib.release.errors import ReleaseError
+from deidlib.routes import INTRAORAL, REGION_ONLY, most_faces
 
 #: Checks without a number or with a null are failures: (column of tables.CHECKS, what must hold).
 MUST_HAVE = (
@@ -26,8 +27,25 @@ MUST_HAVE = (
     "survival",
     "metadata_free",
 )
+_ALONE = (
+    "sface_cosine",
+    "dlib_distance",
+    "faces_yunet",
+    "faces_mediapipe",
+    "faces_dlib",
+    "core_equal",
+    "metadata_free",
+)
 #: Checks that may not have been run (null); a number beyond its threshold is a failure all the same.
 OPTIONAL = ("seam", "mouth_shift", "realism")
+
+#: The same for a photograph without a generated face, by route.
+MUST_HAVE_WITHOUT_FACE = {
+    REGION_ONLY: (*_ALONE, "outside_neutral"),
+    INTRAORAL: _ALONE,
+}
+#: A recogniser's check that says it is not applicable is excused where this detector found no face either.
+EXCUSED = {"sface_cosine": "faces_yunet", "dlib_distance": "faces_dlib"}
 
 #: Check → (key of config["checks"], whether the threshold is an upper bound, whether equality passes).
 THRESHOLDS = {
@@ -59,7 +77,7 @@ class Outcome:
     tries : tuple of dict
         Every row of tables.CHECKS of this photograph, in the order of attempts.
     region : dict or None
-        Method, crop and core size of a photograph that reached the region stage.
+        Route, method, crop and core size of a photograph that reached the region stage.
     """
 
     photo: dict
@@ -91,17 +109,23 @@ def within(check: str, value: float | None, thresholds: dict) -> bool | None:
     return value < limit if upper else value > limit
 
 
-def gate_failures(check: dict, thresholds: dict) -> list[str]:
+def gate_failures(check: dict, thresholds: dict, region_method: str | None = None) -> list[str]:
     """Names of the checks that keep a photograph out, judged from the numbers and not from ``passed``.
 
     A null in a must-have check is a failure, and so is a must-have check without a threshold; a null in an
-    optional one is not.
+    optional one is not. Where there is no generated face the preserved area says how many a detector may report.
     """
+    generated = check["route"] not in MUST_HAVE_WITHOUT_FACE
+    fewest, most = (1, 1) if generated else (0, most_faces(region_method))
+    claimed = () if generated else check["not_applicable"] or ()
+    excused = [name for name, detector in EXCUSED.items() if name in claimed and check[detector] == 0]
     failures = []
-    for name in MUST_HAVE:
+    for name in MUST_HAVE if generated else MUST_HAVE_WITHOUT_FACE[check["route"]]:
         value = check[name]
+        if name in excused and value is None:
+            continue
         if name.startswith("faces_"):
-            good = value == 1
+            good = value is not None and fewest <= value <= most
         elif name in THRESHOLDS:
             good = within(name, value, thresholds) is True
         else:
@@ -109,6 +133,12 @@ def gate_failures(check: dict, thresholds: dict) -> list[str]:
         if not good:
             failures.append(name)
     return failures + [name for name in OPTIONAL if within(name, check[name], thresholds) is False]
+
+
+def _group(photo: dict, region: dict | None, identity: str) -> str:
+    """What a photograph is released together with: only generated faces have to be one new person."""
+    alone = region is not None and region["route"] in MUST_HAVE_WITHOUT_FACE
+    return photo["release_photo_id"] if alone else photo[GROUP_COLUMN[identity]]
 
 
 def read_outcomes(
@@ -140,7 +170,7 @@ def read_outcomes(
     folder = Path(private) / "shards" / shard
     photos = read_table(folder / "photos.parquet", tables.PHOTOS, _PHOTO_COLUMNS).to_pylist()
     landmarks = _stopped(read_table(folder / "landmarks.parquet", tables.LANDMARKS, _STATUS))
-    region_columns = ["release_photo_id", "method", "crop_side", "core_pixels", "status", "reason"]
+    region_columns = ["release_photo_id", "route", "method", "crop_side", "core_pixels", "status", "reason"]
     region_table = read_table(folder / "regions.parquet", tables.REGIONS, region_columns)
     regions = _by_photo(tables.handled(region_table).to_pylist())
     stopped = landmarks | _stopped(region_table)
@@ -158,13 +188,19 @@ def read_outcomes(
             for photo_id, reason in _stopped(read_table(there / f"{stage}.parquet", schema, _STATUS)).items():
                 lost.setdefault(photo_id, []).append(reason)
     passed = {
-        photo_id: {row["attempt"] for row in rows if row["passed"] is True and not gate_failures(row, thresholds)}
+        photo_id: {
+            row["attempt"]
+            for row in rows
+            if row["passed"] is True
+            and row["route"] == regions.get(photo_id, {}).get("route")
+            and not gate_failures(row, thresholds, regions.get(photo_id, {}).get("method"))
+        }
         for photo_id, rows in tries.items()
     }
-    group = GROUP_COLUMN[identity]
-    chosen = released_attempts([(photo["release_photo_id"], photo[group]) for photo in photos], passed)
+    groups = {i: _group(photo, regions.get(i), identity) for i, photo in _by_photo(photos).items()}
+    chosen = released_attempts(list(groups.items()), passed)
     return [
-        _outcome(photo, stopped, regions, tries.get(i, []), lost, chosen.get(photo[group]), passed.get(i, set()))
+        _outcome(photo, stopped, regions, tries.get(i, []), lost, chosen.get(groups[i]), passed.get(i, set()))
         for photo, i in ((photo, photo["release_photo_id"]) for photo in photos)
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deidlib.release.outcomes import MUST_HAVE, THRESHOLDS, within
-from deidlib.report.tally import Tally
+from deidlib.report.tally import Tally, applicable
 from deidlib.tables import REASONS
 
 PASS, FAIL, NOT_JUDGED = "pass", "fail", "not judged"
@@ -12,14 +12,21 @@ PASS, FAIL, NOT_JUDGED = "pass", "fail", "not judged"
 _CHECKS = {
     "sface_cosine": ("No released face is the patient's for recogniser SFace", ""),
     "dlib_distance": ("No released face is the patient's for recogniser dlib", ""),
-    "faces_yunet": ("Exactly one face is found in each image by detector YuNet", ""),
-    "faces_mediapipe": ("Exactly one face is found in each image by detector MediaPipe", ""),
+    "faces_yunet": ("Exactly one face is found in each image with a generated one by detector YuNet", ""),
+    "faces_mediapipe": ("Exactly one face is found in each image with a generated one by detector MediaPipe", ""),
     "core_equal": ("The preserved area is the patient's own, bit for bit", ""),
     "survival": ("No block of the original survives outside the preserved area", ""),
     "metadata_free": ("The image files hold pixels and nothing else", ""),
     "seam": ("No seam is measured at the border of the preserved area", ""),
     "mouth_shift": ("The mouth's landmarks stayed where they were", "\N{NO-BREAK SPACE}%"),
     "realism": ("The faces stay close to those that the generator makes", ""),
+}
+#: The same for the photographs without a generated face; shown where there are any.
+_FACELESS_CHECKS = {
+    "faces_yunet": "No face is found in what has no generated face, lower faces apart, by detector YuNet",
+    "faces_mediapipe": "No face is found in what has no generated face, lower faces apart, by detector MediaPipe",
+    "faces_dlib": "No face is found in what has no generated face, lower faces apart, by detector dlib",
+    "outside_neutral": "Outside the preserved area of region_only images there is nothing but neutral fill",
 }
 
 
@@ -71,7 +78,10 @@ def criteria(tally: Tally, thresholds: dict, release: dict) -> list[dict]:
             release["agrees"],
         ),
     ]
-    return rows + [_check_row(name, tally.released[name], thresholds) for name in _CHECKS]
+    rows += [_check_row(name, applicable(tally.released[name]), thresholds) for name in _CHECKS]
+    return rows + [
+        _faceless_row(name, applicable(tally.faceless[name])) for name in _FACELESS_CHECKS if tally.faceless[name]
+    ]
 
 
 def conclusion(rows: list[dict], tally: Tally) -> dict:
@@ -136,6 +146,15 @@ def _check_row(name: str, values: list, thresholds: dict) -> dict:
     beyond = any(within(name, value, thresholds) is False for value in numbers)
     judged = n > 0 and (kept == n or beyond or name in MUST_HAVE)
     return _row(name, criterion, requirement, found, kept == n if judged else None)
+
+
+def _faceless_row(name: str, values: list) -> dict:
+    n, missing = len(values), sum(value is None for value in values)
+    counted = name.startswith("faces_")
+    kept = sum(value == 0 if counted else value is True for value in values if value is not None)
+    requirement = "no face in any of these images" if counted else "every such image"
+    words = _kept_words(kept, n, missing)
+    return _row(f"{name}_without_face", _FACELESS_CHECKS[name], requirement, words, kept == n if n else None)
 
 
 def _kept_words(kept: int, n: int, missing: int) -> str:

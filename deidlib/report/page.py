@@ -17,7 +17,17 @@ from deidlib.release.verify import read_index
 from deidlib.report import gallery
 from deidlib.report.criteria import conclusion, criteria
 from deidlib.report.figures import score_figure
-from deidlib.report.tally import JUDGES, OPTIONAL, Tally, add, judge_numbers, rate, summary
+from deidlib.report.tally import (
+    JUDGES,
+    NOT_APPLICABLE,
+    OPTIONAL,
+    Tally,
+    add,
+    applicable,
+    judge_numbers,
+    rate,
+    summary,
+)
 
 #: Distributions whose versions the audit states.
 SOFTWARE = (
@@ -34,7 +44,7 @@ SOFTWARE = (
 #: Shown range of each judge's figure, and whether scores above the threshold mean the same person.
 _FIGURES = {"sface_cosine": (-0.2, 0.8, True), "dlib_distance": (0.3, 1.2, False)}
 
-_GALLERY = ["release_patient_id", "release_photo_id", "path", "view", "sface_cosine", "dlib_distance"]
+_GALLERY = ["release_patient_id", "release_photo_id", "path", "view", "route", "sface_cosine", "dlib_distance"]
 
 
 def write_report(
@@ -110,7 +120,7 @@ def audit_numbers(
         "privacy": {name: judge_numbers(tally, name, thresholds) for name in JUDGES},
         "fidelity": {name: summary(tally.released[name], name, thresholds) for name in ("survival", *OPTIONAL)}
         | {
-            name: {"kept": _kept(tally.released[name], name), "n": len(tally.released[name])}
+            name: {"kept": _kept(tally.released[name], name), "n": len(applicable(tally.released[name]))}
             for name in ("core_equal", "metadata_free", "faces_yunet", "faces_mediapipe")
         },
         "models": public.public_models(models),
@@ -151,8 +161,9 @@ def _release_numbers(tally: Tally, folder: Path | None, index: pa.Table | None) 
 
 
 def _as_judged(tally: Tally) -> list[tuple]:
-    scores = zip(tally.released_ids, tally.released["sface_cosine"], tally.released["dlib_distance"], strict=True)
-    return sorted(scores)
+    scores = (tally.released[name] for name in ("sface_cosine", "dlib_distance"))
+    cells = ([None if value == NOT_APPLICABLE else value for value in column] for column in scores)
+    return sorted(zip(tally.released_ids, *cells, strict=True))
 
 
 def _as_indexed(index: pa.Table) -> list[tuple]:
@@ -183,6 +194,7 @@ def _cohort_numbers(tally: Tally, attempts: int) -> dict:
             for code, n in sorted(tally.reasons.items())
         },
         "views": _sorted(tally.views),
+        "routes": _sorted(tally.routes),
         "methods": _sorted(tally.methods),
         "attempts": [
             {"attempt": number, "judged": tally.judged[number], "released": tally.attempts[number]}

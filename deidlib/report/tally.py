@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import binomtest
 
-from deidlib.release.outcomes import MUST_HAVE, OPTIONAL, Outcome, within
+from deidlib.release.outcomes import MUST_HAVE, MUST_HAVE_WITHOUT_FACE, OPTIONAL, Outcome, within
+from deidlib.routes import GENERATE, most_faces
 
 #: Judges of recognisability: column → (name, measure, key in config["checks"], published threshold, source).
 JUDGES = {
@@ -30,6 +31,10 @@ JUDGES = {
     ),
 }
 CHECKS = (*MUST_HAVE, *OPTIONAL)
+#: Checks of the photographs without a generated face, in which no face may be found.
+FACELESS_CHECKS = ("faces_yunet", "faces_mediapipe", "faces_dlib", "outside_neutral")
+#: In a list of values: the check does not apply to this photograph, so it counts nowhere.
+NOT_APPLICABLE = "not applicable"
 
 
 @dataclass
@@ -38,14 +43,17 @@ class Tally:
 
     Attributes
     ----------
-    reasons, views, methods, attempts : Counter
-        Quarantined photographs by reason; released ones by view, preserved area and attempt.
+    reasons, views, routes, methods, attempts : Counter
+        Quarantined photographs by reason; released ones by view, route, preserved area and attempt.
     judged : Counter
         Photographs that each attempt's checks saw.
     patients, released_patients : set of str
         Patient pseudonyms.
     released : dict
-        Check → its value for each released photograph (None: not run), in the order of ``released_ids``.
+        Check → its value for each released photograph (None: not run; or ``NOT_APPLICABLE``), in the order of
+        ``released_ids``.
+    faceless : dict
+        Check → its values for the released photographs without a generated face, in the same way.
     first, stopped : dict
         Judge → values of the first attempt of every judged photograph; of every try that was not released.
     """
@@ -53,6 +61,7 @@ class Tally:
     photographs: int = 0
     reasons: Counter = field(default_factory=Counter)
     views: Counter = field(default_factory=Counter)
+    routes: Counter = field(default_factory=Counter)
     methods: Counter = field(default_factory=Counter)
     attempts: Counter = field(default_factory=Counter)
     judged: Counter = field(default_factory=Counter)
@@ -62,6 +71,7 @@ class Tally:
     released_ids: list[str] = field(default_factory=list)
     owners: list[str] = field(default_factory=list)
     released: dict[str, list] = field(default_factory=lambda: {name: [] for name in CHECKS})
+    faceless: dict[str, list] = field(default_factory=lambda: {name: [] for name in FACELESS_CHECKS})
     first: dict[str, list] = field(default_factory=lambda: {name: [] for name in JUDGES})
     first_owners: list[str] = field(default_factory=list)
     stopped: dict[str, list] = field(default_factory=lambda: {name: [] for name in JUDGES})
@@ -79,11 +89,11 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
             tally.failed_checks.update(row["failed"] or [])
             if row is not outcome.check:
                 for name in JUDGES:
-                    tally.stopped[name].append(_number(row[name]))
+                    tally.stopped[name].append(_value(row, name))
         if outcome.tries:
             tally.first_owners.append(patient)
             for name in JUDGES:
-                tally.first[name].append(_number(outcome.tries[0][name]))
+                tally.first[name].append(_value(outcome.tries[0], name))
         if outcome.attempt is None:
             tally.reasons[outcome.reason] += 1
             continue
@@ -91,10 +101,23 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
         tally.owners.append(patient)
         tally.released_patients.add(patient)
         tally.views[photo["view"] or "not stated"] += 1
+        tally.routes[outcome.check["route"] or GENERATE] += 1
         tally.methods[outcome.region["method"]] += 1
         tally.attempts[outcome.attempt] += 1
-        for name in CHECKS:
-            tally.released[name].append(_number(outcome.check[name]))
+        faceless = outcome.check["route"] in MUST_HAVE_WITHOUT_FACE
+        for name in CHECKS:  # how many faces there may be depends on the route
+            apart = faceless and name in FACELESS_CHECKS
+            tally.released[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
+        if faceless:
+            licensed = most_faces(outcome.region["method"]) > 0  # its recognisers' scores decide
+            for name in FACELESS_CHECKS:
+                apart = licensed and name.startswith("faces_")
+                tally.faceless[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
+
+
+def applicable(values: list) -> list:
+    """Values of the photographs to which the check applies."""
+    return [value for value in values if value != NOT_APPLICABLE]
 
 
 def rate(count: int, n: int) -> dict:
@@ -108,6 +131,7 @@ def rate(count: int, n: int) -> dict:
 
 def summary(values: list, check: str, thresholds: dict) -> dict:
     """Count, smallest, median and largest number; how many were not run or are beyond the threshold."""
+    values = applicable(values)
     numbers = [value for value in values if value is not None]
     beyond = sum(1 for value in numbers if within(check, value, thresholds) is False)
     some = bool(numbers)
@@ -143,14 +167,19 @@ def judge_numbers(tally: Tally, check: str, thresholds: dict) -> dict:
 
 def histogram(values: list, width: float = 0.02) -> list[list[float]]:
     """Count in classes of ``width``: [lower edge, count], empty classes left out, in ascending order."""
-    counts = Counter(math.floor(value / width + 1e-9) for value in values if value is not None)
+    counts = Counter(math.floor(value / width + 1e-9) for value in applicable(values) if value is not None)
     return [[round(number * width, 4), counts[number]] for number in sorted(counts)]
 
 
 def _by_patient(values: list, owners: list[str], check: str, thresholds: dict) -> dict:
-    judged = {owner for value, owner in zip(values, owners, strict=True) if value is not None}
-    beyond = {o for value, o in zip(values, owners, strict=True) if within(check, value, thresholds) is False}
+    scored = [(v, o) for v, o in zip(values, owners, strict=True) if v is not None and v != NOT_APPLICABLE]
+    judged = {owner for _, owner in scored}
+    beyond = {owner for value, owner in scored if within(check, value, thresholds) is False}
     return rate(len(beyond), len(judged))
+
+
+def _value(check: dict, name: str):
+    return NOT_APPLICABLE if name in (check["not_applicable"] or ()) else _number(check[name])
 
 
 def _number(value):

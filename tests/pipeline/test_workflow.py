@@ -1,6 +1,6 @@
 """The workflow through Snakemake: refusals before any job, growth, and a whole run with the real models.
 
-The whole run is small: one photograph in the public domain, which is released, and three files that must be
+The whole run is small: one photograph in the public domain, released by two routes, and four rows that must be
 quarantined; few inversion steps, and bounds of quality (not of privacy) wide enough for them.
 """
 
@@ -177,7 +177,7 @@ def test_a_second_run_in_the_same_results_is_refused(noise):
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """A face with telling metadata, a text called .jpg, a landscape, a photograph without consent; and a key."""
+    """A face with telling metadata, also called a profile and intraoral; what must be refused; and a key."""
     folder = tmp_path_factory.mktemp("cohort-folder")
     (folder / "SentinelDir").mkdir()
     exif = Image.Exif()
@@ -198,6 +198,8 @@ def cohort(tmp_path_factory):
         "SentinelB\tSentinelB-1\tSentinelDir/text.jpg\tyes\t\t\t\t\t",
         "SentinelC\tSentinelC-1\tSentinelDir/land.png\tyes\t\t\t\t\t",
         "SentinelD\tSentinelD-1\tSentinelDir/refused.jpg\t\t\t\t\t\t",
+        "SentinelA\tSentinelA-2\tSentinelDir/face.jpg\tyes\tprofile\t\t\t\t",
+        "SentinelA\tSentinelA-3\tSentinelDir/face.jpg\tyes\tintraoral\t\t\t\t",
     ]
     (folder / "samples.tsv").write_text("\n".join(rows) + "\n")
     (folder / "key").write_text("one fixed key, so that every run of this test draws the same donors")
@@ -228,9 +230,8 @@ def finished(tmp_path_factory, cohort, model_files):
 def test_the_release_verifies_and_holds_what_passed(finished):
     release = finished / "results" / "release" / "1.0.0"
     assert verify_release(release) == []
-    index = pq.read_table(release / "index.parquet").to_pylist()
-    assert len(index) == 1
-    assert index[0]["view"] == "frontal_smile"
+    index = sorted(pq.read_table(release / "index.parquet").to_pylist(), key=lambda row: row["view"])
+    assert [(row["view"], row["route"]) for row in index] == [("frontal_smile", "generate"), ("profile", "region_only")]
     assert index[0]["age"] == "30-39"
     assert not {"sex", "diagnosis", "ward", "patient_id", "photo_id"} & set(index[0])
     assert index[0]["sface_cosine"] < 0.363
@@ -243,13 +244,15 @@ def test_the_release_verifies_and_holds_what_passed(finished):
 def test_quarantine_gives_row_and_reason_of_what_did_not_pass(finished):
     with open(finished / "results/private/quarantine.tsv", newline="") as file:
         rows = {int(row["row"]): row["reason"] for row in csv.DictReader(file, delimiter="\t")}
-    assert rows == {3: "format_unsupported", 4: "no_face", 5: "consent_missing"}
+    assert rows == {3: "format_unsupported", 4: "no_face", 5: "consent_missing", 7: "face_in_intraoral"}
     crosswalk = pq.read_table(finished / "results/private/crosswalk.parquet").to_pylist()
     assert {row["photo_id"]: row["status"] for row in crosswalk} == {
         "SentinelA-1": "released",
         "SentinelB-1": "quarantined",
         "SentinelC-1": "quarantined",
         "SentinelD-1": "quarantined",
+        "SentinelA-2": "released",
+        "SentinelA-3": "quarantined",
     }
 
 

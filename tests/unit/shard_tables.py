@@ -66,6 +66,15 @@ MODELS = [
 ]
 
 
+#: What a photograph without a generated face, in which nobody finds one, has instead of a passing row's values.
+_MOOT = ("sface_cosine", "dlib_distance", "survival", "seam", "mouth_shift", "realism")
+_FACELESS = {
+    **dict.fromkeys(_MOOT),
+    **dict.fromkeys(("faces_yunet", "faces_mediapipe", "faces_dlib"), 0),
+    "not_applicable": [*_MOOT],
+}
+
+
 @dataclass(frozen=True)
 class Spec:
     """One photograph of the sheet and what each stage made of it.
@@ -88,6 +97,7 @@ class Spec:
     checks: tuple[Mapping, ...] = ({},)
     shard: str = "s0000"
     side: int = 48
+    route: str = "generate"
 
 
 def pseudonym(*parts: str) -> str:
@@ -131,7 +141,10 @@ def _write_shard(folder: Path, numbered: list[tuple[int, Spec]], attempts: int) 
         tables.PHOTOS,
     )
     reached = [(row, s) for row, s in numbered if not (s.stopped and s.stopped[0] == "intake")]
-    rows = [{"release_photo_id": ids(s)[1], "inter_ocular": 14.0, **_status(s, "landmarks")} for _, s in reached]
+    rows = [
+        {"release_photo_id": ids(s)[1], "route": s.route, "inter_ocular": 14.0, **_status(s, "landmarks")}
+        for _, s in reached
+    ]
     tables.write(tables.from_rows(rows, tables.LANDMARKS), folder / "landmarks.parquet", tables.LANDMARKS)
     reached = [(row, s) for row, s in reached if not (s.stopped and s.stopped[0] == "landmarks")]
     rows = [_region(s) for _, s in reached]
@@ -194,12 +207,15 @@ def _region(spec: Spec) -> dict:
     side = spec.side
     core = np.zeros((side, side), np.uint8)
     core[int(0.65 * side) : int(0.8 * side), int(0.35 * side) : int(0.65 * side)] = 255
+    whole = spec.route == "intraoral"
+    core = np.full_like(core, 255) if whole else core
     return {
         "release_photo_id": ids(spec)[1],
-        "method": "mouth",
+        "route": spec.route,
+        "method": "whole" if whole else "mouth",
         "crop_left": 0,
         "crop_top": 0,
-        "crop_side": side,
+        "crop_side": None if whole else side,
         "core": images.encode_png(core),
         "band": images.encode_png(np.zeros_like(core)),
         "core_pixels": int((core > 0).sum()),
@@ -213,6 +229,7 @@ def _check(spec: Spec, attempt: int) -> dict:
         "release_photo_id": photo,
         "release_patient_id": patient,
         "attempt": attempt,
+        "route": spec.route,
         "sface_cosine": 0.1,
         "dlib_distance": 0.8,
         "faces_yunet": 1,
@@ -223,7 +240,11 @@ def _check(spec: Spec, attempt: int) -> dict:
         "mouth_shift": 1.5,
         "realism": 1.2,
         "metadata_free": True,
+        "not_applicable": [],
         "failed": [],
+        **(_FACELESS if spec.route != "generate" else {}),
+        **({"outside_neutral": True} if spec.route == "region_only" else {}),
+        **({"not_applicable": [*_MOOT, "outside_neutral"]} if spec.route == "intraoral" else {}),
         **spec.checks[attempt],
     }
     return {"passed": not cells["failed"], **cells}

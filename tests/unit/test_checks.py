@@ -15,6 +15,7 @@ from skimage import data
 
 from deidlib import tables
 from deidlib.checks import check_photos, gate, measures
+from deidlib.face_search import FaceSearch
 from deidlib.images import encode_png
 from deidlib.intake import pixels_sha256
 from deidlib.landmarks import aligned_to_native, eye_centres
@@ -266,6 +267,7 @@ def run(case, sface, dlib_resnet, yunet, landmarker):
         left, top, side = case["square"]
         regions = {
             "release_photo_id": "p0",
+            "route": "generate",
             "crop_left": left,
             "crop_top": top,
             "crop_side": side,
@@ -283,6 +285,7 @@ def run(case, sface, dlib_resnet, yunet, landmarker):
             tables.from_rows([faces], tables.FACES),
             {"sface": sface, "dlib": dlib_resnet},
             {"yunet": yunet, "mediapipe": landmarker},
+            FaceSearch(yunet, landmarker),
             BOUNDS | (options or {}),
             lambda: steps.append(1),
         )

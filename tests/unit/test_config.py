@@ -92,8 +92,11 @@ def test_released_columns_replace_the_default_ones():
         ({"checks": {"dlib_min": 0.5}}, r"checks\.dlib_min: 0\.5 is not allowed; .* at least 0\.6"),
         ({"checks": {"seam_max": float("nan")}}, r"checks\.seam_max: nan .* write a finite number"),
         ({"checks": {"realism_max": float("inf")}}, r"checks\.realism_max: inf .* write a finite number"),
-        ({"landmarks": {"views_refused": "profile"}}, r"landmarks\.views_refused: 'profile' .* write a list"),
-        ({"landmarks": {"views_refused": ["pofile"]}}, r"landmarks\.views_refused\.0: 'pofile' .* profile"),
+        (
+            {"views": {"profile": "blur"}},
+            r"views\.profile: 'blur' .* use one of generate, region_only, intra",
+        ),
+        ({"views": {"pofile": "refuse"}}, r"views\.pofile: no such key; did you mean profile\?"),
         ({"donors": {"pool": 2, "mix": 3}}, r"donors\.mix: 3 is more than donors\.pool; mix at most"),
         (
             {"release": {"columns": {"photo_id": {"rule": "keep"}}}},
@@ -158,8 +161,8 @@ def test_a_missing_file_is_named(tmp_path):
 def test_stage_options_is_a_copy_of_the_block():
     cfg = config.complete_config(GOOD)
     options = config.stage_options(cfg, "landmarks")
-    options["views_refused"].append("three_quarter")
-    assert cfg["landmarks"]["views_refused"] == ["profile", "intraoral"]
+    options["max_yaw"] = 90
+    assert cfg["landmarks"]["max_yaw"] == 35
     with pytest.raises(config.ConfigError, match="blocks are intake, landmarks"):
         config.stage_options(cfg, "landmark")
 

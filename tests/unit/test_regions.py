@@ -19,7 +19,8 @@ from deidlib.landmarks import (
 )
 from deidlib.regions import cut_square, preserve_regions, preserved_core, released_square
 
-OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32, "views_refused": ["profile", "intraoral"]}
+OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32}
+VIEWS = {"profile": "refuse", "not_stated": "generate"}
 REGION_OPTIONS = {"margin": 0.06, "band": 0.2, "min_pixels": 64}
 
 
@@ -52,7 +53,7 @@ def photos_table(*images, **extra):
 
 
 def landmarks_of(photos, model_files, detector):
-    return find_landmarks(photos, model_files("face_landmarker")["face_landmarker.task"], detector, OPTIONS)
+    return find_landmarks(photos, model_files("face_landmarker")["face_landmarker.task"], detector, OPTIONS, VIEWS)
 
 
 similarities = st.tuples(st.floats(0.1, 4), st.floats(-3.1, 3.1), st.floats(-500, 500), st.floats(-500, 500)).map(
@@ -171,15 +172,15 @@ def test_what_is_not_one_frontal_face_is_quarantined(astronaut, model_files, det
     rows = landmarks_of(photos_table(nobody, two, np.ascontiguousarray(astronaut)), model_files, detector).to_pylist()
     assert [row["reason"] for row in rows] == ["no_face", "several_faces", None]
     (row,) = landmarks_of(photos_table(astronaut, view="profile"), model_files, detector).to_pylist()
-    assert row["reason"] == "view_unsupported"
+    assert row["reason"] == "view_refused"
 
 
 def test_limits_are_applied(astronaut, model_files, detector):
     photos = photos_table(astronaut)
     task = model_files("face_landmarker")["face_landmarker.task"]
-    (row,) = find_landmarks(photos, task, detector, OPTIONS | {"max_yaw": 0.001}).to_pylist()
+    (row,) = find_landmarks(photos, task, detector, OPTIONS | {"max_yaw": 0.001}, VIEWS).to_pylist()
     assert row["reason"] == "yaw_too_large"
-    (row,) = find_landmarks(photos, task, detector, OPTIONS | {"min_inter_ocular": 400}).to_pylist()
+    (row,) = find_landmarks(photos, task, detector, OPTIONS | {"min_inter_ocular": 400}, VIEWS).to_pylist()
     assert row["reason"] == "face_too_small"
 
 

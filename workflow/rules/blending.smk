@@ -1,4 +1,5 @@
-# The generated face in the photograph's own pixel grid, the preserved core bit-exact.
+# The generated face in the photograph's own pixel grid, the preserved core bit-exact; at attempt 0 also the
+# photographs that need no generated face.
 
 
 rule blending:
@@ -24,5 +25,5 @@ rule blending:
     shell:
         "deidlib blend --photos {input.photos:q} --landmarks {input.landmarks:q} "
         "--regions {input.regions:q} --faces {input.faces:q} --out {output.blended:q} "
-        "--options {params.options:q} "
+        "--attempt {wildcards.attempt} --options {params.options:q} "
         "> {log:q} 2>&1"

@@ -1,4 +1,5 @@
-# 478 points, blendshapes, head pose and the alignment to the generator's frame.
+# The route of each photograph (deidlib.routes); 478 points, blendshapes, head pose and the alignment to the
+# generator's frame of those that need them.
 
 
 rule landmarks:
@@ -19,7 +20,9 @@ rule landmarks:
         runtime=120,
     params:
         options=options("landmarks"),
+        views=options("views"),
         weights=weights("face_landmarker", "yunet"),
     shell:
         "deidlib landmarks --photos {input.photos:q} --out {output.landmarks:q} --options {params.options:q} "
+        "--views {params.views:q} "
         "> {log:q} 2>&1"
