@@ -112,8 +112,7 @@ def reid(
     if cfg["reid"]["reversal_steps"]:
         from deidlib.cli.restored import reversal
 
-        opened = lambda: _opened(names)  # noqa: E731
-        more.append(reversal(plan.parent, photos, _attempts(table), shards, release, opened, cfg["reid"]))
+        more.append(reversal(plan.parent, photos, table, shards, release, cfg["reid"]))
     result = run_suite(evidence, cfg["reid"], cfg["identity"], more)
     above = {name: about[name]["same_above"] for name in names}
     guide, rows = cfg["inversion"]["guide"], read_json(sweep)["rows"] if sweep else []
@@ -125,12 +124,6 @@ def reid(
     _told(result, len(shards))
     if release is not None and not result["gate"]["passed"]:
         raise typer.Exit(1)
-
-
-def _attempts(table: pa.Table) -> dict[str, int]:
-    """Photograph that would be released → its attempt."""
-    rows = table.select(["release_photo_id", "shown", "attempt"]).to_pylist()
-    return {row["release_photo_id"]: row["attempt"] for row in rows if row["shown"] == "released"}
 
 
 def _told(result: Mapping, shards: int) -> None:

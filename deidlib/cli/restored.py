@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deidlib.cli.common import read
+from deidlib.cli.distractors import open_recognisers
 from deidlib.logs import progress
 
 if TYPE_CHECKING:
@@ -16,17 +17,15 @@ if TYPE_CHECKING:
 
     from deidlib.reid.attack import Attack
     from deidlib.reid.face_attacks import Attacker
-    from deidlib.reid.recognisers import Recogniser
     from deidlib.reid.reversal import Pairs
 
 
 def reversal(
     private: Path,
     photos: list,
-    attempts: Mapping[str, int],
+    embeddings: pa.Table,
     shards: list[str],
     release: Path | None,
-    recognisers: Callable[[], list[Recogniser]],
     options: Mapping,
 ) -> Callable[[Attacker], list[Attack]]:
     """Train the networks on a sample, and give the attack that uses them.
@@ -37,26 +36,30 @@ def reversal(
         The results' private folder.
     photos : list of deidlib.reid.traces.Photo
         Every photograph that has a face.
-    attempts : mapping
-        Photograph that would be released, or was → its attempt.
+    embeddings : Table
+        ``tables.EMBEDDINGS``, which knows the attempt of what would be released, or was.
     shards : list of str
         Names of the shards.
     release : Path or None
         A finished release, whose images are used; else the blended tables'.
-    recognisers : callable
-        Opens the recognisers.
     options : mapping
         ``config["reid"]``.
     """
     from deidlib.reid.reversal import embed_restored, restore_unseen, reversal_attacks
 
-    steps, seed = options["reversal_steps"], options["seed"]
+    steps, seed, attempts = options["reversal_steps"], options["seed"], _attempts(embeddings)
     wanted = _sample({photo.photo: photo.patient for photo in photos if photo.released and photo.photo in attempts})
     pairs = _pairs(private, shards, {i: attempts[i] for i in wanted}, wanted, release)
     with progress("reversal", 2 * steps, "training steps") as step:
         restored = restore_unseen(pairs, steps, seed, step)
-    embedded = embed_restored(restored, recognisers()) if restored else {}
+    embedded = embed_restored(restored, open_recognisers(options["recognisers"])) if restored else {}
     return lambda attacker: reversal_attacks(attacker, restored, embedded)
+
+
+def _attempts(embeddings: pa.Table) -> dict[str, int]:
+    rows = embeddings.select(["release_photo_id", "shown", "attempt"]).to_pylist()
+    released = [row for row in rows if row["shown"] == "released" and row["attempt"] is not None]
+    return {row["release_photo_id"]: row["attempt"] for row in released}
 
 
 def _sample(patient_of: Mapping[str, str]) -> dict[str, str]:

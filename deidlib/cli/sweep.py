@@ -12,12 +12,12 @@ from deidlib.cli.common import (
     Device,
     choice,
     open_private,
-    quiet_native_libraries,
     read,
     read_json,
     settings,
     write_json,
 )
+from deidlib.cli.distractors import open_recognisers
 from deidlib.cli.publish import Plan, Settings
 from deidlib.logs import progress, say
 
@@ -68,15 +68,13 @@ def _sampled(private: Path, shards: list[str], cfg: Mapping, n: int) -> dict[str
 
 
 def _rows(private: Path, sample: dict[str, dict[str, int]], cfg: Mapping, device: str) -> list[dict]:
-    quiet_native_libraries()
     from deidlib.cli import weights
     from deidlib.generators import latent_prior
     from deidlib.perceptual import STLPIPS
     from deidlib.reid.embeddings import faces_of
     from deidlib.reid.tradeoff import preserved_share, released_rows, settings_to_sweep, sweep_shard
 
-    place, detector = weights.device(device), weights.yunet()
-    recognisers = [weights.recogniser(name, detector) for name in cfg["reid"]["recognisers"]]
+    place, recognisers = weights.device(device), open_recognisers(cfg["reid"]["recognisers"])
     generator = weights.generator(cfg["generator"])
     prior = latent_prior(generator)
     networks = generator.to(place), STLPIPS(weights.only("stlpips")).to(place), weights.guide().to(place), prior
