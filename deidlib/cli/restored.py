@@ -79,6 +79,7 @@ def _pairs(
     from deidlib.images import decode_png
     from deidlib.landmarks import matrix_of
     from deidlib.reid.reversal import SIDE, Pairs, aligned_pair
+    from deidlib.routes import GENERATE
 
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for shard in shards:
@@ -91,14 +92,14 @@ def _pairs(
             {row["release_photo_id"]: row for row in _rows(folder / name, schema, columns, here).to_pylist()}
             for name, schema, columns in (
                 ("landmarks.parquet", "LANDMARKS", ["release_photo_id", "aligned_to_native"]),
-                ("regions.parquet", "REGIONS", ["release_photo_id", "crop_left", "crop_top"]),
+                ("regions.parquet", "REGIONS", ["release_photo_id", "route", "crop_left", "crop_top"]),
             )
         )
         released = _released(folder, {i: attempts[i] for i in here}, release)
         for batch in photos.to_batches(max_chunksize=1):
             (photo,) = batch.to_pylist()
             i = photo["release_photo_id"]
-            if i in landmarks and i in regions and landmarks[i]["aligned_to_native"] is not None:
+            if regions[i]["route"] == GENERATE and landmarks[i]["aligned_to_native"] is not None:
                 found[i] = aligned_pair(
                     decode_png(photo["image"]),
                     decode_png(released[i]),

@@ -49,15 +49,17 @@ def sweep(
 
 
 def _sampled(private: Path, shards: list[str], cfg: Mapping, n: int) -> dict[str, dict[str, int]]:
-    """Shard → sampled photograph → the attempt that would be released; a photograph with its own mask is left out."""
+    """Shard → sampled photograph → the attempt that would be released; those with a new face and no mask of their own."""
     from deidlib.reid.tradeoff import draw_sample
     from deidlib.release.outcomes import read_outcomes
+    from deidlib.routes import GENERATE
 
     place, candidates = {}, []
     for shard in shards:
         for outcome in read_outcomes(private, shard, cfg["attempts"], cfg["checks"], cfg["identity"]):
             photo = outcome.photo["release_photo_id"]
-            if outcome.attempt is not None and outcome.region["method"] == cfg["preserve"]:
+            region = outcome.region or {}
+            if outcome.attempt is not None and (region["route"], region["method"]) == (GENERATE, cfg["preserve"]):
                 place[photo] = shard, outcome.attempt
                 candidates.append((photo, outcome.photo["release_patient_id"]))
     sample: dict[str, dict[str, int]] = {}
