@@ -49,7 +49,7 @@ def sweep(
 
 
 def _sampled(private: Path, shards: list[str], cfg: Mapping, n: int) -> dict[str, dict[str, int]]:
-    """Shard → sampled photograph → the attempt that would be released; those with a new face and no mask of their own."""
+    """Shard → sampled photograph → its attempt; those with a new face and no mask of their own are candidates."""
     from deidlib.reid.tradeoff import draw_sample
     from deidlib.release.outcomes import read_outcomes
     from deidlib.routes import GENERATE

@@ -36,7 +36,8 @@ SETTINGS = {
     "device": "cpu",
     "inversion": {"steps": 4, "refine_steps": 1},
     "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "realism_max": 10.0},
-    "release": {"columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}}},
+    "reid": {"sweep_photos": 1},
+    "release": {"k": 1, "columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}}},
 }
 
 
@@ -238,6 +239,16 @@ def test_the_release_verifies_and_holds_what_passed(finished):
     assert index[0]["dlib_distance"] > 0.6
     with Image.open(release / index[0]["path"]) as image:
         assert image.size == (index[0]["width"], index[0]["height"])
+
+
+@pytest.mark.slow
+def test_the_attacks_hold_the_table_and_the_sweep(finished):
+    attacks = json.loads((finished / "results/private/reid/attacks.json").read_text())
+    assert attacks["table_risk"]["k"] == attacks["table_risk"]["patients"] == 1
+    points = {(point["preserve"], point["guide"]) for point in attacks["tradeoff"] if point["recogniser"] == "dlib"}
+    assert {area for area, _ in points} >= {"mouth", "mouth_margins", "lower_face"}
+    assert sum(point["operating_point"] for point in attacks["tradeoff"]) == 2
+    assert {"parrot_linear", "parrot_mlp", "reversal"} <= {attack["name"] for attack in attacks["attacks"]}
 
 
 @pytest.mark.slow
