@@ -89,7 +89,7 @@ def reid(
     from deidlib.models import recognisers
     from deidlib.reid.parrot import parrot_attacks
     from deidlib.reid.suite import Evidence, run_suite
-    from deidlib.reid.tradeoff import tradeoff
+    from deidlib.reid.tradeoff import tradeoff, words
 
     cfg = settings(given)
     if recogniser:
@@ -117,6 +117,7 @@ def reid(
     above = {name: about[name]["same_above"] for name in names}
     guide, rows = cfg["inversion"]["guide"], read_json(sweep)["rows"] if sweep else []
     result["tradeoff"] = tradeoff(rows, cfg["preserve"], guide, result["calibration"], above, cfg["reid"]["seed"])
+    result["words"] += words(result["tradeoff"])
     result["inputs"] = {**inputs, "bank": bank_sum}
     if crowd:
         result["inputs"]["gallery faces"] = {name: len(vectors) for name, vectors in crowd.items()}
