@@ -4,7 +4,7 @@ Commands read tables and settings, call the library and write a table. Heavy lib
 commands, so that ``deidlib --help`` and a stage without work are quick.
 """
 
-from deidlib.cli import attempts, publish, recipients, reid, stages, tools
+from deidlib.cli import attempts, publish, recipients, reid, stages, sweep, tools
 from deidlib.cli.common import add, group
 
 app = group(
@@ -20,6 +20,7 @@ add(app, "invert", attempts.invert)
 add(app, "blend", attempts.blend)
 add(app, "check", attempts.check)
 add(app, "embeddings", reid.embeddings)
+add(app, "sweep", sweep.sweep)
 add(app, "reid", reid.reid)
 add(app, "release", publish.release)
 add(app, "report", publish.report)

@@ -71,6 +71,9 @@ def reid(
     gallery: Annotated[
         Path | None, typer.Option(help="Folder of photographs of other people, instead of reid.gallery.")
     ] = None,
+    sweep: Annotated[
+        Path | None, typer.Option(help="What `deidlib sweep` wrote, for the trade-off.", show_default=False)
+    ] = None,
     given: Settings = "{}",
 ) -> None:
     """Attack the cohort with every recogniser, and judge by the release gate.
@@ -84,7 +87,9 @@ def reid(
       deidlib reid results/release/1.0.0 --plan results/private/plan.json --out again.json --recogniser dlib
     """
     from deidlib.models import recognisers
+    from deidlib.reid.parrot import parrot_attacks
     from deidlib.reid.suite import Evidence, run_suite
+    from deidlib.reid.tradeoff import tradeoff, words
 
     cfg = settings(given)
     if recogniser:
@@ -103,7 +108,16 @@ def reid(
     crowd = gallery_faces(Path(folder), names, known, plan.parent / "reid") if folder else {}
     about = {name: {**known[name], **_measure(name)} for name in names}
     evidence = Evidence(photos, table, about, bank, crowd, risk)
-    result = run_suite(evidence, cfg["reid"], cfg["identity"])
+    more = [lambda attacker: parrot_attacks(attacker, cfg["reid"]["fmr"], cfg["reid"]["seed"])]
+    if cfg["reid"]["reversal_steps"]:
+        from deidlib.cli.restored import reversal
+
+        more.append(reversal(plan.parent, photos, table, shards, release, cfg["reid"]))
+    result = run_suite(evidence, cfg["reid"], cfg["identity"], more)
+    above = {name: about[name]["same_above"] for name in names}
+    guide, rows = cfg["inversion"]["guide"], read_json(sweep)["rows"] if sweep else []
+    result["tradeoff"] = tradeoff(rows, cfg["preserve"], guide, result["calibration"], above, cfg["reid"]["seed"])
+    result["words"] += words(result["tradeoff"])
     result["inputs"] = {**inputs, "bank": bank_sum}
     if crowd:
         result["inputs"]["gallery faces"] = {name: len(vectors) for name, vectors in crowd.items()}

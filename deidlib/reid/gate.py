@@ -13,7 +13,7 @@ from deidlib.reid.attack import Attack
 VERIFICATION = ("verification_same_photo", "verification_other_photo")
 RANK1 = "identification_rank1"
 RANK1_ORIGINALS = "identification_rank1_originals"
-LEARNED = ("parrot_", "reversal")
+LEARNED = ("parrot_linear", "parrot_mlp", "reversal")
 
 
 def release_gate(
@@ -176,7 +176,7 @@ def _upper_ends(attacks: Sequence[Attack], evidence: Mapping, options: Mapping) 
         if attack.region == "whole"
         and not attack.intended
         and attack.trials
-        and (attack.name in (*VERIFICATION, RANK1) or attack.name.startswith(LEARNED))
+        and attack.name in (*VERIFICATION, RANK1, *LEARNED)
     ]
     patients, enough = evidence["patients"] or 0, options["interval_patients"]
     small = sorted({attack.title for attack in judged if attack.patients < enough})

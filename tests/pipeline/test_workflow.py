@@ -37,7 +37,12 @@ SETTINGS = {
     "device": "cpu",
     "inversion": {"steps": 4, "refine_steps": 1},
     "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "realism_max": 10.0},
-    "release": {"columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}}, "date": "2026-03-01"},
+    "reid": {"sweep_photos": 1},
+    "release": {
+        "k": 1,
+        "columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}},
+        "date": "2026-03-01",
+    },
 }
 
 
@@ -258,6 +263,16 @@ def test_the_whole_run_had_no_network(finished):
     tried = subprocess.run([*prefix, sys.executable, "-c", listen], capture_output=True, text=True, check=False)
     assert "Network is unreachable" in tried.stderr
     assert (finished / "results" / "release" / "1.0.0" / "SHA256SUMS").exists()
+
+
+@pytest.mark.slow
+def test_the_attacks_hold_the_table_and_the_sweep(finished):
+    attacks = json.loads((finished / "results/private/reid/attacks.json").read_text())
+    assert attacks["table_risk"]["k"] == attacks["table_risk"]["patients"] == 1
+    points = {(point["preserve"], point["guide"]) for point in attacks["tradeoff"] if point["recogniser"] == "dlib"}
+    assert {area for area, _ in points} >= {"mouth", "mouth_margins", "lower_face"}
+    assert sum(point["operating_point"] for point in attacks["tradeoff"]) == 2
+    assert {"parrot_linear", "parrot_mlp", "reversal"} <= {attack["name"] for attack in attacks["attacks"]}
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ CONTRACT = {
     "scores",
     "ranks",
     "table_risk",
+    "tradeoff",
     "seeds",
     "inputs",
     "words",
@@ -123,3 +124,31 @@ def test_what_cannot_be_attacked_is_refused_in_words(private):
     done = run("reid", private, "--plan", private / "plan.json", "--out", out, "--config", json.dumps(SETTINGS))
     assert done.exit_code == 1
     assert "no release" in done.output
+
+
+def test_learned_attacks_and_the_sweep_are_part_of_the_file(tmp_path):
+    """Nine patients: enough to learn from half of them, with images that a recogniser sees no face in."""
+    specs = [Spec(f"Miller-{i}", f"MillerPhoto-{i}") for i in range(9)]
+    private = tables_of(tmp_path / "private", specs, ("original", "square", "released", "donor"))
+    row = {"preserve": "mouth", "guide": 0.5, "recogniser": "sface", "photo": "a", "patient": "a"}
+    (tmp_path / "sweep.json").write_text(json.dumps({"rows": [row | {"score": 0.2, "share": 0.04}]}))
+    done, result = attacked(private, "--sweep", tmp_path / "sweep.json")
+    assert done.exit_code == 0, done.output
+    attacks = {(attack["name"], attack["recogniser"]): attack for attack in result["attacks"]}
+    for name in ("parrot_linear", "parrot_mlp", "parrot_linear_rank1", "parrot_mlp_rank1"):
+        assert attacks[name, "dlib"]["trials"] == 9
+    assert attacks["reversal", "sface"]["explanation"].startswith("Not tried")
+    (point,) = result["tradeoff"]
+    assert (point["operating_point"], point["hits"], point["trials"]) == (True, 0, 1)
+    without, result = attacked(private)
+    assert without.exit_code == 0
+    assert result["tradeoff"] == []
+
+
+def test_a_sample_of_no_photograph_is_swept_at_once(private):
+    settings = SETTINGS | {"reid": {"sweep_photos": 0}}
+    out = private / "reid" / "sweep.json"
+    done = run("sweep", "--plan", private / "plan.json", "--out", out, "--config", json.dumps(settings))
+    assert done.exit_code == 0, done.output
+    assert json.loads(out.read_text()) == {"rows": []}
+    assert out.stat().st_mode & 0o077 == 0

@@ -8,7 +8,10 @@ rule reid:
         photos=of_all_shards("photos.parquet"),
         regions=of_all_shards("regions.parquet"),
         checks=of_all_attempts("checks.parquet"),
+        landmarks=of_all_shards("landmarks.parquet"),
+        blended=of_all_attempts("blended.parquet"),
         embeddings=of_all_shards("embeddings.parquet"),
+        sweep="<private>/reid/sweep.json",
     output:
         attacks="<private>/reid/attacks.json",
     log:
@@ -22,9 +25,12 @@ rule reid:
         mem_mb=more(16000),
         runtime=more(720),
     params:
-        settings=settings_of("attempts", "checks", "identity", "generator", "reid", "release"),
+        settings=settings_of(
+            "attempts", "checks", "identity", "generator", "preserve", "inversion", "reid", "release"
+        ),
         bank=shipped(f"donors-{config['generator']}.parquet"),
         weights=weights(*recogniser_models()),
     shell:
-        "deidlib reid --plan {input.plan:q} --out {output.attacks:q} --config {params.settings:q} "
+        "deidlib reid --plan {input.plan:q} --sweep {input.sweep:q} --out {output.attacks:q} "
+        "--config {params.settings:q} "
         "> {log:q} 2>&1"

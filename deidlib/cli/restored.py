@@ -1,0 +1,140 @@
+"""The reversal attack's way to its images: a sample of what would be released, or of what was, beside the originals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deidlib.cli.common import read
+from deidlib.cli.distractors import open_recognisers
+from deidlib.logs import progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from deidlib.reid.attack import Attack
+    from deidlib.reid.face_attacks import Attacker
+    from deidlib.reid.reversal import Pairs
+
+
+def reversal(
+    private: Path,
+    photos: list,
+    embeddings: pa.Table,
+    shards: list[str],
+    release: Path | None,
+    options: Mapping,
+) -> Callable[[Attacker], list[Attack]]:
+    """Train the networks on a sample, and give the attack that uses them.
+
+    Parameters
+    ----------
+    private : Path
+        The results' private folder.
+    photos : list of deidlib.reid.traces.Photo
+        Every photograph that has a face.
+    embeddings : Table
+        ``tables.EMBEDDINGS``, which knows the attempt of what would be released, or was.
+    shards : list of str
+        Names of the shards.
+    release : Path or None
+        A finished release, whose images are used; else the blended tables'.
+    options : mapping
+        ``config["reid"]``.
+    """
+    from deidlib.reid.reversal import embed_restored, restore_unseen, reversal_attacks
+
+    steps, seed, attempts = options["reversal_steps"], options["seed"], _attempts(embeddings)
+    wanted = _sample({photo.photo: photo.patient for photo in photos if photo.released and photo.photo in attempts})
+    pairs = _pairs(private, shards, {i: attempts[i] for i in wanted}, wanted, release)
+    with progress("reversal", 2 * steps, "training steps") as step:
+        restored = restore_unseen(pairs, steps, seed, step)
+    embedded = embed_restored(restored, open_recognisers(options["recognisers"])) if restored else {}
+    return lambda attacker: reversal_attacks(attacker, restored, embedded)
+
+
+def _attempts(embeddings: pa.Table) -> dict[str, int]:
+    rows = embeddings.select(["release_photo_id", "shown", "attempt"]).to_pylist()
+    released = [row for row in rows if row["shown"] == "released" and row["attempt"] is not None]
+    return {row["release_photo_id"]: row["attempt"] for row in released}
+
+
+def _sample(patient_of: Mapping[str, str]) -> dict[str, str]:
+    """Photographs of whole patients, by their keyed pseudonyms, as many as are trained on at most."""
+    from deidlib.reid.reversal import MOST_PHOTOS
+
+    order = sorted(patient_of, key=lambda photo: (patient_of[photo], photo))
+    if len(order) > MOST_PHOTOS:
+        last = patient_of[order[MOST_PHOTOS]]
+        order = [photo for photo in order[:MOST_PHOTOS] if patient_of[photo] != last]
+    return {photo: patient_of[photo] for photo in order}
+
+
+def _pairs(
+    private: Path, shards: list[str], attempts: Mapping[str, int], patient_of: Mapping[str, str], release: Path | None
+) -> Pairs:
+    from deidlib.images import decode_png
+    from deidlib.landmarks import matrix_of
+    from deidlib.reid.reversal import SIDE, Pairs, aligned_pair
+    from deidlib.routes import GENERATE
+
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for shard in shards:
+        folder = private / "shards" / shard
+        photos = _rows(folder / "photos.parquet", "PHOTOS", ["release_photo_id", "image"], list(patient_of))
+        here = photos["release_photo_id"].to_pylist()
+        if not here:
+            continue
+        landmarks, regions = (
+            {row["release_photo_id"]: row for row in _rows(folder / name, schema, columns, here).to_pylist()}
+            for name, schema, columns in (
+                ("landmarks.parquet", "LANDMARKS", ["release_photo_id", "aligned_to_native"]),
+                ("regions.parquet", "REGIONS", ["release_photo_id", "route", "crop_left", "crop_top"]),
+            )
+        )
+        released = _released(folder, {i: attempts[i] for i in here}, release)
+        for batch in photos.to_batches(max_chunksize=1):
+            (photo,) = batch.to_pylist()
+            i = photo["release_photo_id"]
+            if regions[i]["route"] == GENERATE and landmarks[i]["aligned_to_native"] is not None:
+                found[i] = aligned_pair(
+                    decode_png(photo["image"]),
+                    decode_png(released[i]),
+                    matrix_of(landmarks[i]),
+                    regions[i]["crop_left"],
+                    regions[i]["crop_top"],
+                )
+    names = sorted(found)
+    shape = (len(names), SIDE, SIDE, 3)
+    originals, images = (np.array([found[i][k] for i in names], np.uint8).reshape(shape) for k in (0, 1))
+    return Pairs(np.array(names, str), np.array([patient_of[i] for i in names], str), images, originals)
+
+
+def _rows(path: Path, schema: str, columns: list[str], wanted: list[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = read(path, schema, columns)
+    return table.filter(pc.is_in(table["release_photo_id"], pa.array(wanted, pa.string())))
+
+
+def _released(folder: Path, attempts: Mapping[str, int], release: Path | None) -> dict[str, bytes]:
+    if release is not None:
+        from deidlib.release.verify import read_index
+
+        rows = read_index(release).select(["release_photo_id", "path"]).to_pylist()
+        return {
+            row["release_photo_id"]: (release / row["path"]).read_bytes()
+            for row in rows
+            if row["release_photo_id"] in attempts
+        }
+    found = {}
+    for attempt in sorted(set(attempts.values())):
+        wanted = [i for i, number in attempts.items() if number == attempt]
+        path = folder / f"attempt-{attempt}" / "blended.parquet"
+        for row in _rows(path, "BLENDED", ["release_photo_id", "image"], wanted).to_pylist():
+            found[row["release_photo_id"]] = row["image"]
+    return found

@@ -1,0 +1,229 @@
+"""Privacy against utility: what larger and smaller preserved areas, and other strengths of the guide, give away.
+
+A sample of the photographs that would be released is inverted and blended again with other settings, and recognisers
+compare the results with the patients' originals. At the release's own settings the released images are taken as they
+are. Inversions of the sweep are short (:data:`STEPS`), for a figure and not for a release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deidlib import tables
+from deidlib.blending import blend_faces
+from deidlib.faces import invert_faces
+from deidlib.images import decode_png
+from deidlib.regions import preserve_regions
+from deidlib.reid.attack import interval
+from deidlib.reid.embeddings import Faces
+from deidlib.reid.recognisers import Recogniser
+
+#: Preserved area of the sweep → method of ``preserve``, and its margin in inter-ocular distances (None: as configured).
+AREAS: dict[str, tuple[str, float | None]] = {
+    "teeth": ("teeth", None),
+    "mouth": ("mouth", None),
+    "mouth_margins": ("mouth", 0.3),
+    "lower_face": ("lower_face", None),
+}
+#: Share of the configured steps on the small image that an inversion of the sweep takes; none at full size.
+STEPS = 0.5
+
+
+def settings_to_sweep(preserve: str, guide: float) -> list[tuple[str, float]]:
+    """(preserved area, strength of the guide): the other areas, and this one with no guide and a stronger one."""
+    strengths = (0.0, 2 * guide) if guide else (0.5, 1.0)
+    return [(area, guide) for area in AREAS if area != preserve] + [(preserve, strength) for strength in strengths]
+
+
+def draw_sample(candidates: Sequence[tuple[str, str]], n: int) -> list[str]:
+    """Choose photographs for the sweep: one of each patient before a second of any, by their keyed pseudonyms.
+
+    Parameters
+    ----------
+    candidates : sequence of (release_photo_id, release_patient_id)
+        Photographs that would be released and have a donor.
+    n : int
+        How many are wanted.
+    """
+    turn: dict[str, int] = {}
+    order = []
+    for photo, patient in sorted(candidates):
+        turn[patient] = turn.get(patient, 0) + 1
+        order.append((turn[patient], photo))
+    return [photo for _, photo in sorted(order)[:n]]
+
+
+def sweep_shard(
+    photos: pa.Table,
+    landmarks: pa.Table,
+    donors: pa.Table,
+    networks: tuple,
+    recognisers: Sequence[Recogniser],
+    originals: Mapping[str, Faces],
+    config: Mapping,
+    progress: Callable[[], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Make and judge the sampled photographs of one shard with every other setting.
+
+    Parameters
+    ----------
+    photos, landmarks, donors : Table
+        Rows of the sampled photographs; none has a mask of its own.
+    networks : tuple
+        Generator, perceptual distance, guide and prior, as :func:`deidlib.faces.invert_faces` takes them.
+    recognisers : sequence
+        What judges.
+    originals : mapping
+        Recogniser → embeddings of all originals of these patients.
+    config : mapping
+        The configuration.
+    progress : callable, optional
+        Called once a setting and photograph.
+
+    Returns
+    -------
+    list of dict
+        ``preserve, guide, recogniser, photo, patient, score, share``; a score is None where no face was found.
+    """
+    patient_of = dict(
+        zip(*(photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id")), strict=True)
+    )
+    rows = []
+    for area, guide in settings_to_sweep(config["preserve"], config["inversion"]["guide"]):
+        method, margin = AREAS[area]
+        options = dict(config["regions"]) | ({} if margin is None else {"margin": margin})
+        regions = preserve_regions(photos, landmarks, method, options)
+        fitting = tables.handled(regions)
+        wanted = donors.filter(pc.is_in(donors["release_photo_id"], fitting["release_photo_id"].combine_chunks()))
+        inversion = short(config["inversion"]) | {"guide": guide}
+        step = (lambda n: [progress() for _ in range(n)]) if progress else None
+        faces = invert_faces(photos, landmarks, regions, wanted, *networks, inversion, step)
+        share = {row["release_photo_id"]: preserved_share(row) for row in fitting.to_pylist()}
+        for row in blend_faces(photos, landmarks, regions, faces, config["blending"]).to_pylist():
+            photo = row["release_photo_id"]
+            image = decode_png(row["image"])
+            about = {"preserve": area, "guide": guide, "photo": photo, "patient": patient_of[photo]}
+            for recogniser in recognisers:
+                vector = recogniser.embed(image)
+                score = None if vector is None else likeness(vector, about["patient"], originals, recogniser)
+                rows.append(about | {"recogniser": recogniser.name, "score": score, "share": share[photo]})
+    return rows
+
+
+def short(inversion: Mapping) -> dict[str, Any]:
+    """Settings of an inversion of the sweep."""
+    return dict(inversion) | {"steps": max(1, round(STEPS * inversion["steps"])), "refine_steps": 0}
+
+
+def preserved_share(region: Mapping) -> float:
+    """Share of the released square that is the patient's own."""
+    return region["core_pixels"] / region["crop_side"] ** 2
+
+
+def likeness(vector: np.ndarray, patient: str, originals: Mapping[str, Faces], recogniser: Recogniser) -> float | None:
+    """Most alike score of an embedding with the patient's originals; None where none of them has a face."""
+    known = originals[recogniser.name]
+    scores = [recogniser.compare(vector, other) for other in known.vectors[known.patients == patient]]
+    return (max if recogniser.same_above else min)(scores) if scores else None
+
+
+def released_rows(
+    released: Faces,
+    originals: Mapping[str, Faces],
+    recogniser: Recogniser,
+    shares: Mapping[str, float],
+    config: Mapping,
+) -> list[dict[str, Any]]:
+    """Rows of the release's own settings, from the embeddings of the released images of the sample.
+
+    Parameters
+    ----------
+    released : Faces
+        Embeddings by ``recogniser`` of the released images.
+    shares : mapping
+        Sampled photograph → its preserved share.
+    originals, recogniser, config
+        As for :func:`sweep_shard`.
+    """
+    about = {"preserve": config["preserve"], "guide": config["inversion"]["guide"], "recogniser": recogniser.name}
+    return [
+        about
+        | {
+            "photo": str(photo),
+            "patient": str(patient),
+            "score": likeness(vector, patient, originals, recogniser),
+            "share": shares[photo],
+        }
+        for photo, patient, vector in zip(released.photos, released.patients, released.vectors, strict=True)
+        if photo in shares
+    ]
+
+
+def words(entries: Sequence[Mapping]) -> list[str]:
+    """Say what the figure shows, for a reader who did not make it; nothing where there is none."""
+    if not entries:
+        return []
+    most = max(entry["trials"] for entry in entries)
+    return [
+        f"Privacy against utility: {most:,} photographs were made again with other preserved areas and with other "
+        "strengths of the guide, and compared with all originals of the patient; the most alike counts. These were made "
+        "with fewer steps than a release takes. At the operating point the released images themselves were compared. "
+        "Photographs without such an area (closed lips show no teeth) are left out of its counts. With so few "
+        "photographs look at the mean scores rather than at the rates."
+    ]
+
+
+def tradeoff(
+    rows: Sequence[Mapping], preserve: str, guide: float, calibration: Sequence[Mapping], same_above: Mapping, seed: int
+) -> list[dict[str, Any]]:
+    """Entries of ``tradeoff`` in ``attacks.json``: a rate and a mean score for every setting and recogniser.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        What :func:`sweep_shard` and :func:`released_rows` gave.
+    preserve, guide
+        The release's own settings.
+    calibration : sequence of mapping
+        Entries of ``calibration``: the threshold of each recogniser.
+    same_above : mapping
+        Recogniser → whether a higher score is more alike.
+    seed : int
+        Of the bootstrap.
+    """
+    threshold = {entry["recogniser"]: entry["threshold"] for entry in calibration}
+    order = [(preserve, guide), *settings_to_sweep(preserve, guide)]
+    entries = []
+    for area, strength in sorted(order, key=lambda point: (list(AREAS).index(point[0]), point[1])):
+        for name in threshold:
+            found = [
+                row
+                for row in rows
+                if (row["preserve"], row["guide"], row["recogniser"]) == (area, strength, name)
+                and row["score"] is not None
+            ]
+            if not found:
+                continue
+            scores = np.array([row["score"] for row in found])
+            hit = scores >= threshold[name] if same_above[name] else scores <= threshold[name]
+            rng = np.random.default_rng([seed, *name.encode(), 4])
+            entries.append(
+                {
+                    "preserve": area,
+                    "guide": strength,
+                    "preserved_share": round(float(np.mean([row["share"] for row in found])), 6),
+                    "recogniser": name,
+                    "rate": float(hit.mean()),
+                    "hits": int(hit.sum()),
+                    "trials": len(found),
+                    "ci95": list(interval(hit, [row["patient"] for row in found], rng)),
+                    "mean_score": round(float(scores.mean()), 6),
+                    "operating_point": (area, strength) == (preserve, guide),
+                }
+            )
+    return entries

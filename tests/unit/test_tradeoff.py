@@ -1,0 +1,130 @@
+"""The sweep of preserved areas and guide strengths: what is tried, on whom, and what comes out of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import virtual_faces
+
+from deidlib import tables
+from deidlib.config import complete_config
+from deidlib.donors.bank import read_bank
+from deidlib.generators import latent_prior
+from deidlib.guide import Guide, read_weights
+from deidlib.images import encode_png
+from deidlib.landmarks import find_landmarks
+from deidlib.perceptual import STLPIPS
+from deidlib.reid import tradeoff
+from deidlib.reid.embeddings import Faces
+
+PHOTO, PATIENT = "photo0000", "patient000"
+
+
+def test_the_other_areas_and_other_strengths_are_tried():
+    assert tradeoff.settings_to_sweep("mouth", 0.5) == [
+        ("teeth", 0.5),
+        ("mouth_margins", 0.5),
+        ("lower_face", 0.5),
+        ("mouth", 0.0),
+        ("mouth", 1.0),
+    ]
+    for area in ("teeth", "mouth", "lower_face"):
+        for guide in (0.0, 0.7):
+            points = tradeoff.settings_to_sweep(area, guide)
+            assert (area, guide) not in points
+            assert len(set(points)) == 5
+
+
+def test_one_photograph_of_each_patient_comes_before_a_second():
+    candidates = [("a", "p"), ("b", "p"), ("c", "p"), ("d", "q"), ("e", "r")]
+    assert tradeoff.draw_sample(candidates, 3) == ["a", "d", "e"]
+    assert tradeoff.draw_sample(candidates[::-1], 4) == ["a", "d", "e", "b"]
+    assert tradeoff.draw_sample(candidates, 0) == []
+
+
+def test_rates_and_the_operating_point():
+    def row(preserve, score, name="sface", guide=0.5, photo="a", share=0.04):
+        return {
+            "preserve": preserve,
+            "guide": guide,
+            "recogniser": name,
+            "photo": photo,
+            "patient": photo,
+            "score": score,
+            "share": share,
+        }
+
+    rows = [row("mouth", 0.1), row("mouth", 0.3, photo="b"), row("mouth", None, photo="c")]
+    rows += [row("lower_face", 0.5, share=0.2), row("lower_face", 0.2, photo="b", share=0.3)]
+    rows += [row("mouth", 0.7, name="dlib"), row("lower_face", 0.5, name="dlib")]
+    calibration = [{"recogniser": "sface", "threshold": 0.363}, {"recogniser": "dlib", "threshold": 0.6}]
+    above = {"sface": True, "dlib": False}
+    found = {
+        (entry["preserve"], entry["recogniser"]): entry
+        for entry in tradeoff.tradeoff(rows, "mouth", 0.5, calibration, above, seed=1)
+    }
+    assert found["mouth", "sface"]["operating_point"]
+    assert found["mouth", "sface"]["trials"] == 2, "where no face was found nothing was tried"
+    assert found["mouth", "sface"]["mean_score"] == pytest.approx(0.2)
+    assert (found["lower_face", "sface"]["hits"], found["lower_face", "sface"]["rate"]) == (1, 0.5)
+    assert found["lower_face", "sface"]["preserved_share"] == pytest.approx(0.25)
+    assert not found["lower_face", "sface"]["operating_point"]
+    assert (found["mouth", "dlib"]["hits"], found["lower_face", "dlib"]["hits"]) == (0, 1)
+    low, high = found["lower_face", "sface"]["ci95"]
+    assert low < 0.05
+    assert high > 0.95
+
+
+@pytest.fixture(scope="module")
+def patient(generator, landmarker, model_files, yunet, sface):
+    """Tables of one smiling virtual patient and a donor, and the patient's embedding."""
+    bank = read_bank()
+    (face,) = virtual_faces.draw(generator, bank.w[[int(np.argmax(bank.scalars["upper_up"]))]])
+    key = {"release_photo_id": PHOTO}
+    height, width = face.shape[:2]
+    photo = {"release_patient_id": PATIENT, "width": width, "height": height, "grey": False, "image": encode_png(face)}
+    photos = tables.from_rows([key | photo | {"status": tables.OK}], tables.PHOTOS)
+    config = complete_config({"cohort": "x.tsv"})
+    landmarks = find_landmarks(
+        photos,
+        model_files("face_landmarker")["face_landmarker.task"],
+        yunet,
+        *(config[b] for b in ("landmarks", "views")),
+    )
+    (code,) = virtual_faces.codes(generator, 1, seed=9)
+    donor = {"attempt": 0, "w": code, "sface": sface.embed(virtual_faces.draw(generator, code[None])[0])}
+    donors = tables.from_rows([key | donor | {"status": tables.OK}], tables.DONORS)
+    originals = {"sface": Faces(np.array([PHOTO]), np.array([PATIENT]), sface.embed(face)[None])}
+    return photos, landmarks, donors, originals
+
+
+def test_larger_preserved_areas_show_more_of_the_patient(generator, model_files, patient, sface, monkeypatch):
+    areas = [(area, 0.5) for area in ("teeth", "mouth_margins", "lower_face")]
+    monkeypatch.setattr(tradeoff, "settings_to_sweep", lambda preserve, guide: areas)
+    photos, landmarks, donors, originals = patient
+    networks = (
+        generator,
+        STLPIPS(next(iter(model_files("stlpips").values()))),
+        Guide(read_weights(next(iter(model_files("sface").values())))),
+        latent_prior(generator, n=4000),
+    )
+    config = complete_config({"cohort": "x.tsv", "inversion": {"steps": 2, "bf16": False}})
+    state = torch.random.get_rng_state()
+    rows = tradeoff.sweep_shard(photos, landmarks, donors, networks, [sface], originals, config)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    score = {(row["preserve"], row["guide"]): row["score"] for row in rows}
+    share = {row["preserve"]: row["share"] for row in rows}
+    assert share["teeth"] < share["mouth_margins"] < share["lower_face"]
+    assert max(score["mouth_margins", 0.5], score["lower_face", 0.5]) > score["teeth", 0.5]
+    assert all(isinstance(value, float) for value in score.values())
+
+
+def test_the_releases_own_settings_are_read_from_its_images(patient, sface):
+    *_, originals = patient
+    vectors = np.stack([originals["sface"].vectors[0], -originals["sface"].vectors[0]])
+    released = Faces(np.array([PHOTO, "another"]), np.array([PATIENT, "another"]), vectors)
+    config = complete_config({"cohort": "x.tsv"})
+    (row,) = tradeoff.released_rows(released, originals, sface, {PHOTO: 0.05}, config)
+    assert row["score"] == pytest.approx(1)
+    assert (row["preserve"], row["guide"], row["share"]) == ("mouth", config["inversion"]["guide"], 0.05)

@@ -1,0 +1,46 @@
+# Privacy against utility: a sample of what would be released, with other preserved areas and other strengths of the
+# guide. Of a sample of 0 photographs an empty list is written at once.
+
+
+rule sweep:
+    input:
+        plan=ancient("<private>/plan.json"),
+        photos=of_all_shards("photos.parquet"),
+        landmarks=of_all_shards("landmarks.parquet"),
+        regions=of_all_shards("regions.parquet"),
+        donors=of_all_attempts("donors.parquet"),
+        checks=of_all_attempts("checks.parquet"),
+        embeddings=of_all_shards("embeddings.parquet"),
+        models=ancient("<private>/models.json"),
+    output:
+        sweep="<private>/reid/sweep.json",
+    log:
+        "<logs>/sweep.log",
+    benchmark:
+        "<benchmarks>/sweep.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=GPU,
+    params:
+        settings=settings_of(
+            "attempts",
+            "checks",
+            "identity",
+            "generator",
+            "preserve",
+            "regions",
+            "inversion",
+            "blending",
+            "reid",
+        ),
+        device=config["device"],
+        preview=shipped(f"preview-{config['generator']}.npz"),
+        weights=weights(config["generator"], "stlpips", "yunet", *recogniser_models()),
+    shell:
+        "deidlib sweep --plan {input.plan:q} --out {output.sweep:q} --device {params.device} "
+        "--config {params.settings:q} "
+        "> {log:q} 2>&1"
