@@ -1,8 +1,8 @@
 """StyleGAN2 checkpoints as they are published, read into one form: NVIDIA's ``.pkl`` and rosinality's ``.pt``.
 
-NVIDIA's repositories stylegan2-ada-pytorch and stylegan3 (``--cfg=stylegan2``) pickle whole networks, of which ``G_ema``
-is the generator; rosinality's stylegan2-pytorch saves dictionaries of tensors, ``g_ema``. Neither file's code is run, and
-every tensor is checked: a checkpoint of another network is an error that says what does not fit.
+NVIDIA's repositories stylegan2-ada-pytorch and stylegan3 (``--cfg=stylegan2``) pickle whole networks, of which
+``G_ema`` is the generator; rosinality's stylegan2-pytorch saves dictionaries of tensors, ``g_ema``. Neither file's code
+is run, and every tensor is checked: a checkpoint of another network is an error that says what does not fit.
 """
 
 from __future__ import annotations
@@ -77,9 +77,7 @@ class _Tensors:
             if not name.endswith(("resample_filter", ".kernel")):
                 raise CheckpointError(f"holds {name}, which a StyleGAN2 generator with skip connections has not")
             if value.shape != (4, 4) or not torch.allclose(value.float() / value.float().sum(), expected, atol=1e-5):
-                raise CheckpointError(
-                    f"{name} is another resampling filter than [1, 3, 3, 1], and no other is supported"
-                )
+                raise CheckpointError(f"{name} is a resampling filter other than [1, 3, 3, 1], which is not supported")
 
 
 # NVIDIA ---------------------------------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
 """StyleGAN2 (Karras et al. 2020, arXiv 1912.04958), skip architecture, with the weights of a user's checkpoint.
 
-    s = A·w + b                                                      style of a layer (section 2.2)
-    y_o = Σ_i K_oi ∗ (s_i·x_i) · (Σ_i s_i²·Σ|K_oi|² + 1e-8)^−½        modulated and demodulated convolution (equations 1–3)
+    s = A·w + b                                                  style of a layer
+    y_o = Σ_i K_oi ∗ (s_i·x_i) · (Σ_i s_i²·Σ|K_oi|² + 1e-8)^−½    modulated, demodulated convolution (equations 1–3)
     x' = √2 · leaky_relu(y + noise + bias, 0.2)
 
-Where a layer doubles the size, K acts on x with zeros between its pixels, and the filter [1,3,3,1] ⊗ [1,3,3,1] / 16 follows.
-The image is the sum over sizes of linear, modulated maps to RGB, each enlarged by that filter (figure 7b). Noise is the
-constant image that the checkpoint holds: the network is deterministic. Styles act on the pixels and demodulation on the
-sums, never on a copy of the weights a photograph, so a batch costs no more memory than its images.
+Where a layer doubles the size, K acts on x with zeros between its pixels, and the filter [1,3,3,1] ⊗ [1,3,3,1] / 16
+follows. The image is the sum over sizes of linear, modulated maps to RGB, each enlarged by that filter (figure 7b). Noise
+is the constant image that the checkpoint holds: the network is deterministic. Styles act on the pixels and demodulation
+on the sums, never on a copy of the weights for each photograph, so a batch costs no more memory than its images.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ class StyleGAN2(nn.Module):
     Attributes
     ----------
     n_styles : int
-        Number of w vectors of a W+ code, 2·log₂(own side) − 2: for the layer k of ``layers`` vector k, and for the map to
-        RGB of size k vector 2k + 1 (shared with the layer that doubles the size next).
+        Number of w vectors of a W+ code, 2·log₂(own side) − 2: for the layer k of ``layers`` vector k, and for the map
+        to RGB of size k vector 2k + 1 (shared with the layer that doubles the size next).
     z_dim, w_dim : int
         Lengths of z and w.
     resolution : int
@@ -198,14 +198,14 @@ class StyleGAN2(nn.Module):
         return self.map(z).mean(dim=0)
 
     def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """Latent z, (N, z_dim) standard normal, to w, (N, w_dim) float32, ``truncation`` ψ of the way from the mean w."""
+        """Latent z, (N, z_dim) standard normal, to w, (N, w_dim) float32, drawn to the mean w by ``truncation`` ψ."""
         x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
         for weight, bias in zip(self.mapping_weights, self.mapping_biases, strict=True):
             x = 2**0.5 * F.leaky_relu(F.linear(x, weight, bias), 0.2)
         return x if truncation == 1 else self.w_mean + truncation * (x - self.w_mean)
 
     def features(self, w: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
-        """Feature map and running RGB, (N, C, side, side) and (N, 3, side, side), of a W+ code; by default at own size."""
+        """Feature map and running RGB, (N, C, side, side) and (N, 3, side, side); by default at the own size."""
         x = self.layers[0](self.constant.expand(len(w), -1, -1, -1), w[:, 0])
         image = self.to_rgb[0](x, w[:, 1])
         for k in range(1, len(self.to_rgb)):

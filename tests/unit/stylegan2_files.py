@@ -1,8 +1,8 @@
 """Small StyleGAN2 checkpoints in the layouts that users have, and a slow reference of what they draw.
 
-``random_network`` makes weights; ``write_nvidia`` and ``write_rosinality`` save them as NVIDIA's and rosinality's repositories do;
-``reference_image`` draws with them by the paper's equations (arXiv 1912.04958), in NumPy and double precision, pixel by pixel
-where that can be borne. The reference shares no code with deidlib.
+``random_network`` makes weights; ``write_nvidia`` and ``write_rosinality`` save them as NVIDIA's and rosinality's
+repositories do; ``reference_image`` draws with them by the paper's equations (arXiv 1912.04958), in NumPy and double
+precision, one photograph and one kernel position at a time. The reference shares no code with deidlib.
 """
 
 from __future__ import annotations
@@ -297,7 +297,7 @@ def rosinality_tensors(net: dict) -> dict[str, torch.Tensor]:
 
 
 def write_rosinality(path: Path, net: dict, trained: bool = False, old_format: bool = False) -> Path:
-    """Write a ``.pt``: as its converter does (with the mean of w), or as its training does (with arguments, without)."""
+    """Write a ``.pt`` as its converter does (with the mean of w), or as its training does (arguments, no mean)."""
     content = {"g_ema": rosinality_tensors(net)}
     if trained:
         content |= {
