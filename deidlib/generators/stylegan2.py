@@ -5,9 +5,10 @@
     x' = √2 · leaky_relu(y + noise + bias, 0.2)
 
 Where a layer doubles the size, K acts on x with zeros between its pixels, and the filter [1,3,3,1] ⊗ [1,3,3,1] / 16
-follows. The image is the sum over sizes of linear, modulated maps to RGB, each enlarged by that filter (figure 7b). Noise
-is the constant image that the checkpoint holds: the network is deterministic. Styles act on the pixels and demodulation
-on the sums, never on a copy of the weights for each photograph, so a batch costs no more memory than its images.
+follows. The image is the sum over sizes of linear, modulated maps to RGB, each enlarged by that filter (figure 7b).
+Noise is the constant image that the checkpoint holds: the network is deterministic. Styles act on the pixels and
+demodulation on the sums, never on a copy of the weights for each photograph, so a batch costs no more memory than its
+images.
 """
 
 from __future__ import annotations

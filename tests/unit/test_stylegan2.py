@@ -245,7 +245,7 @@ def as_stylegan3(generator):
         (None, {"img_channels": 1}, "no RGB"),
         (as_stylegan3, {}, r"no StyleGAN2 network .*--cfg=stylegan2"),
         (with_architecture, {}, "'resnet'; only skip"),
-        (with_another_filter, {}, r"b8\.conv0\.resample_filter is another resampling filter"),
+        (with_another_filter, {}, r"b8\.conv0\.resample_filter is a resampling filter other"),
         (with_a_further_layer, {}, r"holds synthesis\.b8\.skip"),
         (with_another_shape, {}, r"b8\.conv0\.weight has the shape \(8, 8, 1, 1\)"),
         (with_no_numbers, {}, r"b8\.conv0\.weight holds values that are no numbers"),
