@@ -17,18 +17,13 @@ import pyarrow as pa
 from deidlib import tables
 from deidlib.images import decode_png, encode_png
 from deidlib.landmarks import invert_similarity, matrix_of, resample
-from deidlib.regions import cut_square, distance_outside
+from deidlib.regions import band_width, cut_square, distance_outside, fade_weight, smoothstep
 
 
 def warp_to_square(face: np.ndarray, aligned_to_native: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
     """The generated face, (1024, 1024, 3), resampled into the released square of the native grid."""
     to_aligned = invert_similarity(aligned_to_native - np.array([[0, 0, left], [0, 0, top]]))
     return resample(face, to_aligned, side)
-
-
-def _smoothstep(x: np.ndarray) -> np.ndarray:
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
 
 
 def channel_gains(
@@ -65,7 +60,7 @@ def soft_membrane(difference: np.ndarray, weight: np.ndarray, outside: np.ndarra
         remaining = remaining - share
     field += remaining[:, :, None] * local
     field = cv2.resize(field, (side, side), interpolation=cv2.INTER_LINEAR)
-    return field * (1 - _smoothstep(outside / reach))[:, :, None]
+    return field * (1 - smoothstep(outside / reach))[:, :, None]
 
 
 def _reduced(image: np.ndarray, side: int) -> np.ndarray:
@@ -101,7 +96,7 @@ def blend(
         Equal to the source in the core, to colour-matched generated pixels outside core and band.
     """
     outside = distance_outside(core)
-    width = max(1.0, float(outside[band > 0].max(initial=0)))
+    width = band_width(core, band)
     near = ((band > 0) & inside).astype(np.float64)
     photo, generated = source.astype(np.float64), face.astype(np.float64)
 
@@ -111,7 +106,7 @@ def blend(
     reach = options["reach"] * width
     generated = generated + soft_membrane(photo - generated, rim, outside, reach)
 
-    fade = _smoothstep(1 - outside / width) * (inside & ((core > 0) | (band > 0)))
+    fade = fade_weight(core, band, inside)
     mixed = fade[:, :, None] * photo + (1 - fade[:, :, None]) * generated
     result = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
     result[core > 0] = source[core > 0]
@@ -125,7 +120,7 @@ def seam_score(result: np.ndarray, source: np.ndarray, core: np.ndarray, band: n
     itself shows there, and an unblended paste lies well above.
     """
     outside = distance_outside(core)
-    width = max(1.0, float(outside[band > 0].max(initial=0)))
+    width = band_width(core, band)
     ring = (outside <= 0.5 * width) & (cv2.erode(core, None, iterations=2) == 0)
 
     def steepness(image: np.ndarray) -> float:

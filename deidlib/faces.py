@@ -10,11 +10,23 @@ import pyarrow as pa
 
 from deidlib import tables
 from deidlib.generators import Generator, LatentPrior
+from deidlib.guide import Guide, fit_template
 from deidlib.images import decode_png, encode_png
 from deidlib.inversion import WORK_SIDE, Targets, invert
-from deidlib.landmarks import align_photo, matrix_of
+from deidlib.landmarks import (
+    ALIGNED_SIDE,
+    MOUTH_CORNERS,
+    align_photo,
+    eye_centres,
+    invert_similarity,
+    matrix_of,
+    points_of,
+    transform_points,
+)
 from deidlib.perceptual import STLPIPS
-from deidlib.regions import cut_square, distance_outside
+from deidlib.regions import band_width, cut_square, distance_outside, fade_weight
+
+_NOSE_TIP = 1
 
 
 def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -28,24 +40,40 @@ def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.nd
     ndarray, (side, side), float32
         0 to 1.
     """
-    outside = distance_outside(core)
-    width = max(1.0, float(outside[band > 0].max(initial=0)))
+    outside, width = distance_outside(core), band_width(core, band)
     depth = cv2.distanceTransform((core > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     weight = np.where(core > 0, 1 - 0.5 * np.clip(depth / width, 0, 1), 0)
     weight = np.where(band > 0, 1 - 0.5 * outside / width, weight)
     return np.where(inside, weight, 0).astype(np.float32)
 
 
-def _target(photo: dict, landmark: dict, region: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _guide_frame(landmark: dict, aligned_to_native: np.ndarray) -> np.ndarray:
+    """Pixels of the aligned frame at ``WORK_SIDE`` to the guide's frame, (2, 3)."""
+    points = points_of(landmark).astype(np.float64)
+    five = np.array([*eye_centres(points), points[_NOSE_TIP], *points[MOUTH_CORNERS]])
+    aligned = transform_points(invert_similarity(aligned_to_native), five)
+    return fit_template((aligned + 0.5) * (WORK_SIDE / ALIGNED_SIDE) - 0.5)
+
+
+def _target(photo: dict, landmark: dict, region: dict) -> dict[str, np.ndarray]:
+    """One photograph's entries of :class:`Targets`."""
     image, matrix = decode_png(photo["image"]), matrix_of(landmark)
     left, top, side = region["crop_left"], region["crop_top"], region["crop_side"]
     _, inside = cut_square(image, left, top, side)
-    weight = area_weight(decode_png(region["core"]), decode_png(region["band"]), inside)
+    core, band = decode_png(region["core"]), decode_png(region["band"])
     to_square = matrix - np.array([[0, 0, left], [0, 0, top]])
-    weight = align_photo(weight, to_square, WORK_SIDE, border=cv2.BORDER_CONSTANT)
+    weight, fade = (
+        align_photo(map_.astype(np.float32), to_square, WORK_SIDE, border=cv2.BORDER_CONSTANT)
+        for map_ in (area_weight(core, band, inside), fade_weight(core, band, inside))
+    )
     y, x = np.nonzero(weight > 0.05)
-    centre = np.array([(x.min() + x.max()) / 2, (y.min() + y.max()) / 2])
-    return align_photo(image, matrix, WORK_SIDE), weight, centre
+    return {
+        "images": align_photo(image, matrix, WORK_SIDE),
+        "weights": weight,
+        "centres": np.array([(x.min() + x.max()) / 2, (y.min() + y.max()) / 2]),
+        "fades": fade,
+        "frames": _guide_frame(landmark, matrix),
+    }
 
 
 def invert_faces(
@@ -55,6 +83,7 @@ def invert_faces(
     donors: pa.Table,
     generator: Generator,
     perceptual: STLPIPS,
+    guide: Guide,
     prior: LatentPrior,
     settings: dict,
     progress: Callable[[int], None] | None = None,
@@ -65,7 +94,7 @@ def invert_faces(
     ----------
     photos, landmarks, regions, donors : Table
         Tables of one shard; ``donors`` says which photographs this attempt handles.
-    generator, perceptual, prior, settings, progress
+    generator, perceptual, guide, prior, settings, progress
         See :func:`deidlib.inversion.invert`. Memory is bounded by ``settings["batch"]``, not by the shard.
 
     Returns
@@ -88,17 +117,14 @@ def invert_faces(
     for start in range(0, len(todo), step):
         part = todo[start : start + step]
         ids = [d["release_photo_id"] for d in part]
-        images, weights, centres = zip(
-            *(_target(photo_rows[i], by_id["landmark"][i], by_id["region"][i]) for i in ids), strict=True
-        )
+        entries = [_target(photo_rows[i], by_id["landmark"][i], by_id["region"][i]) for i in ids]
         targets = Targets(
-            images=np.stack(images),
-            weights=np.stack(weights),
-            centres=np.stack(centres),
+            **{name: np.stack([entry[name] for entry in entries]) for name in entries[0]},
             donors=np.array([d["w"] for d in part], np.float32),
             grey=np.array([photo_rows[i]["grey"] for i in ids]),
+            identities=np.array([d["sface"] for d in part], np.float32),
         )
-        result = invert(generator, perceptual, prior, targets, settings, progress)
+        result = invert(generator, perceptual, guide, prior, targets, settings, progress)
         for k, donor in enumerate(part):
             rows.append(
                 {

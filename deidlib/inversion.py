@@ -4,10 +4,12 @@ After the semantic diffusion of In-Domain GAN Inversion (Zhu et al. 2020, arXiv 
 area-preserving inversion (arXiv 2307.02019). The code is sought as an offset from the donor's w in the whitened
 coordinates of W, so that one unit is one standard deviation of what the generator draws, and
 
-    loss = Σ_area [ a·ST-LPIPS + b·MSE ] + c·‖u‖² + d·‖u − mean over layers of u‖²,
+    loss = Σ_area [ a·ST-LPIPS + b·MSE ] + c·‖u‖² + d·‖u − mean over layers of u‖²
+           + g·[ max(0, cos(e, e_patient)) + 1 − cos(e, e_donor) ],
 
-the last two terms keeping the code in the domain. Most steps run on the quarter-size preview; the last few on the
-full image. Imports torch and numpy only.
+where c and d keep the code in the domain, and e is the guide's embedding of the generated face with the patient's
+preserved area in it, which g leads away from the patient and to the donor: the same new person in every photograph.
+Most steps run on the quarter-size preview; the last few on the full image. Imports torch and numpy only.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deidlib.generators import Generator, LatentPrior
+from deidlib.guide import Guide, crop
 from deidlib.perceptual import STLPIPS
 
 WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
@@ -43,6 +46,12 @@ class Targets:
         w of each photograph's donor.
     grey : ndarray, (N,), bool
         Photographs without colour: compared in luminance.
+    fades : ndarray, (N, 512, 512), float32
+        Share of the photograph in the blended result: 1 in the core, falling to 0 over the band.
+    frames : ndarray, (N, 2, 3)
+        Pixels of the aligned frame at 512² to the guide's frame.
+    identities : ndarray, (N, 128), float32
+        The guide's embedding of each photograph's donor.
     """
 
     images: np.ndarray
@@ -50,6 +59,9 @@ class Targets:
     centres: np.ndarray
     donors: np.ndarray
     grey: np.ndarray
+    fades: np.ndarray
+    frames: np.ndarray
+    identities: np.ndarray
 
     def __len__(self) -> int:
         return len(self.images)
@@ -98,6 +110,17 @@ def _boxes(images: Tensor, origins: np.ndarray) -> Tensor:
     )
 
 
+def _resized(images: Tensor, side: int) -> Tensor:
+    return F.interpolate(images, (side, side), mode="area")
+
+
+def _frames_at(frames: Tensor, side: int) -> Tensor:
+    """Matrices of the working frame for an image of it with ``side`` pixels."""
+    scale = WORK_SIDE / side
+    corner = frames.new_tensor([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
+    return frames @ corner
+
+
 def _luminance_where(images: Tensor, grey: Tensor) -> Tensor:
     luma = (images * images.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]).sum(1, keepdim=True)
     return torch.where(grey[:, None, None, None], luma.expand_as(images), images)
@@ -125,6 +148,7 @@ def computes_bf16(device: torch.device) -> bool:
 def _invert_batch(
     generator: Generator,
     perceptual: STLPIPS,
+    guide: Guide,
     prior: LatentPrior,
     batch: Targets,
     settings: dict,
@@ -142,10 +166,20 @@ def _invert_batch(
     looks = {}
     for full in (False, True):
         size = WORK_SIDE if full else WORK_SIDE // 2
-        target = _boxes(F.interpolate(photos, (size, size), mode="area"), origins)
-        weight = _boxes(F.interpolate(weights, (size, size), mode="area"), origins)
+        target = _boxes(_resized(photos, size), origins)
+        weight = _boxes(_resized(weights, size), origins)
         with torch.no_grad(), autocast:
             looks[full] = (target, weight, perceptual.features(target))
+
+    fades = torch.from_numpy(np.asarray(batch.fades, np.float32)).to(device)[:, None]
+    frames = torch.from_numpy(np.asarray(batch.frames, np.float32)).to(device)
+    donor_identity = torch.from_numpy(np.asarray(batch.identities, np.float32)).to(device)
+    with torch.no_grad(), autocast:
+        patient = guide(crop(photos, frames))
+    composites = {
+        full: (_resized(photos, size), _resized(fades, size), _frames_at(frames, size))
+        for full, size in ((False, WORK_SIDE // 2), (True, WORK_SIDE))
+    }
 
     offset = torch.zeros(len(batch), generator.n_styles, generator.w_dim, device=device, requires_grad=True)
     optimiser = torch.optim.Adam([offset], betas=(0.9, 0.95))
@@ -155,15 +189,23 @@ def _invert_batch(
         target, weight, target_features = looks[full]
         with autocast:
             w = donors[:, None] + offset @ axes.T
-            box = _boxes(_luminance_where(_render(generator, w, full), grey), origins)
+            image = _luminance_where(_render(generator, w, full), grey)
+            box = _boxes(image, origins)
             lpips = perceptual.distance(perceptual.features(box), target_features, weight)
         squared = ((box.float() - target).square() * weight).sum(dim=(1, 2, 3)) / (3 * weight.sum(dim=(1, 2, 3)))
         spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+        identity = 0.0
+        if settings["guide"]:
+            photo, fade, frame = composites[full]
+            with autocast:
+                embedding = guide(crop(fade * photo + (1 - fade) * image.float(), frame))
+            identity = (embedding * patient).sum(1).clamp_min(0) + 1 - (embedding * donor_identity).sum(1)
         loss = (
             settings["perceptual"] * lpips.float()
             + settings["pixel"] * squared
             + settings["stay"] * offset.square().mean(dim=(1, 2))
             + settings["spread"] * spread
+            + settings["guide"] * identity
         )
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
@@ -191,6 +233,7 @@ def _invert_batch(
 def invert(
     generator: Generator,
     perceptual: STLPIPS,
+    guide: Guide,
     prior: LatentPrior,
     targets: Targets,
     settings: dict,
@@ -200,15 +243,15 @@ def invert(
 
     Parameters
     ----------
-    generator, perceptual, prior
+    generator, perceptual, guide, prior
         The networks (on the device to use) and the statistics of W.
     targets : Targets
         The photographs. Results do not depend on their order or company beyond rounding; with ``batch`` 1 not at all.
     settings : dict
         ``steps`` on the preview and ``refine_steps`` at full size; ``learning_rate`` in standard deviations of W a
-        step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``
-        and ``spread``; ``batch`` (photographs at once; halved when memory runs out); ``bf16``, used
-        where the device computes in it.
+        step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``,
+        ``spread`` and ``guide`` (0: not guided); ``batch`` (photographs at once; halved when memory runs out);
+        ``bf16``, used where the device computes in it.
     progress : callable, optional
         Called with the number of photographs finished.
 
@@ -223,7 +266,7 @@ def invert(
     while start < len(targets):
         part = targets.part(start, start + size)
         try:
-            done.append(_invert_batch(generator, perceptual, prior, part, settings, device))
+            done.append(_invert_batch(generator, perceptual, guide, prior, part, settings, device))
         except torch.OutOfMemoryError:
             if size == 1:
                 raise

@@ -27,7 +27,9 @@ REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml
 DATA_FOLDER = Path(__file__).resolve().parent / "data"
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
 OWN_TEXT_FIELDS = ("task", "path", "licence", "citation", "use")
-OWN_MODELS = ("stylegan2",)  # what may come from a user; recognisers and detectors, by which a release is judged, may not
+OWN_MODELS = (
+    "stylegan2",
+)  # what may come from a user; recognisers and detectors, by which a release is judged, may not
 
 _MEND = "Run `deidlib models fetch`."
 

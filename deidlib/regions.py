@@ -49,6 +49,23 @@ def distance_outside(mask: np.ndarray) -> np.ndarray:
     return cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
+def smoothstep(x: np.ndarray) -> np.ndarray:
+    """Cubic step: 0 up to 0, 1 from 1 on, smooth between."""
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def band_width(core: np.ndarray, band: np.ndarray) -> float:
+    """Width of the band in pixels, at least 1."""
+    return max(1.0, float(distance_outside(core)[band > 0].max(initial=0)))
+
+
+def fade_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Share of the photograph in the blended result, (side, side) in 0–1: 1 in the core, falling to 0 over the band."""
+    step = smoothstep(1 - distance_outside(core) / band_width(core, band))
+    return step * (inside & ((core > 0) | (band > 0)))
+
+
 def _dilated(mask: np.ndarray, radius: float) -> np.ndarray:
     return np.where(distance_outside(mask) <= radius, 255, 0).astype(np.uint8) if mask.any() else mask
 

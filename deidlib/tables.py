@@ -157,6 +157,7 @@ DONORS = pa.schema(
             pa.list_(pa.float32()),
             "the donor's w with this photograph's pose and expression (512 values)",
         ),
+        _field("sface", pa.list_(pa.float32()), "SFace embedding of the donor's face (128 values, unit length)"),
         *_STATUS,
     ]
 )
@@ -181,6 +182,7 @@ BANK = pa.schema(
         _field("skin", pa.list_(pa.float16()), "CIE Lab of nine skin patches, flat (27 values)"),
         _field("age", pa.float32(), "apparent age", "years"),
         _field("female", pa.float32(), "apparent sex: probability of female", "0..1"),
+        _field("bridge_edge", pa.float32(), "edge across the bridge of the nose: glasses", "8-bit levels of L"),
         _field("sface", pa.list_(pa.float16()), "SFace embedding (128 values, unit length)"),
         _field("dlib", pa.list_(pa.float16()), "dlib embedding (128 values)"),
     ]

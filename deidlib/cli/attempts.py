@@ -79,17 +79,22 @@ def choose(
     from deidlib.donors.choose import choose_donors
 
     rows, points = read(photos, "PHOTOS"), read(landmarks, "LANDMARKS")
-    _, editor, bank = weights.donor_model(generator)
+    network, editor, bank = weights.donor_model(generator)
     likenesses = weights.likenesses(rows, points, handle)
+    draw, embed = weights.drawer(network), weights.sface(weights.yunet()).embed
     with progress("donors", len(handle)) as step:
-        chosen = choose_donors(rows, handle, likenesses, bank, editor, key, attempt, identity, settings, step)
+        chosen = choose_donors(
+            rows, handle, likenesses, bank, editor, draw, embed, key, attempt, identity, settings, step
+        )
     write(chosen, out, "DONORS")
 
 
 def build(
     out: Annotated[
         Path | None,
-        typer.Argument(help="Parquet file; by default the shipped bank, or beside your own weights.", show_default=False),
+        typer.Argument(
+            help="Parquet file; by default the shipped bank, or beside your own weights.", show_default=False
+        ),
     ] = None,
     size: Annotated[int, typer.Option(min=16, help="Number of synthetic identities.")] = 2048,
     generator: GeneratorName = "mobilestylegan",
@@ -159,10 +164,10 @@ def invert(
     place = weights.device(device)
     network = weights.generator(generator)
     prior = latent_prior(network)
-    perceptual = STLPIPS(weights.only("stlpips")).to(place)
+    perceptual, guide = STLPIPS(weights.only("stlpips")).to(place), weights.guide().to(place)
     rows, points, areas = _tables(photos, landmarks, regions)
     with progress("inversion", count(chosen)) as step:
-        faces = invert_faces(rows, points, areas, chosen, network.to(place), perceptual, prior, settings, step)
+        faces = invert_faces(rows, points, areas, chosen, network.to(place), perceptual, guide, prior, settings, step)
     write(faces, out, "FACES")
 
 

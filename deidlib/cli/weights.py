@@ -68,13 +68,14 @@ def generator(name: str):
 
 
 def fit_preview(name: str, network) -> None:
-    """Fit the preview of a StyleGAN2 generator and write it beside the checkpoint; the default's is shipped."""
+    """Fit the preview of a StyleGAN2 generator, use it, and write it beside the checkpoint; the default's is shipped."""
     if name != "stylegan2" or network.own_resolution <= 256:
         return
-    from deidlib.generators.running_rgb import LEAST_PSNR, fit_running_rgb, save_running_rgb
+    from deidlib.generators.running_rgb import LEAST_PSNR, fit_running_rgb, save_running_rgb, use_running_rgb
 
     estimate = fit_running_rgb(network)
     save_running_rgb(estimate, preview_file(name))
+    use_running_rgb(network, preview_file(name))
     verdict = "used" if estimate.psnr >= LEAST_PSNR else "too low: previews are whole images shrunk, which is slower"
     say(f"preview: {estimate.psnr:.1f} dB, {verdict}")
 
@@ -96,6 +97,27 @@ def _built_bank(name: str) -> Path:
     return path
 
 
+def guide():
+    """Open the recogniser that guides the inversion, differentiable, on the CPU."""
+    from deidlib.guide import Guide, read_weights
+
+    return Guide(read_weights(only("sface")))
+
+
+def drawer(network):
+    """Codes w, (n, 512), to the faces of the generator's preview, (n, 256, 256, 3) uint8."""
+    import torch
+
+    from deidlib.donors.bank import to_uint8
+
+    def draw(codes: np.ndarray) -> np.ndarray:
+        w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, network.n_styles, -1)
+        with torch.no_grad():
+            return to_uint8(network.preview(w))
+
+    return draw
+
+
 def device(asked: str) -> str:
     """``cuda`` where it is asked for, or where ``auto`` finds a GPU; else ``cpu``."""
     import torch
@@ -106,7 +128,7 @@ def device(asked: str) -> str:
 
 
 def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict:
-    """Measure the look of the patients whose photographs are handled: features and embeddings.
+    """Measure the look of the patients whose photographs are handled: features and embedding.
 
     Returns
     -------
@@ -119,7 +141,7 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict
     from deidlib.landmarks import Face, matrix_of, points_of
 
     detector, estimate = yunet(), age_sex()
-    judges = sface(detector), dlib_resnet()
+    recogniser = sface(detector)
     patient_of = dict(
         zip(*(photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id")), strict=True)
     )
@@ -134,5 +156,5 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict
         row, image = found[photo_id], decode_png(photo["image"])
         face = Face(points_of(row), np.array(row["blendshapes"], np.float32), row["yaw"], row["pitch"], row["roll"])
         features = measure_photo(image, matrix_of(row), face, estimate)
-        known[photo_id] = Likeness(features, *(judge.embed(image) for judge in judges))
+        known[photo_id] = Likeness(features, recogniser.embed(image))
     return known

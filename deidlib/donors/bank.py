@@ -12,7 +12,7 @@ import torch
 
 from deidlib import tables
 from deidlib.detectors import AgeSex, YuNet
-from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, measure
+from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, bridge_edge, measure
 from deidlib.landmarks import ALIGNED_SIDE, FaceLandmarker
 from deidlib.models import DATA_FOLDER
 
@@ -29,6 +29,7 @@ class Bank:
     scalars: dict[str, np.ndarray]  # yaw, pitch, expression, age, female: each (N,)
     geometry: np.ndarray  # (N, 58, 2)
     skin: np.ndarray  # (N, 9, 3)
+    bridge_edge: np.ndarray  # (N,)
     sface: np.ndarray  # (N, 128)
     dlib: np.ndarray  # (N, 128)
 
@@ -48,6 +49,7 @@ def read_bank(path: Path = BANK_FILE) -> Bank:
         scalars={n: table[n].to_numpy() for n in ("yaw", "pitch", *EXPRESSION, "age", "female")},
         geometry=stacked("geometry", -1, 2),
         skin=stacked("skin", -1, 3),
+        bridge_edge=table["bridge_edge"].to_numpy(),
         sface=stacked("sface", 128),
         dlib=stacked("dlib", 128),
     )
@@ -99,10 +101,11 @@ def build_bank(
         w = torch.from_numpy(codes.astype(np.float32)).to(place)[:, None].expand(-1, generator.n_styles, -1)
         with torch.no_grad():
             images = torch.nn.functional.avg_pool2d(generator.synthesise(w).float(), ALIGNED_SIDE // FEATURE_SIDE)
-        for code, image in zip(codes, to_uint8(images), strict=True):
+            small = to_uint8(generator.preview(w))
+        for code, image, preview in zip(codes, to_uint8(images), small, strict=True):
             row = _describe(image, landmarker, detector, sface, dlib, age_sex)
             if row is not None and len(rows) < size:
-                rows.append({"bank_id": len(rows), "w": code, **row})
+                rows.append({"bank_id": len(rows), "w": code, "bridge_edge": bridge_edge(preview), **row})
                 if progress:
                     progress()
         if len(rows) == size:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from deidlib import tables
 from deidlib.donors.bank import Bank
 from deidlib.donors.edit import VIEW_FEATURES, Editor
-from deidlib.donors.features import SKIN_PATCHES
+from deidlib.donors.features import GLASSES, SKIN_PATCHES, bridge_edge
 from deidlib.generators import LatentPrior
 from deidlib.keys import keyed_rng
 
@@ -22,7 +22,7 @@ _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
 _LAB_UNIT = 6.0
 _AGE_UNIT = 6.0  # years
 _FEMALE_UNIT = 0.18
-_COSINE_UNIT, _DISTANCE_UNIT = 0.06, 0.06
+_COSINE_UNIT = 0.06
 _DRAWS = 8
 #: How much each skin patch counts. Cheeks and forehead tell the skin and the light; below them a beard may be dark, and
 #: a shaded face must not pass for a bearded one.
@@ -31,11 +31,10 @@ _PATCH_WEIGHTS = np.array([2.0 if name.startswith(("cheek", "forehead")) else 1.
 
 @dataclass(frozen=True)
 class Likeness:
-    """What is known of a patient's look: ``measure``'s features and, where found, the embeddings."""
+    """What is known of a patient's look: ``measure``'s features and, where a face was found, the guide's embedding."""
 
     features: dict
     sface: np.ndarray | None
-    dlib: np.ndarray | None
 
 
 def with_record(features: dict, age: float | None, sex: str | None) -> dict:
@@ -76,54 +75,33 @@ def mismatch(bank: Bank, features: dict, grey: bool) -> np.ndarray:
     return total + ((bank.scalars["female"] - features["female"]) / _FEMALE_UNIT) ** 2
 
 
-def far_enough(bank: Bank, look: Likeness, sface_max: float, dlib_min: float) -> np.ndarray:
-    """Entries, (N,) bool, that neither recogniser finds similar to the patient."""
-    keep = np.ones(len(bank), bool)
-    if look.sface is not None:
-        keep &= bank.sface @ look.sface < sface_max
-    if look.dlib is not None:
-        keep &= np.linalg.norm(bank.dlib - look.dlib, axis=1) > dlib_min
-    return keep
+def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
+    """Entries, (N,) bool, that the guide does not find similar to the patient, and that wear no glasses.
+
+    A mixture of faces with and without glasses has half of them.
+    """
+    allowed = bank.bridge_edge < GLASSES
+    return allowed if look.sface is None else allowed & (bank.sface @ look.sface < sface_max)
 
 
-def resemblance(sface: np.ndarray, dlib: np.ndarray, look: Likeness) -> np.ndarray:
+def resemblance(sface: np.ndarray, look: Likeness) -> np.ndarray:
     """How much faces with the embeddings (N, 128) resemble the patient, (N,), in the units of :func:`mismatch`.
 
-    Zero for a face as far as strangers usually are (cosine 0, distance 0.85), so that of entries that fit alike the
-    least similar come first.
+    Zero for a face as far as strangers usually are (cosine 0), so that of entries that fit alike the least similar come
+    first.
     """
-    total = np.zeros(len(sface))
-    if look.sface is not None:
-        total += (np.clip(sface @ look.sface, 0, None) / _COSINE_UNIT) ** 2
-    if look.dlib is not None:
-        distance = np.linalg.norm(dlib - look.dlib, axis=1)
-        total += (np.clip(0.85 - distance, 0, None) / _DISTANCE_UNIT) ** 2
-    return total
+    if look.sface is None:
+        return np.zeros(len(sface))
+    return (np.clip(sface @ look.sface, 0, None) / _COSINE_UNIT) ** 2
 
 
-def draw_mixture(
-    bank: Bank, look: Likeness, order: np.ndarray, rng: np.random.Generator, pool: int, mix: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw entries from the ``pool`` best and their shares: of several keyed draws, the least like the patient.
-
-    Of a mixture, whose face has not been drawn, the embedding is taken to be the mixture of the entries'.
-
-    Returns
-    -------
-    chosen : ndarray, (mix,)
-        Entries used.
-    shares : ndarray, (mix,)
-        Their shares, summing to 1.
-    """
-    draws = []
+def draw_mixtures(order: np.ndarray, rng: np.random.Generator, pool: int, mix: int) -> list[tuple]:
+    """Several keyed mixtures: ``mix`` of the ``pool`` best entries, and their shares, summing to 1."""
+    mixtures = []
     for _ in range(_DRAWS):
         chosen = rng.choice(order[:pool], size=min(mix, len(order)), replace=False)
-        shares = rng.dirichlet(np.full(len(chosen), 1.5))
-        sface = shares @ bank.sface[chosen]
-        sface = sface / np.linalg.norm(sface)
-        draws.append((resemblance(sface[None], (shares @ bank.dlib[chosen])[None], look)[0], chosen, shares))
-    _, chosen, shares = min(draws, key=lambda draw: draw[0])
-    return chosen, shares
+        mixtures.append((chosen, rng.dirichlet(np.full(len(chosen), 1.5))))
+    return mixtures
 
 
 def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -134,12 +112,24 @@ def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.
     return prior.mean + prior.axes @ (mixed * min(1.3, length / np.linalg.norm(mixed)))
 
 
+def _least_alike(codes: list[np.ndarray], draw: Callable, embed: Callable, look: Likeness) -> tuple[int, np.ndarray]:
+    """Draw the faces of several codes; which of those without glasses the guide finds least like the patient."""
+    faces = draw(np.array(codes))
+    found = [(k, sface) for k, sface in enumerate(map(embed, faces)) if sface is not None]
+    if not found:
+        raise ValueError("no mixture of donors draws a face: is this the bank of this generator?")
+    bare = [(k, sface) for k, sface in found if bridge_edge(faces[k]) < GLASSES]
+    return min(bare or found, key=lambda one: resemblance(one[1][None], look)[0])
+
+
 def choose_donors(
     photos: pa.Table,
     handle: Sequence[str],
     likenesses: dict[str, Likeness],
     bank: Bank,
     editor: Editor,
+    draw: Callable[[np.ndarray], np.ndarray],
+    embed: Callable[[np.ndarray], np.ndarray | None],
     key: bytes,
     attempt: int,
     identity: str,
@@ -162,6 +152,10 @@ def choose_donors(
         What was measured of each photograph with landmarks, by ``release_photo_id``.
     bank, editor
         The donor bank and its linear model.
+    draw : callable
+        Codes w, (n, 512), to the faces of the generator's preview, (n, 256, 256, 3) uint8.
+    embed : callable
+        A face to the guide's embedding, (128,), None where it finds no face.
     key : bytes
         The secret key.
     attempt : int
@@ -169,7 +163,7 @@ def choose_donors(
     identity : str
         ``per_patient`` or ``per_photo``.
     options : dict
-        ``pool``, ``mix``, ``sface_max``, ``dlib_min``.
+        ``pool``, ``mix``, ``sface_max``.
     progress : callable, optional
         Called once a photograph.
 
@@ -183,7 +177,7 @@ def choose_donors(
     columns = ["release_photo_id", "release_patient_id", "timepoint", "photo_id", "grey", "age", "sex"]
     known = [p for p in tables.handled(photos).select(columns).to_pylist() if p["release_photo_id"] in likenesses]
     known.sort(key=lambda p: (p["release_patient_id"], p["timepoint"] or "", p["photo_id"], p["release_photo_id"]))
-    wanted, rows = set(handle), []
+    wanted, rows, drawn = set(handle), [], {}
     for photo in known:
         if photo["release_photo_id"] not in wanted:
             continue
@@ -193,20 +187,22 @@ def choose_donors(
         look = likenesses[reference["release_photo_id"]]
         features = with_record(look.features, reference["age"], reference["sex"])
         # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
-        fit = mismatch(bank, features, reference["grey"]) + (1 + attempt) ** 2 * resemblance(
-            bank.sface, bank.dlib, look
-        )
-        allowed = far_enough(bank, look, options["sface_max"], options["dlib_min"])
+        fit = mismatch(bank, features, reference["grey"]) + (1 + attempt) ** 2 * resemblance(bank.sface, look)
+        allowed = allowed_donors(bank, look, options["sface_max"])
         order = np.argsort(np.where(allowed, fit, np.inf), kind="stable")[: np.count_nonzero(allowed)]
         if len(order) < options["mix"]:
             raise ValueError(
-                f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max or "
-                "donors.dlib_min, or build a larger bank with `deidlib donors build`"
+                f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max, or build a "
+                "larger bank with `deidlib donors build`"
             )
-        rng = keyed_rng(key, "donor", drawn_for, str(attempt))
-        chosen, shares = draw_mixture(bank, look, order, rng, options["pool"], options["mix"])
-        w = mix_identity(bank, editor.prior, chosen, shares)
-        w = editor.move(w, {"age": features["age"], "female": features["female"]})
+        if drawn_for not in drawn:
+            rng = keyed_rng(key, "donor", drawn_for, str(attempt))
+            mixtures = draw_mixtures(order, rng, options["pool"], options["mix"])
+            years_and_sex = {"age": features["age"], "female": features["female"]}
+            codes = [editor.move(mix_identity(bank, editor.prior, *mixture), years_and_sex) for mixture in mixtures]
+            best, sface = _least_alike(codes, draw, embed, look)
+            drawn[drawn_for] = *mixtures[best], codes[best], sface
+        chosen, shares, w, sface = drawn[drawn_for]
         view = likenesses[photo["release_photo_id"]].features
         rows.append(
             {
@@ -216,6 +212,7 @@ def choose_donors(
                 "bank_ids": chosen.astype(np.int32),
                 "weights": shares.astype(np.float32),
                 "w": editor.follow(w, {name: view[name] for name in VIEW_FEATURES}).astype(np.float32),
+                "sface": sface.astype(np.float32),
                 "status": tables.OK,
             }
         )

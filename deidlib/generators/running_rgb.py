@@ -59,7 +59,7 @@ def use_running_rgb(generator: StyleGAN2, path: Path) -> None:
         weight, bias = (torch.from_numpy(stored[name].astype(np.float32)) for name in ("weight", "bias"))
     head = nn.Conv2d(weight.shape[1], 3, 3, padding=1)
     head.load_state_dict({"weight": weight, "bias": bias})
-    generator.preview_head = head.requires_grad_(False)
+    generator.preview_head = head.requires_grad_(False).to(generator.constant.device)
 
 
 def fit_running_rgb(generator: StyleGAN2, seed: int = 0) -> RunningRGB:

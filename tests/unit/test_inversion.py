@@ -1,11 +1,14 @@
 """Inversion: it fits the preserved area, stays near the donor, and treats each photograph by itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.generators import latent_prior
+from deidlib.guide import Guide, crop, fit_template, read_weights
 from deidlib.inversion import BOX_SIDE, WORK_SIDE, Targets, box_origins, invert
 from deidlib.perceptual import STLPIPS
 
@@ -18,6 +21,7 @@ SETTINGS = {
     "pixel": 2.0,
     "stay": 0.05,
     "spread": 0.2,
+    "guide": 0.5,
     "batch": 1,
     "bf16": False,
 }
@@ -29,12 +33,17 @@ def perceptual(model_files):
 
 
 @pytest.fixture(scope="module")
+def guide(model_files):
+    return Guide(read_weights(next(iter(model_files("sface").values()))))
+
+
+@pytest.fixture(scope="module")
 def prior(generator):
     return latent_prior(generator, n=4000)
 
 
 @pytest.fixture(scope="module")
-def targets(generator):
+def targets(generator, guide):
     """Two virtual patients, each towards another person's code."""
     w = torch.from_numpy(read_bank().w[[11, 12, 13, 14]].astype(np.float32))
     with torch.no_grad():
@@ -42,20 +51,29 @@ def targets(generator):
     images = to_uint8(torch.nn.functional.avg_pool2d(images, 1024 // WORK_SIDE))
     y, x = np.mgrid[:WORK_SIDE, :WORK_SIDE]
     weight = (np.hypot((x - 256) / 70, (y - 370) / 45) < 1).astype(np.float32)
+    five = np.array([[193.0, 240.0], [319.0, 240.0], [256.0, 310.0], [205.0, 369.0], [307.0, 369.0]])
+    frame = fit_template(five)
+    with torch.no_grad():
+        faces = torch.from_numpy(to_uint8(generator.synthesise(w[2:, None].expand(-1, generator.n_styles, -1))))
+        faces = torch.nn.functional.avg_pool2d(faces.permute(0, 3, 1, 2).float() / 127.5 - 1, 2)
+        identities = guide(crop(faces, torch.tensor(np.stack([frame, frame]), dtype=torch.float32)))
     return Targets(
         images=images,
         weights=np.stack([weight, weight]),
         centres=np.array([[256.0, 370.0], [256.0, 370.0]]),
         donors=w[2:].numpy(),
         grey=np.array([False, False]),
+        fades=np.stack([weight, weight]),
+        frames=np.stack([frame, frame]),
+        identities=identities.numpy(),
     )
 
 
-def test_area_is_fitted_and_the_code_stays_near_the_donor(generator, perceptual, prior, targets):
+def test_area_is_fitted_and_the_code_stays_near_the_donor(generator, perceptual, guide, prior, targets):
     start = invert(
-        generator, perceptual, prior, targets, SETTINGS | {"steps": 0, "refine_steps": 1, "refine_rate": 0.0}
+        generator, perceptual, guide, prior, targets, SETTINGS | {"steps": 0, "refine_steps": 1, "refine_rate": 0.0}
     )
-    after = invert(generator, perceptual, prior, targets, SETTINGS | {"steps": 15})
+    after = invert(generator, perceptual, guide, prior, targets, SETTINGS | {"steps": 15})
     assert (after.loss < start.loss).all()
     assert (after.psnr > start.psnr + 1).all()
     assert after.images.shape == (2, 1024, 1024, 3)
@@ -65,25 +83,53 @@ def test_area_is_fitted_and_the_code_stays_near_the_donor(generator, perceptual,
     assert np.allclose(distances, after.distance, rtol=0.02)
 
 
-def test_result_does_not_depend_on_company_or_order(generator, perceptual, prior, targets):
-    both = invert(generator, perceptual, prior, targets, SETTINGS)
-    second = invert(generator, perceptual, prior, targets.part(1, 2), SETTINGS)
+def test_guide_is_the_published_network(guide, sface, yunet, astronaut):
+    """The same embedding as OpenCV's own run of the file, on the same aligned face."""
+    (box,) = yunet.detect(astronaut)
+    photo = torch.from_numpy(astronaut).permute(2, 0, 1)[None].float() / 127.5 - 1
+    frame = fit_template(box[4:14].reshape(5, 2).astype(np.float64))
+    embedding = guide(crop(photo, torch.tensor(frame[None], dtype=torch.float32)))[0].numpy()
+    assert embedding @ sface.embed(astronaut) > 0.999
+
+
+def test_guide_leads_away_from_the_patient(generator, perceptual, guide, prior, targets):
+    def likeness(strength):
+        settings = SETTINGS | {"steps": 15, "guide": strength}
+        images = invert(generator, perceptual, guide, prior, targets, settings).images
+        faces, photos = (
+            torch.nn.functional.avg_pool2d(torch.from_numpy(i).permute(0, 3, 1, 2).float() / 127.5 - 1, scale)
+            for i, scale in ((images, 2), (targets.images, 1))
+        )
+        fades = torch.from_numpy(targets.fades)[:, None]
+        frames = torch.tensor(targets.frames, dtype=torch.float32)
+        with torch.no_grad():
+            found, patient = guide(crop(fades * photos + (1 - fades) * faces, frames)), guide(crop(photos, frames))
+        return (found * patient).sum(1), (found * torch.from_numpy(targets.identities)).sum(1)
+
+    (free, free_donor), (guided, guided_donor) = likeness(0.0), likeness(1.0)
+    assert (guided < free).all()
+    assert (guided_donor > free_donor).all()
+
+
+def test_result_does_not_depend_on_company_or_order(generator, perceptual, guide, prior, targets):
+    both = invert(generator, perceptual, guide, prior, targets, SETTINGS)
+    second = invert(generator, perceptual, guide, prior, targets.part(1, 2), SETTINGS)
     assert (both.images[1] == second.images[0]).all(), "one at a time: the same bytes"
-    batched = invert(generator, perceptual, prior, targets, SETTINGS | {"batch": 2})
+    batched = invert(generator, perceptual, guide, prior, targets, SETTINGS | {"batch": 2})
     difference = np.abs(batched.images.astype(int) - both.images.astype(int))
     assert difference.mean() < 1, "in a batch: the same but for rounding"
 
 
-def test_grey_photographs_give_grey_faces(generator, perceptual, prior, targets):
+def test_grey_photographs_give_grey_faces(generator, perceptual, guide, prior, targets):
     one = targets.part(0, 1)
-    grey = Targets(one.images, one.weights, one.centres, one.donors, np.array([True]))
-    image = invert(generator, perceptual, prior, grey, SETTINGS | {"steps": 2}).images[0]
+    grey = replace(one, grey=np.array([True]))
+    image = invert(generator, perceptual, guide, prior, grey, SETTINGS | {"steps": 2}).images[0]
     assert np.ptp(image.astype(int), axis=2).max() == 0
 
 
-def test_progress_counts_photographs(generator, perceptual, prior, targets):
+def test_progress_counts_photographs(generator, perceptual, guide, prior, targets):
     counted = []
-    invert(generator, perceptual, prior, targets, SETTINGS | {"steps": 1, "refine_steps": 0}, counted.append)
+    invert(generator, perceptual, guide, prior, targets, SETTINGS | {"steps": 1, "refine_steps": 0}, counted.append)
     assert counted == [1, 1]
 
 

@@ -27,7 +27,7 @@ rule donors:
         generator=config["generator"],
         key=KEY_CHECK,
         bank=beside_weights(bank_file),
-        weights=weights(config["generator"], "sface", "yunet", "dlib_resnet", "age_net", "gender_net"),
+        weights=weights(config["generator"], "sface", "yunet", "age_net", "gender_net"),
     shell:
         "deidlib donors choose {input.failed:q} --photos {input.photos:q} --landmarks {input.landmarks:q} "
         "--regions {input.regions:q} --out {output.donors:q} --attempt {wildcards.attempt} "

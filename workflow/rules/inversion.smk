@@ -26,7 +26,7 @@ rule inversion:
         generator=config["generator"],
         device=config["device"],
         preview=beside_weights(preview_file),
-        weights=weights(config["generator"], "stlpips"),
+        weights=weights(config["generator"], "stlpips", "sface"),
     shell:
         "deidlib invert --photos {input.photos:q} --landmarks {input.landmarks:q} "
         "--regions {input.regions:q} --donors {input.donors:q} --out {output.faces:q} "
