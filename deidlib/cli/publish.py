@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from deidlib.cli.attempts import GENERATORS
 from deidlib.cli.common import InputError, open_private, read_json, settings
 from deidlib.logs import say
 
@@ -43,7 +44,7 @@ def release(
     with suppress(OSError):
         out.rmdir()  # Snakemake makes an output's folder beforehand; a version's folder appears whole
     try:
-        folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models())
+        folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg))
     except NothingReleased:
         if failure_report is not None:
             report(plan, failure_report, None, given)
@@ -69,7 +70,7 @@ def report(
 
     cfg = settings(given)
     names = read_json(plan)["shards"]
-    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models())
+    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg))
     _share(folder)
     say(f"report {out.name}: written")
 
@@ -93,10 +94,13 @@ def verify(release: Annotated[Path, typer.Argument(help="Folder of a release.", 
     print(f"whole: every file is as it was released (content digest {content_digest(release)})")
 
 
-def _models() -> list[dict]:
+def _models(cfg: dict) -> list[dict]:
+    """Registry entries of what a run with these settings uses."""
     from deidlib import models
 
-    return [{"name": name, **entry} for name, entry in models.load_registry().items()]
+    others = set(GENERATORS) - {cfg["generator"]}
+    registry = models.load_registry()
+    return [{"name": name, **entry} for name, entry in registry.items() if name not in others]
 
 
 def _share(folder: Path) -> None:

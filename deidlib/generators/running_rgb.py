@@ -1,11 +1,11 @@
 """A StyleGAN2 preview: the image at 256² from the layers up to 256² alone.
 
-The network sums its image over sizes, so at 256² there is a running image already. It need not be a small version of the
-final one: nothing keeps the larger sizes from adding colour and contrast besides detail, and in trained networks they
-contribute most (Karras et al. 2020, arXiv 1912.04958, figure 8). What is missing is therefore estimated from the
-features, style-scaled as the next layer sees them, by one 3×3 convolution, whose least-squares optimum on the generator's
-own images is found in closed form. How well it does is measured on further images, and where it does badly the preview
-is the whole image shrunk.
+The network sums its image over sizes, so at 256² there is a running image already. It need not be a small version of
+the final one: nothing keeps the larger sizes from adding colour and contrast besides detail, and in trained networks
+they contribute most (Karras et al. 2020, arXiv 1912.04958, figure 8). What is missing is therefore estimated from the
+features, style-scaled as the next layer sees them, by one 3×3 convolution, whose least-squares optimum on the
+generator's own images is found in closed form. How well it does is measured on further images, and where it does badly
+the preview is the whole image shrunk.
 """
 
 from __future__ import annotations

@@ -309,3 +309,28 @@ def write_rosinality(path: Path, net: dict, trained: bool = False, old_format: b
         content["latent_avg"] = torch.tensor(net["mapping.w_avg"])
     torch.save(content, path, _use_new_zipfile_serialization=not old_format)
     return path
+
+
+# A network that draws faces ------------------------------------------------------------------------------------------
+
+
+def portrait_network(portrait: np.ndarray, channels: int = 4) -> dict:
+    """Weights whose image is a grey portrait, (side, side) in [−1, 1], in a contrast that depends on w.
+
+    The convolutions are nought, so that a layer shows its noise image alone, and the last one's is the portrait. Nobody
+    trains such a network, but every step of the pipeline that wants faces from a checkpoint can be tried with it.
+    """
+    net = random_network(len(portrait), channels, w_dim=512, n_mapping=2)
+    for name, value in net.items():
+        weight = name.startswith("synthesis") and name.endswith("weight")
+        bias = name.endswith(".bias") and "affine" not in name
+        if weight or bias or name.endswith("noise_strength"):
+            net[name] = np.zeros_like(value)
+    last = f"synthesis.b{len(portrait)}"
+    net[f"{last}.conv1.noise_const"] = ((portrait + 1) / np.sqrt(2)).astype(np.float32)  # leaky ReLU passes it as it is
+    net[f"{last}.conv1.noise_strength"] = np.float32(1).reshape(())
+    net[f"{last}.torgb.weight"] += np.float32(1 / np.sqrt(net[f"{last}.torgb.weight"].shape[1]))
+    net[f"{last}.torgb.bias"] -= np.float32(1)
+    net[f"{last}.torgb.affine.bias"][:] = 1
+    net[f"{last}.torgb.affine.weight"] += np.float32(0.1 * np.random.default_rng(1).standard_normal((1, 512)))
+    return net

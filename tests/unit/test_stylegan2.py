@@ -1,5 +1,6 @@
 """StyleGAN2 checkpoints of users: drawn as the paper's equations say, in both layouts, and nothing in a file is run."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -8,8 +9,10 @@ import pickletools
 import numpy as np
 import pytest
 import torch
+import yaml
 from stylegan2_files import (
     nvidia_modules,
+    portrait_network,
     random_network,
     reference_image,
     reference_map,
@@ -286,3 +289,130 @@ def test_a_tensor_never_reads_beyond_its_bytes(tmp_path):
         path.write_bytes(pickle.dumps(call))
         with pytest.raises(CheckpointError, match="a tensor"):
             read_inert(path)
+
+
+# In the pipeline ------------------------------------------------------------------------------------------------------
+
+
+def registered(tmp_path, monkeypatch, net, **changes):
+    """A user's own registry with a checkpoint, as config/README.md shows it."""
+    checkpoint = write_nvidia(tmp_path / "of-example-hospital.pkl", net)
+    entry = {
+        "task": "generator",
+        "path": checkpoint.name,
+        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "licence": "NVIDIA Source Code License-NC",
+        "citation": "Karras et al. 2020",
+        "use": "research only",
+        **changes,
+    }
+    file = tmp_path / "my-models.yaml"
+    file.write_text(yaml.safe_dump({"stylegan2": entry}))
+    monkeypatch.setenv("DEIDLIB_MODELS_FILE", str(file))
+    return entry
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    """The astronaut, grey, in the aligned frame at 256², in [−1, 1]."""
+    import skimage.data
+
+    from deidlib.landmarks import align_photo
+
+    # The alignment that deidlib.landmarks finds, written down so that this fixture needs no model.
+    matrix = np.array([[0.1672, -0.0085, 143.3], [0.0085, 0.1672, 15.9]])
+    return align_photo(skimage.data.astronaut(), matrix, 256).mean(axis=2) / 127.5 - 1
+
+
+@pytest.mark.parametrize("side", [256, 512, 1024])
+def test_networks_of_every_size_draw_in_the_aligned_frame(tmp_path, monkeypatch, side):
+    """A picture's parts lie at the same place of the frame, and preview and image agree."""
+    from deidlib.cli import weights
+
+    picture = np.full((side, side), -0.5)
+    picture[side // 4 : side // 2, side // 8 : side // 2] = 0.5
+    registered(tmp_path, monkeypatch, portrait_network(picture))
+    generator = weights.generator("stylegan2")
+    assert generator.n_styles == 2 * np.log2(side) - 2
+    assert (generator.resolution, generator.own_resolution, generator.w_dim) == (1024, side, 512)
+    w = generator.map(torch.zeros(1, 512))[:, None].expand(-1, generator.n_styles, -1)
+    image, preview = generator.synthesise(w), generator.preview(w)
+    assert image.shape == (1, 3, 1024, 1024)
+    assert preview.shape == (1, 3, 256, 256)
+    assert (torch.nn.functional.avg_pool2d(image, 4) - preview).abs().mean() < 0.01
+    bright = (preview[0, 0] > preview.mean()).nonzero()
+    assert (bright.amin(dim=0).tolist(), bright.amax(dim=0).tolist()) == ([64, 32], [127, 127])
+
+
+def test_preview_is_fitted_measured_and_used_only_if_good(tmp_path):
+    """Where the larger sizes repeat what lies below, the estimate is near; where they do not, it says so."""
+    from deidlib.generators.running_rgb import LEAST_PSNR, fit_running_rgb, save_running_rgb, use_running_rgb
+
+    net = random_network(512, channels=4, w_dim=512)
+    for name in list(net):
+        if "noise_strength" in name:
+            net[name] = np.zeros_like(net[name])
+        if "torgb" in name and not name.endswith("bias"):
+            net[name] = 0.1 * net[name]
+    good = StyleGAN2(read_checkpoint(write_nvidia(tmp_path / "good.pkl", net)))
+    codes = codes_of(good)
+    whole = good.preview(codes)
+    running = good.features(codes, 256)[1]
+    estimate = fit_running_rgb(good)
+    save_running_rgb(estimate, tmp_path / "good.npz")
+    use_running_rgb(good, tmp_path / "good.npz")
+    assert good.preview_head is not None
+    assert (good.preview(codes) - whole).square().mean() < 0.3 * (running - whole).square().mean()
+
+    net["synthesis.b512.conv1.noise_strength"] = np.float32(30).reshape(())
+    net["synthesis.b512.torgb.weight"] = 100 * net["synthesis.b512.torgb.weight"]
+    bad = StyleGAN2(read_checkpoint(write_nvidia(tmp_path / "bad.pkl", net)))
+    estimate = fit_running_rgb(bad)
+    assert estimate.psnr < LEAST_PSNR
+    save_running_rgb(estimate, tmp_path / "bad.npz")
+    use_running_rgb(bad, tmp_path / "bad.npz")
+    assert bad.preview_head is None
+
+
+def test_donor_bank_is_built_by_the_same_command(tmp_path, monkeypatch, portrait):
+    from deidlib import models
+    from deidlib.cli import attempts, weights
+    from deidlib.cli.common import InputError
+    from deidlib.donors.bank import read_bank
+
+    monkeypatch.setenv("DEIDLIB_DEBUG", "1")  # leaves standard error to pytest
+    entry = registered(tmp_path, monkeypatch, portrait_network(portrait))
+    with pytest.raises(InputError, match="deidlib donors build --generator stylegan2"):
+        weights.donor_model("stylegan2")
+    attempts.build(size=4, generator="stylegan2", device="cpu")
+    assert models.bank_file("stylegan2") == tmp_path / f"donors-{entry['sha256'][:12]}.parquet"
+    bank = read_bank(models.bank_file("stylegan2"))
+    assert bank.w.shape == (4, 512)
+    assert len(np.unique(bank.w, axis=0)) == 4
+    assert np.abs(bank.scalars["yaw"]).max() < 25
+
+
+def test_faces_out_of_place_make_no_bank(tmp_path, monkeypatch, portrait):
+    from deidlib import models
+    from deidlib.cli import attempts
+
+    monkeypatch.setenv("DEIDLIB_DEBUG", "1")
+    registered(tmp_path, monkeypatch, portrait_network(np.roll(portrait, 25, axis=1)))
+    with pytest.raises(ValueError, match="not on FFHQ-U"):
+        attempts.build(size=4, generator="stylegan2", device="cpu")
+    assert not models.bank_file("stylegan2").exists()
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (random_network(16, w_dim=512), "draws 16² pixels; bring one of 256²"),
+        (random_network(256, channels=2, w_dim=16), "z and w of the checkpoint have 16 and 16 values"),
+    ],
+)
+def test_networks_that_the_pipeline_cannot_use_are_refused(tmp_path, monkeypatch, net, message):
+    from deidlib.cli import weights
+
+    registered(tmp_path, monkeypatch, net)
+    with pytest.raises(ValueError, match=message):
+        weights.generator("stylegan2")
