@@ -45,6 +45,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except CheckpointError as error:
         text = str(error)
         raise CheckpointError(text if text.startswith(path.name) else f"{path.name}: {text}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        # Names and types can be wrong in more ways than are worth a sentence each.
+        raise CheckpointError(
+            f"{path.name}: is not laid out as a StyleGAN2 checkpoint ({type(error).__name__})"
+        ) from None
 
 
 class _Tensors:

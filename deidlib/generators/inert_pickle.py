@@ -25,7 +25,7 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged, of another kind, or holds what is not read; the text says what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What a pickle says of an object: its class and its state. Nothing of the class exists here.
 

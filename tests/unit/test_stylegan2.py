@@ -253,6 +253,7 @@ def as_stylegan3(generator):
         (with_another_shape, {}, r"b8\.conv0\.weight has the shape \(8, 8, 1, 1\)"),
         (with_no_numbers, {}, r"b8\.conv0\.weight holds values that are no numbers"),
         (without("synthesis.b8.torgb.bias"), {}, r"no tensor synthesis\.b8\.torgb\.bias"),
+        (without("synthesis.b8.conv0"), {}, "not laid out as a StyleGAN2 checkpoint"),
         (without("synthesis.b8"), {}, r"sizes \[4, 16\]"),
         (without("mapping.fc0", "mapping.fc1"), {}, "no mapping network"),
     ],
