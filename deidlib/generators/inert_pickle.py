@@ -87,7 +87,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _refusal(module: str, name: str) -> str:
-    what = f"it refers to {module[:60]}.{name[:60]}"
+    what = f"it refers to {f'{module}.{name}'[:80]!r}"
     if module.startswith("dnnlib.tflib"):
         return (
             f"{what}: a TensorFlow checkpoint. Convert it to the PyTorch format with legacy.py of NVIDIA's "

@@ -191,6 +191,23 @@ def test_truncated_file_is_a_clear_error(tmp_path, writer, share):
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize("writer", [write_nvidia, write_rosinality])
+def test_changed_bytes_change_a_weight_or_are_an_error(tmp_path, writer):
+    path, rng = tmp_path / "net.bin", np.random.default_rng(7)
+    whole = np.frombuffer(writer(path, random_network(8, 2, 4, 1)).read_bytes(), np.uint8)
+    refusals = []
+    for _ in range(80):
+        changed = whole.copy()
+        changed[rng.integers(0, len(whole), 2)] = rng.integers(0, 256, 2)
+        path.write_bytes(changed.tobytes())
+        try:
+            StyleGAN2(read_checkpoint(path))
+        except CheckpointError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 20
+    assert all(text.startswith("net.bin") for text in refusals)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
