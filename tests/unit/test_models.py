@@ -265,6 +265,14 @@ def test_own_generator_is_read_where_it_lies(checkpoint, monkeypatch, tmp_path):
     assert models.preview_file("mobilestylegan").is_file()
 
 
+def test_own_generator_may_also_stand_in_the_registry_itself(checkpoint):
+    path = checkpoint.with_name("models.yaml")
+    path.write_text(yaml.safe_dump(REGISTRY | {"stylegan2": own_entry(checkpoint)}))
+    registry = models.load_registry(path)
+    assert set(registry) == {"a", "b", "stylegan2"}
+    assert list(models.files("stylegan2", registry).values()) == [checkpoint]
+
+
 def test_own_generator_is_published_without_its_path_or_file_name(checkpoint, monkeypatch):
     from deidlib.cli.publish import _models
     from deidlib.release.public import public_models
