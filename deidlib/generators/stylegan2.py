@@ -86,9 +86,10 @@ def smooth(x: Tensor) -> Tensor:
 
 
 def enlarge(image: Tensor) -> Tensor:
-    """Image at twice the size through the filter, (N, C, H, W) to (N, C, 2H, 2W); zero outside."""
+    """Image at twice the size through the filter, (N, C, H, W) to (N, C, 2H, 2W) in its own precision; zero outside."""
     channels = image.shape[1]
-    return F.conv_transpose2d(image, _filter_kernel(channels, image), stride=2, padding=1, groups=channels)
+    with torch.autocast(image.device.type, enabled=False):
+        return F.conv_transpose2d(image, _filter_kernel(channels, image), stride=2, padding=1, groups=channels)
 
 
 def _clamped(x: Tensor, limit: float | None) -> Tensor:
@@ -105,6 +106,7 @@ class _Convolution(nn.Module):
         self.style_weight = nn.Parameter(source.style_weight)
         self.style_bias = nn.Parameter(source.style_bias)
         self.bias = nn.Parameter(source.bias[:, None, None])
+        self.energy = nn.Parameter(source.weight.square().sum(dim=(2, 3)))
 
     def style(self, w: Tensor) -> Tensor:
         """Style, (N, I); in float32, since demodulation divides by it."""
@@ -122,8 +124,7 @@ class _Convolution(nn.Module):
         if not self.demodulate:
             return x, None
         with torch.autocast(w.device.type, enabled=False):
-            energy = F.linear(style.square(), self.weight.square().sum(dim=(2, 3)))
-            return x, torch.rsqrt(energy + 1e-8)[:, :, None, None]
+            return x, torch.rsqrt(F.linear(style.square(), self.energy) + 1e-8)[:, :, None, None]
 
 
 class _Layer(_Convolution):
