@@ -77,15 +77,17 @@ def choose(
     quiet_native_libraries()
     from deidlib.cli import weights
     from deidlib.donors.choose import choose_donors
+    from deidlib.landmarks import FaceLandmarker
 
     rows, points = read(photos, "PHOTOS"), read(landmarks, "LANDMARKS")
     network, editor, bank = weights.donor_model(generator)
     likenesses = weights.likenesses(rows, points, handle)
-    draw, embed = weights.drawer(network), weights.sface(weights.yunet()).embed
-    with progress("donors", len(handle)) as step:
-        chosen = choose_donors(
-            rows, handle, likenesses, bank, editor, draw, embed, key, attempt, identity, settings, step
-        )
+    with (
+        FaceLandmarker(weights.landmarker_file()) as landmarker,
+        progress("donors", len(handle)) as step,
+    ):
+        see = weights.observer(network, landmarker)
+        chosen = choose_donors(rows, handle, likenesses, bank, editor, see, key, attempt, identity, settings, step)
     write(chosen, out, "DONORS")
 
 

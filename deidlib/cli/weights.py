@@ -104,18 +104,27 @@ def guide():
     return Guide(read_weights(only("sface")))
 
 
-def drawer(network):
-    """Codes w, (n, 512), to the faces of the generator's preview, (n, 256, 256, 3) uint8."""
+def observer(network, landmarker):
+    """Codes w, (n, 512), to what the faces look like that the generator's preview draws of them.
+
+    Returns
+    -------
+    callable
+        ``see`` of :func:`deidlib.donors.choose.choose_donors`.
+    """
     import torch
 
-    from deidlib.donors.bank import to_uint8
+    from deidlib.donors.bank import describe_faces, to_uint8
 
-    def draw(codes: np.ndarray) -> np.ndarray:
+    recogniser, estimate = sface(yunet()), age_sex()
+
+    def see(codes: np.ndarray) -> tuple:
         w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, network.n_styles, -1)
         with torch.no_grad():
-            return to_uint8(network.preview(w))
+            faces = to_uint8(network.preview(w))
+        return describe_faces(faces, landmarker, recogniser, estimate)
 
-    return draw
+    return see
 
 
 def device(asked: str) -> str:

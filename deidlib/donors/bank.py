@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import torch
 
 from deidlib import tables
 from deidlib.detectors import AgeSex, YuNet
-from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, bridge_edge, measure
+from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, GEOMETRY_POINTS, SKIN_PATCHES, bridge_edge, measure
 from deidlib.landmarks import ALIGNED_SIDE, FaceLandmarker, aligned_to_native, transform_points
 from deidlib.models import DATA_FOLDER
 
@@ -20,18 +21,25 @@ BANK_FILE = DATA_FOLDER / "donors-mobilestylegan.parquet"
 _TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
 _MAX_YAW = 45.0
 _MISPLACED = 0.06  # of the frame; the default generator's faces: median 0.011, largest of 30 0.031
+SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female")
 
 
 @dataclass(frozen=True)
-class Bank:
-    """The bank as arrays, one row an entry: see ``tables.BANK`` for the meaning of each."""
+class Looks:
+    """What several faces look like, as arrays, one row a face: see ``tables.BANK`` for the meaning of each."""
 
-    w: np.ndarray  # (N, 512) float64
     scalars: dict[str, np.ndarray]  # yaw, pitch, expression, age, female: each (N,)
     geometry: np.ndarray  # (N, 58, 2)
     skin: np.ndarray  # (N, 9, 3)
     bridge_edge: np.ndarray  # (N,)
     sface: np.ndarray  # (N, 128)
+
+
+@dataclass(frozen=True)
+class Bank(Looks):
+    """The bank: codes and dlib's embeddings beside the looks."""
+
+    w: np.ndarray  # (N, 512) float64
     dlib: np.ndarray  # (N, 128)
 
     def __len__(self) -> int:
@@ -47,7 +55,7 @@ def read_bank(path: Path = BANK_FILE) -> Bank:
 
     return Bank(
         w=stacked("w", 512),
-        scalars={n: table[n].to_numpy() for n in ("yaw", "pitch", *EXPRESSION, "age", "female")},
+        scalars={n: table[n].to_numpy() for n in SCALARS},
         geometry=stacked("geometry", -1, 2),
         skin=stacked("skin", -1, 3),
         bridge_edge=table["bridge_edge"].to_numpy(),
@@ -138,6 +146,40 @@ def misplacement(points: np.ndarray) -> float:
     corners = np.array([[0, 0], [last, 0], [0, last], [last, last]], np.float64)
     shifts = transform_points(aligned_to_native(points), corners) - corners
     return float(np.sqrt(np.mean(np.sum(shifts**2, axis=1))) / ALIGNED_SIDE)
+
+
+def describe_faces(faces: np.ndarray, landmarker: FaceLandmarker, sface, age_sex: AgeSex) -> tuple[Looks, np.ndarray]:
+    """What the generator's previews, (n, 256, 256, 3) uint8, look like.
+
+    Returns
+    -------
+    looks : Looks
+        Of a preview without a face the row holds zeros.
+    found : ndarray, (n,), bool
+        Which show exactly one face that SFace can embed.
+    """
+    rows: list[dict | None] = []
+    for small in faces:
+        image = cv2.resize(small, (FEATURE_SIDE, FEATURE_SIDE), interpolation=cv2.INTER_CUBIC)
+        found, embedding = landmarker.detect(image), sface.embed(image)
+        if len(found) != 1 or embedding is None:
+            rows.append(None)
+            continue
+        points = (found[0].points + 0.5) * (ALIGNED_SIDE / FEATURE_SIDE) - 0.5
+        row = measure(image, points, found[0], age_sex)
+        rows.append(row | {"sface": embedding, "bridge_edge": bridge_edge(small)})
+
+    def stacked(name: str, *shape: int) -> np.ndarray:
+        return np.array([np.zeros(shape) if row is None else row[name] for row in rows], np.float64)
+
+    looks = Looks(
+        scalars={name: stacked(name) for name in SCALARS},
+        geometry=stacked("geometry", len(GEOMETRY_POINTS), 2),
+        skin=stacked("skin", len(SKIN_PATCHES), 3),
+        bridge_edge=stacked("bridge_edge"),
+        sface=stacked("sface", 128),
+    )
+    return looks, np.array([row is not None for row in rows])
 
 
 def _describe(image: np.ndarray, landmarker, detector, sface, dlib, age_sex) -> dict | None:

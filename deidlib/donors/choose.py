@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib import tables
-from deidlib.donors.bank import Bank
+from deidlib.donors.bank import Bank, Looks
 from deidlib.donors.edit import VIEW_FEATURES, Editor
-from deidlib.donors.features import GLASSES, SKIN_PATCHES, bridge_edge
+from deidlib.donors.features import GLASSES, SKIN_PATCHES
 from deidlib.generators import LatentPrior
 from deidlib.keys import keyed_rng
 
@@ -20,10 +20,11 @@ from deidlib.keys import keyed_rng
 _UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}
 _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
 _LAB_UNIT = 6.0
-_AGE_UNIT = 6.0  # years
+_AGE_UNIT = 4.0  # years
 _FEMALE_UNIT = 0.18
 _COSINE_UNIT = 0.06
-_DRAWS = 8
+_DRAWS = 12
+_GLASSES_COST = 100.0  # in the units of mismatch: worse than any fit
 #: How much each skin patch counts. Cheeks and forehead tell the skin and the light; below them a beard may be dark, and
 #: a shaded face must not pass for a bearded one.
 _PATCH_WEIGHTS = np.array([2.0 if name.startswith(("cheek", "forehead")) else 1.0 for name in SKIN_PATCHES])
@@ -52,27 +53,27 @@ def with_record(features: dict, age: float | None, sex: str | None) -> dict:
     return features
 
 
-def mismatch(bank: Bank, features: dict, grey: bool) -> np.ndarray:
-    """How badly each bank entry fits a photograph, (N,): squared mismatches in the units above, summed.
+def mismatch(looks: Looks, features: dict, grey: bool) -> np.ndarray:
+    """How badly each of several faces fits a photograph, (N,): squared mismatches in the units above, summed.
 
     Parameters
     ----------
-    bank : Bank
-        The donors.
+    looks : Looks
+        The faces.
     features : dict
         As :func:`deidlib.donors.features.measure` gives; a nan is left out.
     grey : bool
         Compare the skin by lightness alone.
     """
-    total = sum(((bank.scalars[name] - features[name]) / unit) ** 2 for name, unit in _UNITS.items())
+    total = sum(((looks.scalars[name] - features[name]) / unit) ** 2 for name, unit in _UNITS.items())
     geometry = np.asarray(features["geometry"], np.float64).reshape(1, -1, 2)
-    total = total + np.mean(np.sum((bank.geometry - geometry) ** 2, axis=2), axis=1) / _GEOMETRY_UNIT**2
+    total = total + np.mean(np.sum((looks.geometry - geometry) ** 2, axis=2), axis=1) / _GEOMETRY_UNIT**2
     skin = np.asarray(features["skin"], np.float64)
-    lab = (bank.skin - skin)[..., :1] if grey else bank.skin - skin
+    lab = (looks.skin - skin)[..., :1] if grey else looks.skin - skin
     per_patch = np.sum((lab / _LAB_UNIT) ** 2, axis=2) * _PATCH_WEIGHTS
     total = total + np.nansum(per_patch, axis=1) / np.sum(_PATCH_WEIGHTS[~np.isnan(skin[:, 0])])
-    total = total + ((bank.scalars["age"] - features["age"]) / _AGE_UNIT) ** 2
-    return total + ((bank.scalars["female"] - features["female"]) / _FEMALE_UNIT) ** 2
+    total = total + ((looks.scalars["age"] - features["age"]) / _AGE_UNIT) ** 2
+    return total + ((looks.scalars["female"] - features["female"]) / _FEMALE_UNIT) ** 2
 
 
 def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
@@ -112,14 +113,19 @@ def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.
     return prior.mean + prior.axes @ (mixed * min(1.3, length / np.linalg.norm(mixed)))
 
 
-def _least_alike(codes: list[np.ndarray], draw: Callable, embed: Callable, look: Likeness) -> tuple[int, np.ndarray]:
-    """Draw the faces of several codes; which of those without glasses the guide finds least like the patient."""
-    faces = draw(np.array(codes))
-    found = [(k, sface) for k, sface in enumerate(map(embed, faces)) if sface is not None]
-    if not found:
+def _view(look: Likeness) -> dict:
+    return {name: look.features[name] for name in VIEW_FEATURES}
+
+
+def _best(codes: np.ndarray, see: Callable, features: dict, grey: bool, look: Likeness, wariness: float) -> tuple:
+    """Which of several codes draws the face that fits best and resembles the patient least, and its embedding."""
+    looks, found = see(codes)
+    if not found.any():
         raise ValueError("no mixture of donors draws a face: is this the bank of this generator?")
-    bare = [(k, sface) for k, sface in found if bridge_edge(faces[k]) < GLASSES]
-    return min(bare or found, key=lambda one: resemblance(one[1][None], look)[0])
+    cost = mismatch(looks, features, grey) + wariness * resemblance(looks.sface, look)
+    cost = cost + _GLASSES_COST * (looks.bridge_edge >= GLASSES)
+    best = int(np.argmin(np.where(found, cost, np.inf)))
+    return best, looks.sface[best]
 
 
 def choose_donors(
@@ -128,8 +134,7 @@ def choose_donors(
     likenesses: dict[str, Likeness],
     bank: Bank,
     editor: Editor,
-    draw: Callable[[np.ndarray], np.ndarray],
-    embed: Callable[[np.ndarray], np.ndarray | None],
+    see: Callable[[np.ndarray], tuple[Looks, np.ndarray]],
     key: bytes,
     attempt: int,
     identity: str,
@@ -152,10 +157,8 @@ def choose_donors(
         What was measured of each photograph with landmarks, by ``release_photo_id``.
     bank, editor
         The donor bank and its linear model.
-    draw : callable
-        Codes w, (n, 512), to the faces of the generator's preview, (n, 256, 256, 3) uint8.
-    embed : callable
-        A face to the guide's embedding, (128,), None where it finds no face.
+    see : callable
+        Codes w, (n, 512), to what the faces look like that they draw, and which of them show a face at all, (n,) bool.
     key : bytes
         The secret key.
     attempt : int
@@ -187,7 +190,8 @@ def choose_donors(
         look = likenesses[reference["release_photo_id"]]
         features = with_record(look.features, reference["age"], reference["sex"])
         # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
-        fit = mismatch(bank, features, reference["grey"]) + (1 + attempt) ** 2 * resemblance(bank.sface, look)
+        wariness = (1 + attempt) ** 2
+        fit = mismatch(bank, features, reference["grey"]) + wariness * resemblance(bank.sface, look)
         allowed = allowed_donors(bank, look, options["sface_max"])
         order = np.argsort(np.where(allowed, fit, np.inf), kind="stable")[: np.count_nonzero(allowed)]
         if len(order) < options["mix"]:
@@ -200,10 +204,10 @@ def choose_donors(
             mixtures = draw_mixtures(order, rng, options["pool"], options["mix"])
             years_and_sex = {"age": features["age"], "female": features["female"]}
             codes = [editor.move(mix_identity(bank, editor.prior, *mixture), years_and_sex) for mixture in mixtures]
-            best, sface = _least_alike(codes, draw, embed, look)
+            posed = np.array([editor.follow(code, _view(look)) for code in codes])
+            best, sface = _best(posed, see, features, reference["grey"], look, wariness)
             drawn[drawn_for] = *mixtures[best], codes[best], sface
         chosen, shares, w, sface = drawn[drawn_for]
-        view = likenesses[photo["release_photo_id"]].features
         rows.append(
             {
                 "release_photo_id": photo["release_photo_id"],
@@ -211,7 +215,7 @@ def choose_donors(
                 "donor_id": hashlib.sha256(w.astype("<f4").tobytes()).hexdigest()[:16],
                 "bank_ids": chosen.astype(np.int32),
                 "weights": shares.astype(np.float32),
-                "w": editor.follow(w, {name: view[name] for name in VIEW_FEATURES}).astype(np.float32),
+                "w": editor.follow(w, _view(likenesses[photo["release_photo_id"]])).astype(np.float32),
                 "sface": sface.astype(np.float32),
                 "status": tables.OK,
             }

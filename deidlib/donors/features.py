@@ -38,7 +38,7 @@ SKIN_PATCHES = {
 }
 _PATCH_RADIUS = 0.09  # of the inter-ocular distance
 
-GLASSES = 24.0  # 8-bit levels; faces with a :func:`bridge_edge` above this wear glasses, as a rule
+GLASSES = 18.0  # 8-bit levels; faces with a :func:`bridge_edge` above this wear glasses, as a rule
 _BRIDGE = slice(105, 128), slice(120, 136)  # rows and columns of the aligned frame at 256²
 
 # MediaPipe blendshape indices.
@@ -83,7 +83,7 @@ def bridge_edge(aligned: np.ndarray) -> float:
     -------
     float
         Difference of CIE L across three rows, averaged over the bridge's width, in 8-bit levels. In the shipped bank
-        four in five entries have less than 20, and the sixth that wears glasses nearly all have more than
+        five in six entries have less than 20, and the eighth that wears glasses nearly all have more than
         ``GLASSES``.
     """
     lightness = cv2.cvtColor(aligned, cv2.COLOR_RGB2LAB)[:, :, 0].astype(np.float32)

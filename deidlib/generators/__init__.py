@@ -2,8 +2,8 @@
 
 A generator has ``n_styles``, ``w_dim``, ``resolution``, ``map(z) -> w``, ``synthesise(w_plus) -> images`` and
 ``preview(w_plus) -> images at a quarter of the size``; see
-:class:`deidlib.generators.mobilestylegan.MobileStyleGAN` and :class:`deidlib.generators.stylegan2.StyleGAN2`. Each draws in
-the aligned frame of 1024², whatever its own size.
+:class:`deidlib.generators.mobilestylegan.MobileStyleGAN` and :class:`deidlib.generators.stylegan2.StyleGAN2`. Each
+draws in the aligned frame of 1024², whatever its own size.
 """
 
 from __future__ import annotations

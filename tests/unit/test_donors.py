@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 
 from deidlib import tables
-from deidlib.donors.bank import BANK_FILE, read_bank
-from deidlib.donors.choose import Likeness, allowed_donors, choose_donors, mismatch, resemblance, with_record
+from deidlib.donors.bank import BANK_FILE, Looks, read_bank
+from deidlib.donors.choose import (
+    Likeness,
+    allowed_donors,
+    choose_donors,
+    draw_mixtures,
+    mismatch,
+    resemblance,
+    with_record,
+)
 from deidlib.donors.edit import VIEW_FEATURES, fit_editor
 from deidlib.donors.features import GLASSES
 from deidlib.generators import latent_prior
+from deidlib.keys import keyed_rng
 
 OPTIONS = {"pool": 24, "mix": 3, "sface_max": 0.2}
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -33,17 +42,19 @@ def likeness_of(bank, k, **changes):
     return Likeness(features | changes, bank.sface[k])
 
 
-def drawing(bank):
-    """``draw`` and ``embed`` that stand for the nearest bank entry: quicker than drawing a face, and enough here."""
+def seeing(bank):
+    """``see`` that takes the looks of the nearest bank entry: quicker than drawing a face, and enough here."""
 
-    def draw(codes):
-        entries = [np.argmin(np.sum((bank.w - code) ** 2, axis=1)) for code in codes]
-        return np.stack([np.full((256, 256, 3), (k // 256, k % 256, 0), np.uint8) for k in entries])
+    def see(codes):
+        k = np.array([np.argmin(np.sum((bank.w - code) ** 2, axis=1)) for code in codes])
+        return looks_of(bank, k), np.ones(len(codes), bool)
 
-    def embed(face):
-        return bank.sface[int(face[0, 0, 0]) * 256 + int(face[0, 0, 1])]
+    return see
 
-    return draw, embed
+
+def looks_of(bank, k):
+    scalars = {name: values[k] for name, values in bank.scalars.items()}
+    return Looks(scalars, bank.geometry[k], bank.skin[k], bank.bridge_edge[k], bank.sface[k])
 
 
 def photos(*rows):
@@ -65,7 +76,7 @@ def photos(*rows):
 
 def choose(bank, editor, table, likenesses, *, attempt=0, identity="per_patient", handle=None, key=KEY):
     handle = handle or list(likenesses)
-    chosen = choose_donors(table, handle, likenesses, bank, editor, *drawing(bank), key, attempt, identity, OPTIONS)
+    chosen = choose_donors(table, handle, likenesses, bank, editor, seeing(bank), key, attempt, identity, OPTIONS)
     return {row["release_photo_id"]: row for row in chosen.to_pylist()}
 
 
@@ -137,28 +148,34 @@ def test_a_later_photograph_does_not_change_the_donor(bank, editor):
     assert later["a1"]["w"] == before["w"]
 
 
-def test_of_the_drawn_faces_the_least_alike_without_glasses_is_taken(bank, editor):
+def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
     """Whatever the mixtures' entries look like: what counts is what the faces they draw look like."""
     table, likenesses = photos(("a1", "a", "T0")), {"a1": likeness_of(bank, 5)}
     patient = likenesses["a1"].sface
     stranger = np.linalg.svd(patient[None])[2][1]  # at right angles to the patient
-    seen = []
+    unseen, glasses, best = 0, 2, 3
 
-    def draw(codes):
-        seen.append(codes)
-        faces = np.full((len(codes), 256, 256, 3), 128, np.uint8)
-        faces[:, 0, 0, 0] = np.arange(len(codes))
-        faces[2, 115:118, 110:150] = 10  # a frame over the nose
-        return faces
+    def see(codes):
+        looks = looks_of(bank, np.full(len(codes), 5))
+        looks.sface[[unseen, glasses, best]] = stranger
+        looks.bridge_edge[:] = 5.0
+        looks.bridge_edge[glasses] = 60.0
+        return looks, np.arange(len(codes)) != unseen
 
-    def embed(face):
-        k = face[0, 0, 0]
-        return None if k == 0 else stranger if k in (2, 3) else patient
-
-    chosen = choose_donors(table, ["a1"], likenesses, bank, editor, draw, embed, KEY, 0, "per_patient", OPTIONS)
+    chosen = choose_donors(table, ["a1"], likenesses, bank, editor, see, KEY, 0, "per_patient", OPTIONS)
     (row,) = chosen.to_pylist()
     assert abs(np.array(row["sface"]) @ patient) < 1e-3
-    assert row["donor_id"] == hashlib.sha256(seen[0][3].astype("<f4").tobytes()).hexdigest()[:16]
+    rng = keyed_rng(KEY, "donor", "a", "0")
+    fit = mismatch(bank, likenesses["a1"].features, grey=False) + resemblance(bank.sface, likenesses["a1"])
+    allowed = allowed_donors(bank, likenesses["a1"], OPTIONS["sface_max"])
+    mixtures = draw_mixtures(np.argsort(np.where(allowed, fit, np.inf), kind="stable"), rng, OPTIONS["pool"], 3)
+    assert row["bank_ids"] == mixtures[best][0].tolist()
+
+    def nothing(codes):
+        return looks_of(bank, np.zeros(len(codes), int)), np.zeros(len(codes), bool)
+
+    with pytest.raises(ValueError, match="no mixture"):
+        choose_donors(table, ["a1"], likenesses, bank, editor, nothing, KEY, 0, "per_patient", OPTIONS)
 
 
 def test_donors_of_many_patients_are_distinct(bank, editor):
@@ -178,7 +195,7 @@ def test_impossible_demands_are_refused(bank, editor):
             likenesses,
             bank,
             editor,
-            *drawing(bank),
+            seeing(bank),
             KEY,
             0,
             "per_patient",

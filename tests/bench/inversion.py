@@ -1,0 +1,238 @@
+"""The seed method and deidlib's inversion on the same photographs, donors and generator, side by side in one run.
+
+make bench
+.venv/bin/python tests/bench/inversion.py --photos SHEET --limit 4 --json FILE
+
+Baseline: the semantic diffusion of In-Domain GAN Inversion (Zhu et al. 2020, arXiv 2004.00049) as area-preserving
+inversion took it over (arXiv 2307.02019): from a single random code, 100 Adam steps at full resolution (rate 0.01,
+float32) on W+, squared error and a perceptual distance inside the rectangle around the preserved area, and no
+compositing: the generated face is the result. It is timed on fewer steps where --baseline-steps says so, and the
+table then gives the time of 100.
+
+Ours: `deidlib invert` and `deidlib blend` with the default configuration. Each method runs in a process of its own, so
+that its peak memory can be read; loading the networks is timed apart and not counted. Without --photos the first
+virtual patients of the demo cohort are drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.nn import functional as F
+
+from deidlib import tables
+from deidlib.blending import blend_faces, seam_score, warp_to_square
+from deidlib.cli import weights
+from deidlib.cli.common import stage_options
+from deidlib.images import decode_png
+from deidlib.inversion import WORK_SIDE
+from deidlib.landmarks import FaceLandmarker, align_photo, matrix_of
+from deidlib.regions import cut_square, fade_weight
+
+KEY = b"the same donors in every bench run"[:32]
+FULL_STEPS = 100
+COLUMNS = {
+    "seconds_per_photo": "seconds a photograph",
+    "steps": "steps",
+    "core_psnr_db": "core PSNR before compositing, dB",
+    "band_stlpips": "ST-LPIPS in core and band",
+    "seam": "seam score",
+    "sface_cosine": "SFace cosine to the patient",
+    "dlib_distance": "dlib distance to the patient",
+    "peak_mib": "peak memory, MiB",
+}
+
+
+def demo_sheet(folder: Path) -> Path:
+    """Draw the demo cohort; its sample sheet."""
+    from deidlib.demo import write_demo_cohort
+
+    network, editor, _ = weights.donor_model("mobilestylegan")
+    return write_demo_cohort(folder, network, editor)
+
+
+def stage_tables(sheet: Path, limit: int) -> dict[str, pa.Table]:
+    """The tables that inversion reads, of the sheet's first ``limit`` photographs that reach it."""
+    from deidlib.cohort import plan_shards, read_sheet
+    from deidlib.donors.choose import choose_donors
+    from deidlib.intake import intake_photos
+    from deidlib.landmarks import find_landmarks
+    from deidlib.regions import preserve_regions
+
+    (cohort,) = plan_shards(read_sheet(sheet), KEY, 1).values()
+    photos = tables.handled(
+        intake_photos(cohort.sort_by("row"), sheet.absolute().parent, KEY, stage_options("intake", "{}"))
+    )
+    landmarks = find_landmarks(photos, weights.landmarker_file(), weights.yunet(), stage_options("landmarks", "{}"))
+    regions = preserve_regions(photos, landmarks, "mouth", stage_options("regions", "{}"))
+    ids = tables.handled(regions)["release_photo_id"].to_pylist()[:limit]
+    network, editor, bank = weights.donor_model("mobilestylegan")
+    looks, settings = weights.likenesses(photos, landmarks, ids), stage_options("donors", "{}")
+    with FaceLandmarker(weights.landmarker_file()) as landmarker:
+        see = weights.observer(network, landmarker)
+        donors = choose_donors(photos, ids, looks, bank, editor, see, KEY, 0, "per_patient", settings)
+    return {"photos": photos, "landmarks": landmarks, "regions": regions, "donors": donors}
+
+
+def rows(stage: dict[str, pa.Table]) -> list[tuple[dict, dict, dict]]:
+    """Photograph, landmarks and region of every photograph that has a donor."""
+    of = {
+        name: {r["release_photo_id"]: r for r in stage[name].to_pylist()} for name in ("photos", "landmarks", "regions")
+    }
+    return [tuple(of[name][i] for name in of) for i in stage["donors"]["release_photo_id"].to_pylist()]
+
+
+def baseline(stage: dict[str, pa.Table], steps: int) -> dict:
+    """Faces of the seed method, one photograph after the other."""
+    from deidlib.perceptual import STLPIPS
+
+    generator, perceptual = weights.generator("mobilestylegan"), STLPIPS(weights.only("stlpips"))
+    rng = torch.Generator().manual_seed(2004)
+    faces, seconds = [], []
+    for photo, landmark, region in rows(stage):
+        start = time.perf_counter()
+        image, matrix = decode_png(photo["image"]), matrix_of(landmark)
+        side = generator.resolution
+        target = torch.from_numpy(align_photo(image, matrix, side)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        area = _in_aligned(decode_png(region["core"]) / 255, region, matrix, side)
+        y, x = np.nonzero(area > 0.5)
+        box = slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1)
+        target = target[:, :, box[0], box[1]]
+        with torch.no_grad():
+            w = generator.map(torch.randn(1, generator.w_dim, generator=rng))[:, None].repeat(1, generator.n_styles, 1)
+            wanted = perceptual.features(target)
+        w.requires_grad_(True)
+        optimiser = torch.optim.Adam([w], lr=0.01)
+        for _ in range(steps):
+            drawn = generator.synthesise(w)[:, :, box[0], box[1]]
+            loss = F.mse_loss(drawn, target) + perceptual.distance(perceptual.features(drawn), wanted).sum()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        with torch.no_grad():
+            face = ((generator.synthesise(w)[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+        seconds.append((time.perf_counter() - start) * FULL_STEPS / steps)
+        square = region["crop_left"], region["crop_top"], region["crop_side"]
+        faces.append((face, warp_to_square(face, matrix, *square)))
+    return {"faces": faces, "seconds": seconds, "steps": f"{FULL_STEPS} full", "peak": _peak()}
+
+
+def ours(stage: dict[str, pa.Table], _: int) -> dict:
+    """Faces of the inversion and blending stages, one photograph after the other."""
+    from deidlib.faces import invert_faces
+    from deidlib.generators import latent_prior
+    from deidlib.perceptual import STLPIPS
+
+    generator, perceptual = weights.generator("mobilestylegan"), STLPIPS(weights.only("stlpips"))
+    guide, prior = weights.guide(), latent_prior(generator)
+    settings = stage_options("inversion", "{}")
+    faces, seconds = [], []
+    for k in range(len(stage["donors"])):
+        start = time.perf_counter()
+        part = stage["donors"].slice(k, 1)
+        others = stage["photos"], stage["landmarks"], stage["regions"]
+        face = invert_faces(*others, part, generator, perceptual, guide, prior, settings)
+        blended = blend_faces(*others, face, stage_options("blending", "{}"))
+        seconds.append(time.perf_counter() - start)
+        faces.append(tuple(decode_png(table["image"][0].as_py()) for table in (face, blended)))
+    steps = f"{settings['steps']} at 256², {settings['refine_steps']} full"
+    return {"faces": faces, "seconds": seconds, "steps": steps, "peak": _peak()}
+
+
+def _in_aligned(map_: np.ndarray, region: dict, matrix: np.ndarray, side: int) -> np.ndarray:
+    to_square = matrix - np.array([[0, 0, region["crop_left"]], [0, 0, region["crop_top"]]])
+    return align_photo(map_.astype(np.float32), to_square, side, border=0)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(stage: dict[str, pa.Table], made: dict) -> dict:
+    """Means over the photographs, by the same code for both methods."""
+    from deidlib.perceptual import STLPIPS
+
+    perceptual, judges = STLPIPS(weights.only("stlpips")), (weights.sface(weights.yunet()), weights.dlib_resnet())
+    found = {name: [] for name in COLUMNS}
+    for (photo, landmark, region), (face, result) in zip(rows(stage), made["faces"], strict=True):
+        image, matrix = decode_png(photo["image"]), matrix_of(landmark)
+        square, inside = cut_square(image, region["crop_left"], region["crop_top"], region["crop_side"])
+        core, band = decode_png(region["core"]), decode_png(region["band"])
+        source = align_photo(image, matrix, WORK_SIDE)
+        drawn = align_photo(face, np.eye(2, 3), WORK_SIDE)
+        area = _in_aligned(core / 255, region, matrix, WORK_SIDE) > 0.5
+        error = np.mean((source[area].astype(float) - drawn[area]) ** 2)
+        near = torch.from_numpy(_in_aligned(fade_weight(core, band, inside) > 0, region, matrix, WORK_SIDE))[None, None]
+        pair = (torch.from_numpy(a).permute(2, 0, 1)[None].float() / 127.5 - 1 for a in (source, drawn))
+        with torch.no_grad():
+            found["band_stlpips"].append(perceptual(*pair, near).item())
+        found["core_psnr_db"].append(10 * np.log10(255**2 / error))
+        found["seam"].append(seam_score(result, square, core, band))
+        for name, judge in zip(("sface_cosine", "dlib_distance"), judges, strict=True):
+            embeddings = judge.embed(image), judge.embed(result)
+            found[name].append(np.nan if any(e is None for e in embeddings) else judge.compare(*embeddings))
+    row = {name: float(np.nanmean(values)) for name, values in found.items() if values}
+    return row | {
+        "seconds_per_photo": float(np.mean(made["seconds"])),
+        "steps": made["steps"],
+        "peak_mib": made["peak"],
+    }
+
+
+def main() -> None:
+    """Run both methods and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="sample sheet; by default the demo cohort is drawn")
+    parser.add_argument("--limit", type=int, default=2, help="photographs (default: 2)")
+    parser.add_argument("--baseline-steps", type=int, default=FULL_STEPS, help="steps really run (default: all 100)")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--sheet", type=Path, help="picture to write: photograph, baseline, ours (private)")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        stage = stage_tables(asked.photos or demo_sheet(Path(folder)), asked.limit)
+    spawn = multiprocessing.get_context("spawn")
+    figures, results = {}, {}
+    for method in (baseline, ours):
+        with spawn.Pool(1) as pool:
+            results[method.__name__] = pool.apply(method, (stage, asked.baseline_steps))
+        figures[method.__name__] = measure(stage, results[method.__name__])
+    _print_table(figures, len(stage["donors"]))
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if asked.sheet:
+        _write_sheet(stage, results, asked.sheet)
+
+
+def _print_table(figures: dict[str, dict], n: int) -> None:
+    def text(value) -> str:
+        return value if isinstance(value, str) else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+    print(f"| means over {n} photographs, {torch.get_num_threads()} threads | baseline | ours |\n|---|---|---|")
+    for name, title in COLUMNS.items():
+        print(f"| {title} | {text(figures['baseline'][name])} | {text(figures['ours'][name])} |")
+    ratio = figures["baseline"]["seconds_per_photo"] / figures["ours"]["seconds_per_photo"]
+    print(f"\nOurs is {ratio:.1f} times as fast.")
+
+
+def _write_sheet(stage: dict[str, pa.Table], results: dict, path: Path) -> None:
+    import cv2
+
+    lines = []
+    for k, (photo, _, region) in enumerate(rows(stage)):
+        square, _ = cut_square(decode_png(photo["image"]), region["crop_left"], region["crop_top"], region["crop_side"])
+        images = [square, *(results[name]["faces"][k][1] for name in ("baseline", "ours"))]
+        lines.append(np.hstack([cv2.resize(image, (512, 512), interpolation=cv2.INTER_AREA) for image in images]))
+    cv2.imwrite(str(path), np.vstack(lines)[:, :, ::-1])
+
+
+if __name__ == "__main__":
+    main()
