@@ -133,7 +133,9 @@ def build(
             size,
             progress=step,
         )
-    tables.write(bank, out or bank_file(generator), tables.BANK)
+    out = out or bank_file(generator)
+    tables.write(bank, out, tables.BANK)
+    out.chmod(0o644)  # synthetic, and a cluster's users share it
 
 
 def invert(
