@@ -35,9 +35,11 @@ wildcard_constraints:
 
 localrules:
     all,
+    plan,
     models,
 
 
+# A later stage has a higher priority: shards that have begun go before those that have not.
 include: "workflow/rules/plan.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/intake.smk"
@@ -47,6 +49,8 @@ include: "workflow/rules/donors.smk"
 include: "workflow/rules/inversion.smk"
 include: "workflow/rules/blending.smk"
 include: "workflow/rules/checks.smk"
+include: "workflow/rules/embeddings.smk"
+include: "workflow/rules/reid.smk"
 include: "workflow/rules/release.smk"
 include: "workflow/rules/report.smk"
 
@@ -59,7 +63,7 @@ rule all:
 
 
 onstart:
-    hold_results(config["results"])
+    hold_results(config)
 
 
 onsuccess:

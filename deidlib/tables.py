@@ -7,14 +7,14 @@ photograph it was given; a photograph that it could not handle has ``status = "q
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+
+from deidlib import sealed
 
 OK = "ok"
 QUARANTINED = "quarantined"
@@ -45,6 +45,7 @@ REASONS: dict[str, str] = {
     ),
     "region_empty": "The preserved area is empty or lies outside the photograph.",
     "gate_failed": "No attempt passed the privacy and quality gate.",
+    "release_gate_failed": "It passed its own gate, but the release as a whole did not: see the report's criteria.",
 }
 
 
@@ -283,6 +284,23 @@ CHECKS = pa.schema(
     ]
 )
 
+#: checks → reid: what recognisers make of a shard's photographs, original and as they would be released.
+EMBEDDINGS = pa.schema(
+    [
+        *_PHOTO,
+        *_PATIENT,
+        _field("attempt", pa.int32(), "attempt that would be released; null for what does not depend on it"),
+        _field(
+            "shown",
+            pa.string(),
+            "original (whole photograph), square (its released square), square_region, square_context, released, "
+            "released_region, released_context, or donor; _region: the preserved core alone, _context: all but it",
+        ),
+        _field("recogniser", pa.string(), "recogniser of the registry, or phash (64 bits of a perceptual hash)"),
+        _field("embedding", pa.list_(pa.float32()), "the embedding; null where the recogniser finds no face"),
+    ]
+)
+
 #: The private link between sheet and release.
 CROSSWALK = pa.schema(
     [
@@ -332,36 +350,84 @@ def from_rows(rows: Iterable[Mapping], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
+#: A row group holds no more image bytes than this (or one photograph), so that a stage's memory does not grow with
+#: its shard: tables with images are written and read in parts.
+PART_BYTES = 64 << 20
+#: … and no more photographs.
+PART_ROWS = 64
+
+
 def write(table: pa.Table, path: Path, schema: pa.Schema) -> None:
-    """Write a table whole or not at all (written aside, fsync, renamed), checked against its schema."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = table.select(schema.names).cast(schema)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        pq.write_table(table, aside, compression="zstd", row_group_size=64 if "image" in schema.names else 65536)
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    """Write a table whole or not at all (see :mod:`deidlib.sealed`), checked against its schema."""
+    with writing(path, schema) as append:
+        append(table)
+
+
+@contextmanager
+def writing(
+    path: Path, schema: pa.Schema, notes: Callable[[], Mapping[str, str]] | None = None
+) -> Iterator[Callable[[pa.Table], None]]:
+    """Write a table in parts, of which each is written at once; the file appears whole or not at all.
+
+    ``notes`` are texts for its metadata, asked for at the end.
+
+    Yields
+    ------
+    callable
+        ``append(table)``, checked against the schema.
+    """
+    with sealed.writing(path, schema, notes) as append_group:
+
+        def append(table: pa.Table) -> None:
+            table = table.select(schema.names).cast(schema)
+            for part in _parts(table) if "image" in schema.names else [table]:
+                append_group(part)
+
+        yield append
+
+
+def _parts(table: pa.Table) -> Iterator[pa.Table]:
+    """Cut a table so that each part keeps PART_BYTES and PART_ROWS."""
+    sizes = pc.fill_null(pc.binary_length(table["image"]), 0).to_pylist()
+    start = held = 0
+    for at, size in enumerate(sizes):
+        if at > start and (held + size > PART_BYTES or at - start == PART_ROWS):
+            yield table.slice(start, at - start)
+            start, held = at, 0
+        held += size
+    yield table.slice(start)
 
 
 def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    """Read a table that a stage wrote; a file of another schema is an error that names what differs."""
-    table = pq.read_table(path, columns=columns)
+    """Read a table that a stage wrote; a file of another schema is an error that names what differs.
+
+    Raises
+    ------
+    deidlib.sealed.Damaged
+        The file is not what was written.
+    """
+    with sealed.opened(path) as file:
+        names = _fitting(file, path, schema, columns)
+        return file.read(names).select(names)
+
+
+def read_parts(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Read a table part by part, as it was written; see :func:`read`."""
+    with sealed.opened(path) as file:
+        names = _fitting(file, path, schema, columns)
+        for number in range(file.num_row_groups):
+            yield file.row_group(number, names).select(names)
+
+
+def _fitting(file: sealed.SealedFile, path: Path, schema: pa.Schema, columns: list[str] | None) -> list[str]:
     expected = pa.schema([schema.field(name) for name in columns]) if columns else schema
-    missing = [
-        f.name for f in expected if f.name not in table.schema.names or table.schema.field(f.name).type != f.type
-    ]
+    missing = [f.name for f in expected if f.name not in file.schema.names or file.schema.field(f.name).type != f.type]
     if missing:
         raise ValueError(
             f"{Path(path).name}: columns {missing} are missing or of another type; the file is from another "
             "version of deidlib. Delete it and run the workflow again."
         )
-    return table.select(expected.names)
+    return expected.names
 
 
 def handled(table: pa.Table) -> pa.Table:

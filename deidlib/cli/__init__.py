@@ -4,7 +4,7 @@ Commands read tables and settings, call the library and write a table. Heavy lib
 commands, so that ``deidlib --help`` and a stage without work are quick.
 """
 
-from deidlib.cli import attempts, publish, stages, tools
+from deidlib.cli import attempts, publish, reid, stages, tools
 from deidlib.cli.common import add, group
 
 app = group(
@@ -19,9 +19,12 @@ app.add_typer(attempts.donors_app, name="donors")
 add(app, "invert", attempts.invert)
 add(app, "blend", attempts.blend)
 add(app, "check", attempts.check)
+add(app, "embeddings", reid.embeddings)
+add(app, "reid", reid.reid)
 add(app, "release", publish.release)
 add(app, "report", publish.report)
 add(app, "verify", publish.verify)
+add(app, "status", tools.status)
 add(app, "keygen", tools.keygen)
 app.add_typer(tools.models_app, name="models")
 add(app, "demo-cohort", tools.demo_cohort)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -25,26 +27,33 @@ def release(
         Path | None,
         typer.Option(help="Where to write the audit if nothing passes, for example results/report/1.0.0."),
     ] = None,
+    attacks: Annotated[
+        Path | None,
+        typer.Option(help="What `deidlib reid` wrote; by default reid/attacks.json beside the plan."),
+    ] = None,
     given: Settings = "{}",
 ) -> None:
     """Write the release, and the private crosswalk and quarantine list.
 
-    A version that exists with another content is never changed: raise the version. Where no photograph passed,
-    there is no release; the audit says so, and the exit code is 1.
+    A version that exists with another content is never changed: raise the version. Where no photograph passed, or
+    the attacks' results do not keep the release gate, there is no release; the audit says so, and the exit code is 1.
 
     Example:
       deidlib release --plan results/private/plan.json --out results/release/1.0.0
     """
-    from deidlib.release import NothingReleased, write_release
+    from deidlib.release import GateFailed, NothingReleased, obey_gate, write_release
 
     cfg = settings(given)
     names = read_json(plan)["shards"]
     open_private(plan)
     with suppress(OSError):
         out.rmdir()  # Snakemake makes an output's folder beforehand; a version's folder appears whole
+    attacks = attacks or plan.parent / "reid" / "attacks.json"
+    verdict = read_json(attacks) if attacks.is_file() else {}
     try:
+        obey_gate(plan.parent, names, cfg["attempts"], cfg, verdict)
         folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models())
-    except NothingReleased:
+    except (GateFailed, NothingReleased):
         if failure_report is not None:
             report(plan, failure_report, None, given)
         raise
@@ -117,6 +126,11 @@ def _models() -> list[dict]:
 
 
 def _share(folder: Path) -> None:
-    """Readable for others, whatever the umask: this is what is made to be shared."""
+    """Readable for others, whatever the umask: this is what is made to be shared.
+
+    All get one modification time, so that the order in which images were written tells nothing.
+    """
+    now = time.time()
     for path in [folder.parent, folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (now, now))

@@ -1,11 +1,15 @@
-"""Face recognisers, each behind two plain methods: embed and compare.
+"""Face recognisers behind one small interface: detect, align, embed, compare.
 
-A recogniser detects, aligns and embeds by its own published procedure, so that its published threshold holds.
+A recogniser detects, aligns and embeds by its own published procedure, so that its published threshold holds. Detection
+and alignment are separate steps, so that a picture of which a part is hidden can be embedded with the alignment of the
+whole one: an attacker knows where in a released square the face sits.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import cv2
 import dlib
@@ -13,13 +17,53 @@ import numpy as np
 
 from deidlib.detectors import YuNet
 
-#: Thresholds their authors publish for "the same person".
-SFACE_SAME_PERSON = 0.363  # cosine, above; OpenCV Zoo, SFace (Zhong et al. 2021, arXiv 2205.12010)
-DLIB_SAME_PERSON = 0.6  # Euclidean distance, below; dlib's dlib_face_recognition_resnet_model_v1
+#: Five points (eyes, nose tip, mouth corners; image left first) in the 112² chip of ArcFace (Deng et al. 2019).
+ARCFACE_112 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
 
 
-class SFace:
-    """SFace recogniser with YuNet's alignment; similarity is the cosine (higher: more alike)."""
+class Recogniser(ABC):
+    """What every recogniser does.
+
+    Attributes
+    ----------
+    name : str
+        Name in configuration, tables and audit.
+    measure : str
+        What :meth:`compare` gives.
+    same_above : bool
+        Whether a higher score means more alike (a similarity) or less (a distance).
+    """
+
+    name: str
+    measure: str = "cosine similarity"
+    same_above: bool = True
+
+    @abstractmethod
+    def detect(self, image: np.ndarray) -> Any | None:
+        """Place of the largest face of an RGB uint8 image, in a form that :meth:`align` takes; None: no face."""
+
+    @abstractmethod
+    def align(self, image: np.ndarray, face: Any) -> np.ndarray:
+        """Chip of a face, RGB uint8, as the network wants it. ``face`` may come from another picture of this size."""
+
+    @abstractmethod
+    def embed_aligned(self, chip: np.ndarray) -> np.ndarray:
+        """Embedding, (D,) float32, of a chip."""
+
+    def embed(self, image: np.ndarray) -> np.ndarray | None:
+        """Embedding, (D,), of the largest face of an RGB uint8 image; None where no face is found."""
+        face = self.detect(image)
+        return None if face is None else self.embed_aligned(self.align(image, face))
+
+    def compare(self, a: np.ndarray, b: np.ndarray) -> float:
+        """Score of two embeddings: cosine similarity of unit vectors, or Euclidean distance."""
+        return float(a @ b) if self.same_above else float(np.linalg.norm(a - b))
+
+
+class SFace(Recogniser):
+    """SFace (Zhong et al. 2021) with YuNet's five points, aligned and run by OpenCV's own class."""
 
     name = "sface"
 
@@ -27,44 +71,130 @@ class SFace:
         self._recogniser = cv2.FaceRecognizerSF.create(str(model_file), "")
         self._detector = detector
 
-    def embed(self, image: np.ndarray) -> np.ndarray | None:
-        """Unit embedding, (128,), of the largest face of an RGB uint8 image; None where no face is found."""
-        faces = self._detector.detect(image)
-        if len(faces) == 0:
-            return None
-        aligned = self._recogniser.alignCrop(np.ascontiguousarray(image[:, :, ::-1]), faces[0])
-        feature = self._recogniser.feature(aligned).reshape(-1).astype(np.float32)
-        return feature / np.linalg.norm(feature)
+    def detect(self, image: np.ndarray) -> np.ndarray | None:
+        """YuNet's row of the largest face, (15,), or None."""
+        return _largest(self._detector, image)
 
-    @staticmethod
-    def compare(a: np.ndarray, b: np.ndarray) -> float:
-        """Cosine similarity of two embeddings."""
-        return float(a @ b)
+    def align(self, image: np.ndarray, face: np.ndarray) -> np.ndarray:
+        """Chip of 112² pixels."""
+        return np.ascontiguousarray(self._recogniser.alignCrop(_reversed(image), face)[:, :, ::-1])
+
+    def embed_aligned(self, chip: np.ndarray) -> np.ndarray:
+        """Unit vector, (128,)."""
+        return _unit(self._recogniser.feature(_reversed(chip)))
 
 
-class DlibResNet:
-    """dlib's ResNet recogniser with its five-point alignment; score is the distance (lower: more alike)."""
+class DlibResNet(Recogniser):
+    """dlib's ResNet recogniser with its own detector and five-point alignment."""
 
     name = "dlib"
+    measure = "Euclidean distance"
+    same_above = False
     _SIDE = 400  # px; the longer side that dlib's detector sees
+    _CHIP, _PADDING = 150, 0.25  # as the network was trained
 
     def __init__(self, model_file: Path, predictor_file: Path):
         self._detector = dlib.get_frontal_face_detector()
         self._predictor = dlib.shape_predictor(str(predictor_file))
         self._network = dlib.face_recognition_model_v1(str(model_file))
 
-    def embed(self, image: np.ndarray) -> np.ndarray | None:
-        """Embedding, (128,), of the largest face of an RGB uint8 image; None where no face is found."""
+    def _reduced(self, image: np.ndarray) -> np.ndarray:
         scale = min(1.0, 1.5 * self._SIDE / max(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-        small = np.ascontiguousarray(small)
-        faces = self._detector(small, 0) or self._detector(small, 1)  # 1: doubled, which finds smaller faces
-        if not faces:
-            return None
-        box = max(faces, key=lambda f: f.area())
-        return np.asarray(self._network.compute_face_descriptor(small, self._predictor(small, box)), np.float32)
+        return np.ascontiguousarray(small)
 
-    @staticmethod
-    def compare(a: np.ndarray, b: np.ndarray) -> float:
-        """Euclidean distance of two embeddings."""
-        return float(np.linalg.norm(a - b))
+    def detect(self, image: np.ndarray) -> dlib.full_object_detection | None:
+        """Five landmarks of the largest face, in the reduced image that :meth:`align` makes as well; or None."""
+        small = self._reduced(image)
+        faces = self._detector(small, 0) or self._detector(small, 1)  # 1: doubled, which finds smaller faces
+        return self._predictor(small, max(faces, key=lambda f: f.area())) if faces else None
+
+    def align(self, image: np.ndarray, face: dlib.full_object_detection) -> np.ndarray:
+        """Chip of 150² pixels."""
+        return dlib.get_face_chip(self._reduced(image), face, size=self._CHIP, padding=self._PADDING)
+
+    def embed_aligned(self, chip: np.ndarray) -> np.ndarray:
+        """Vector, (128,)."""
+        return np.asarray(self._network.compute_face_descriptor(np.ascontiguousarray(chip)), np.float32)
+
+
+class OnnxRecogniser(Recogniser):
+    """An ArcFace-style network from an ONNX file: YuNet's five points, the 112² alignment of ArcFace, unit vectors.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the registry.
+    model_file : Path
+        ONNX file that OpenCV's DNN module can load: one input (1, 3, side, side), one output (1, D).
+    detector : YuNet
+        Gives the five points.
+    side : int
+        Side of the network's input in pixels.
+    mean, scale : float
+        The input is (pixel − mean) × scale.
+    colour : str
+        Order of the input's channels, ``rgb`` or ``bgr``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model_file: Path,
+        detector: YuNet,
+        side: int = 112,
+        mean: float = 127.5,
+        scale: float = 1 / 127.5,
+        colour: str = "rgb",
+    ):
+        if colour not in ("rgb", "bgr"):
+            raise ValueError(f"recogniser {name}: colour is rgb or bgr, not {colour}; mend its entry in models.yaml")
+        self.name = name
+        self._detector = detector
+        self._side, self._mean, self._scale, self._colour = side, mean, scale, colour
+        try:
+            self._network = cv2.dnn.readNetFromONNX(str(model_file))
+        except cv2.error:
+            raise ValueError(
+                f"recogniser {name}: OpenCV cannot load its ONNX file; export it with a fixed input 1×3×{side}×{side}"
+            ) from None
+
+    def detect(self, image: np.ndarray) -> np.ndarray | None:
+        """YuNet's row of the largest face, (15,), or None."""
+        return _largest(self._detector, image)
+
+    def align(self, image: np.ndarray, face: np.ndarray) -> np.ndarray:
+        """Chip of side² pixels with the five points at ArcFace's places."""
+        to_chip = fit_similarity(face[4:14].reshape(5, 2).astype(np.float64), ARCFACE_112 * (self._side / 112))
+        return cv2.warpAffine(image, to_chip, (self._side, self._side), flags=cv2.INTER_LINEAR)
+
+    def embed_aligned(self, chip: np.ndarray) -> np.ndarray:
+        """Unit vector, (D,)."""
+        mean = (self._mean,) * 3
+        size = (self._side, self._side)
+        blob = cv2.dnn.blobFromImage(chip, self._scale, size, mean, swapRB=self._colour == "bgr")
+        self._network.setInput(blob)
+        return _unit(self._network.forward())
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Similarity (2, 3) that takes the points ``source``, (N, 2), nearest to ``target`` in the least-squares sense."""
+    x, y = source.T
+    one, nought = np.ones_like(x), np.zeros_like(x)
+    rows = np.concatenate([np.stack([x, -y, one, nought], 1), np.stack([y, x, nought, one], 1)])
+    (a, b, right, down), *_ = np.linalg.lstsq(rows, target.T.reshape(-1), rcond=None)
+    return np.array([[a, -b, right], [b, a, down]])
+
+
+def _largest(detector: YuNet, image: np.ndarray) -> np.ndarray | None:
+    faces = detector.detect(image)
+    return faces[0] if len(faces) else None
+
+
+def _reversed(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def _unit(feature: np.ndarray) -> np.ndarray:
+    feature = feature.reshape(-1).astype(np.float32)
+    return feature / max(float(np.linalg.norm(feature)), 1e-12)

@@ -5,7 +5,16 @@ the private crosswalk; :func:`verify_release` re-checks such a folder without an
 """
 
 from deidlib.release.dataset import write_release
-from deidlib.release.errors import NothingReleased, ReleaseError
+from deidlib.release.errors import GateFailed, NothingReleased, ReleaseError
+from deidlib.release.gate import obey_gate
 from deidlib.release.verify import content_digest, verify_release
 
-__all__ = ["NothingReleased", "ReleaseError", "content_digest", "verify_release", "write_release"]
+__all__ = [
+    "GateFailed",
+    "NothingReleased",
+    "ReleaseError",
+    "content_digest",
+    "obey_gate",
+    "verify_release",
+    "write_release",
+]

@@ -1,4 +1,4 @@
-"""Which of the sheet's columns leave the house, and in what form: the rules keep, bin and drop.
+"""Which of the sheet's columns leave the house, and in what form: the rules keep, bin, days, year and drop.
 
 Nothing is released unless the configuration names it; what identifies a person is refused even then.
 """
@@ -9,18 +9,23 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from datetime import date
 
 import pyarrow as pa
 
 from deidlib import tables
 from deidlib.release.errors import ReleaseError
 
-RULES = ("keep", "bin", "drop")
+RULES = ("keep", "bin", "days", "year", "drop")
+#: Rules for columns of calendar dates, which are never released themselves.
+DATE_RULES = ("days", "year")
 #: Ages from here on form one class, whatever the rule (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C)).
 OLDEST_AGE = 90
 
-_STANDARD = ("view", "timepoint", "age", "sex", "diagnosis")
-_INTERNAL = frozenset(tables.COHORT.names + tables.PHOTOS.names + tables.INDEX.names) - frozenset(_STANDARD)
+_PATIENT = "release_patient_id"
+#: Columns that every sample sheet may have.
+STANDARD = ("view", "timepoint", "age", "sex", "diagnosis")
+_INTERNAL = frozenset(tables.COHORT.names + tables.PHOTOS.names + tables.INDEX.names) - frozenset(STANDARD)
 _IDENTIFYING_WORDS = frozenset(
     [
         "name",
@@ -99,7 +104,7 @@ def check_rules(rules: Mapping[str, Mapping], known: Iterable[str]) -> None:
     ReleaseError
         Names the column and the mend.
     """
-    known = {*_STANDARD, *known}
+    known = {*STANDARD, *known}
     for name, options in rules.items():
         where = f"release.columns.{name}"
         rule = options.get("rule") if isinstance(options, Mapping) else options
@@ -118,6 +123,33 @@ def check_rules(rules: Mapping[str, Mapping], known: Iterable[str]) -> None:
         whole = isinstance(width, int) and not isinstance(width, bool) and width > 0
         if rule == "bin" and (name in ("view", "timepoint") or not whole):
             raise ReleaseError(f"{where}: rule bin needs numbers and a width, a positive whole number, e.g. 10")
+        if rule in DATE_RULES and name in STANDARD:
+            raise ReleaseError(f"{where}: rule {rule} is for further columns of the sheet that hold dates")
+
+
+def first_dates(photos: Iterable[Mapping], rules: Mapping[str, Mapping]) -> dict[tuple[str, str], date]:
+    """Earliest date of every patient in every column of rule days.
+
+    Parameters
+    ----------
+    photos : iterable of mapping
+        Rows of tables.PHOTOS, whole patients.
+    rules : mapping
+        Checked with :func:`check_rules`.
+
+    Returns
+    -------
+    dict
+        (release_patient_id, column) → date.
+    """
+    photos, first = list(photos), {}
+    for name in (name for name in rules if _rule(rules, name) == "days"):
+        for photo in photos:
+            value = str(json.loads(photo["columns"] or "{}").get(name) or "").strip()
+            if value:
+                day, key = _date(value, name, photo["row"]), (photo[_PATIENT], name)
+                first[key] = min(day, first.get(key, day))
+    return first
 
 
 def released_columns(rules: Mapping[str, Mapping]) -> list[str]:
@@ -132,13 +164,19 @@ def extra_schema(rules: Mapping[str, Mapping]) -> list[pa.Field]:
         text = f"{name}, as the institution recorded it"
         if _rule(rules, name) == "bin":
             text = f"{name} in classes of {rules[name]['width']}"
+        if _rule(rules, name) == "days":
+            text = f"{name}: days since the patient's first photograph in this release"
+        if _rule(rules, name) == "year":
+            text = f"{name}: calendar year"
         if name == "age":
             text += f"; years; {OLDEST_AGE} and above are one class"
         fields.append(pa.field(name, pa.string(), metadata={"description": text}))
     return fields
 
 
-def sheet_values(photo: Mapping, rules: Mapping[str, Mapping]) -> dict[str, str | None]:
+def sheet_values(
+    photo: Mapping, rules: Mapping[str, Mapping], first: Mapping[tuple[str, str], date] | None = None
+) -> dict[str, str | None]:
     """Cells of the index that come from the sheet: view, timepoint and the released columns.
 
     Parameters
@@ -147,23 +185,28 @@ def sheet_values(photo: Mapping, rules: Mapping[str, Mapping]) -> dict[str, str 
         A row of tables.PHOTOS.
     rules : mapping
         Checked with :func:`check_rules`.
+    first : mapping, optional
+        :func:`first_dates` of the released photographs; without it a cell of rule days is checked and left empty.
 
     Raises
     ------
     ReleaseError
-        A cell cannot be binned, or holds what looks like a calendar date, an e-mail address or the
+        A cell cannot be binned or read as a date, or holds what looks like a calendar date, an e-mail address or the
         photograph's own original id. The error names the column and the sheet's row, never the value.
     """
     further = json.loads(photo["columns"] or "{}")
     cells = {}
     for name in ("view", "timepoint", *released_columns(rules)):
         rule = _rule(rules, name) if name in rules else "keep"
-        value = photo[name] if name in _STANDARD else further.get(name)
+        value = photo[name] if name in STANDARD else further.get(name)
         if rule == "drop" or value is None or str(value).strip() == "":
             cells[name] = None
         elif rule == "bin" or name == "age":
             width = rules[name]["width"] if rule == "bin" else None
             cells[name] = _number_class(value, width, name, photo["row"])
+        elif rule in DATE_RULES:
+            day, since = _date(str(value).strip(), name, photo["row"]), (first or {}).get((photo[_PATIENT], name))
+            cells[name] = str(day.year) if rule == "year" else None if since is None else str((day - since).days)
         else:
             cells[name] = _kept(str(value).strip(), name, photo)
     return cells
@@ -172,6 +215,15 @@ def sheet_values(photo: Mapping, rules: Mapping[str, Mapping]) -> dict[str, str 
 def _rule(rules: Mapping, name: str) -> str:
     options = rules[name]
     return options["rule"] if isinstance(options, Mapping) else options
+
+
+def _date(value: str, name: str, row: int) -> date:
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ReleaseError(
+            f"column {name}, sheet row {row}: not a date of the form 2024-03-31; correct the cell"
+        ) from None
 
 
 def _number_class(value, width: int | None, name: str, row: int) -> str:

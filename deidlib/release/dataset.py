@@ -22,6 +22,7 @@ from deidlib.png import png_problems
 from deidlib.release import card, columns
 from deidlib.release.errors import NothingReleased, ReleaseError
 from deidlib.release.outcomes import Outcome, read_outcomes, read_table
+from deidlib.release.table_risk import protect
 from deidlib.release.verify import INDEX_FILE, SUMS_FILE, checksums, image_path, sums_text
 
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")
@@ -89,6 +90,7 @@ def write_release(
     try:
         index, crosswalk, quarantine = _write_shards(private, aside, shards, attempts, config, rules)
         if index.num_rows:
+            index = protect(index, config).index
             _finish(aside, index, quarantine, version, config, models)
             _move_into_place(aside, folder)
     finally:
@@ -140,12 +142,13 @@ def _write_shards(
     for shard in shards:
         outcomes = read_outcomes(private, shard, attempts, config["checks"], config["identity"])
         released = {o.photo["release_photo_id"]: o for o in outcomes if o.attempt is not None}
+        first = columns.first_dates([o.photo for o in released.values()], rules)
         rows = []
         for attempt in sorted({o.attempt for o in released.values()}):
             wanted = {name for name, o in released.items() if o.attempt == attempt}
             path = private / "shards" / shard / f"attempt-{attempt}" / "blended.parquet"
             for photo_id, png in _images(path, wanted):
-                rows.append(_write_image(aside, released[photo_id], png, rules))
+                rows.append(_write_image(aside, released[photo_id], png, rules, first))
         if len(rows) != len(released):
             raise ReleaseError(f"shard {shard}: blended tables lack images of photographs that passed; run it again")
         index.append(pa.Table.from_pylist(rows, schema=schema))
@@ -160,14 +163,14 @@ def _write_shards(
 
 
 def _images(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=8, columns=["release_photo_id", "image", "status"]):
+    for part in tables.read_parts(path, tables.BLENDED, ["release_photo_id", "image", "status"]):
+        for batch in part.to_batches(max_chunksize=8):
             for row in batch.to_pylist():
                 if row["release_photo_id"] in wanted and row["status"] == tables.OK:
                     yield row["release_photo_id"], row["image"]
 
 
-def _write_image(aside: Path, outcome: Outcome, png: bytes, rules: dict) -> dict:
+def _write_image(aside: Path, outcome: Outcome, png: bytes, rules: dict, first: dict) -> dict:
     photo, check, region = outcome.photo, outcome.check, outcome.region
     photo_id = photo["release_photo_id"]
     pixels = images.decode_png(png)
@@ -197,7 +200,7 @@ def _write_image(aside: Path, outcome: Outcome, png: bytes, rules: dict) -> dict
         "dlib_distance": check["dlib_distance"],
         "seam": check["seam"],
         "sha256": hashlib.sha256(data).hexdigest(),
-        **columns.sheet_values(photo, rules),
+        **columns.sheet_values(photo, rules, first),
     }
 
 

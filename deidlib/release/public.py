@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jinja2
 
-_PRIVATE_KEYS = re.compile(r"(^|_)(cohort|results|key|file|folder|path|dir|sheet)$")
+_PRIVATE_KEYS = re.compile(r"(^|_)(cohort|results|key|file|folder|path|dir|sheet|gallery)$")
 _LIKE_A_PATH = re.compile(r"^(~|\.{0,2}/|[A-Za-z]:[\\/]|\\\\)|\.(tsv|csv|key|parquet|ya?ml|png|jpe?g)$")
 
 

@@ -16,6 +16,7 @@ from deidlib import images, tables
 from deidlib.png import png_problems, png_size
 from deidlib.release import card
 from deidlib.release.columns import identifying
+from deidlib.release.table_risk import CLAIM_KEY, k_problems
 
 INDEX_FILE = "index.parquet"
 CARD_FILE = "README.md"
@@ -140,7 +141,7 @@ def _schema_problems(schema: pa.Schema) -> list[str]:
             problems.append(f"{INDEX_FILE}: column {field.name} is of another type than released columns are")
     if len(set(schema.names)) != len(schema.names):
         problems.append(f"{INDEX_FILE}: a column occurs twice")
-    if schema.metadata:
+    if set(schema.metadata or {}) - {CLAIM_KEY}:
         problems.append(f"{INDEX_FILE}: carries metadata beside its columns' descriptions")
     return problems
 
@@ -149,6 +150,7 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str]) -> list
     problems = []
     if index.num_rows == 0:
         problems.append(f"{INDEX_FILE}: holds no photograph")
+    problems += [f"{INDEX_FILE}: {problem}" for problem in k_problems(index)]
     counts = Counter(index["release_photo_id"].to_pylist())
     problems += [f"{INDEX_FILE}: photograph {name} occurs {n} times" for name, n in counts.items() if n > 1]
     known = {INDEX_FILE, CARD_FILE}

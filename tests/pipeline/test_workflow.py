@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -40,11 +41,11 @@ SETTINGS = {
 }
 
 
-def snakemake(folder: Path, *arguments, environment=None, **options):
+def snakemake(folder: Path, *arguments, environment=None, prefix=(), **options):
     """Run Snakemake in ``folder`` on this repository's Snakefile; ``options`` go to ``--config``."""
     given = [f"{key}={value}" for key, value in options.items()]
     return subprocess.run(
-        command(*arguments) + (["--config", *given] if given else []),
+        [*prefix, *command(*arguments)] + (["--config", *given] if given else []),
         cwd=folder,
         env=dict(os.environ) | {"DEIDLIB_KEY_FILE": ""} | (environment or {}),
         stdin=subprocess.DEVNULL,
@@ -58,6 +59,14 @@ def snakemake(folder: Path, *arguments, environment=None, **options):
 def command(*arguments) -> list[str]:
     snakefile = str(REPOSITORY / "Snakefile")
     return [sys.executable, "-m", "snakemake", *map(str, arguments), "--cores", "2", "--snakefile", snakefile]
+
+
+def without_network() -> list[str]:
+    """Command prefix that leaves a process no network, loopback included; empty where this is not allowed."""
+    for prefix in (["unshare", "--net"], ["unshare", "--map-current-user", "--net"]):
+        if shutil.which("unshare") and subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL).returncode == 0:
+            return prefix
+    return []
 
 
 def jobs(output: str) -> dict[str, int]:
@@ -215,10 +224,10 @@ def settings_file(folder: Path, cohort: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, cohort, model_files):
-    """The folder of a clean run."""
+    """The folder of a clean run, made without a network where the system lets us take it away."""
     model_files("mobilestylegan")
     folder = tmp_path_factory.mktemp("clean")
-    done = snakemake(folder, "--configfile", settings_file(folder, cohort))
+    done = snakemake(folder, "--configfile", settings_file(folder, cohort), prefix=without_network())
     assert done.returncode == 0, done.stdout[-6000:]
     for place in ("results/release/1.0.0", "results/report/1.0.0/audit.html", "results/private/quarantine.tsv"):
         assert place in done.stdout[-2000:]
@@ -238,6 +247,17 @@ def test_the_release_verifies_and_holds_what_passed(finished):
     assert index[0]["dlib_distance"] > 0.6
     with Image.open(release / index[0]["path"]) as image:
         assert image.size == (index[0]["width"], index[0]["height"])
+
+
+@pytest.mark.slow
+def test_the_whole_run_had_no_network(finished):
+    prefix = without_network()
+    if not prefix:
+        pytest.skip("this system lets nobody but root take the network from a process: the run above had one")
+    listen = "import socket; socket.create_connection(('127.0.0.1', 9), timeout=5)"
+    tried = subprocess.run([*prefix, sys.executable, "-c", listen], capture_output=True, text=True, check=False)
+    assert "Network is unreachable" in tried.stderr
+    assert (finished / "results" / "release" / "1.0.0" / "SHA256SUMS").exists()
 
 
 @pytest.mark.slow

@@ -45,6 +45,9 @@ CONFIG = {
             "sex": {"rule": "keep"},
             "diagnosis": {"rule": "drop"},
         },
+        "quasi_identifiers": ["age", "sex"],
+        "sensitive": ["diagnosis"],
+        "k": 1,
     },
     "report": {"institution": "Test institute"},
 }

@@ -110,7 +110,7 @@ def test_released_columns_replace_the_default_ones():
         ({"release": {"columns": {"age": "keep"}}}, r"release\.columns\.age: 'keep' .* write \{rule: keep\}"),
         (
             {"release": {"columns": {"age": {"rule": "round"}}}},
-            r"age\.rule: 'round' .* use one of keep, bin, drop",
+            r"age\.rule: 'round' .* use one of keep, bin, days, year, drop",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from deidlib.demo import N_VIRTUAL, landscape, write_demo_cohort
 from deidlib.donors.bank import read_bank
 from deidlib.donors.edit import fit_editor
 from deidlib.generators import latent_prior
-from deidlib.reid.recognisers import SFACE_SAME_PERSON
+from deidlib.models import recognisers
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_rest_and_smile_are_one_upright_person(cohort, landmarker, sface):
         assert smiling.blendshapes[[44, 45]].mean() > still.blendshapes[[44, 45]].mean() + 0.2
         embeddings.append((sface.embed(rest), sface.embed(smile)))
     for k, (rest, smile) in enumerate(embeddings):
-        assert sface.compare(rest, smile) > SFACE_SAME_PERSON
+        assert sface.compare(rest, smile) > recognisers()["sface"]["published_threshold"]
         others = [other for j, (other, _) in enumerate(embeddings) if j != k]
         assert max(sface.compare(rest, other) for other in others) < sface.compare(rest, smile)
 

@@ -220,3 +220,34 @@ def test_processes_that_fetch_at_once_leave_a_whole_cache(wheels, cache):
     assert sorted(path.name for path in cache.rglob("*") if path.is_file()) == ["a.bin", "b.bin"]
     models.files("a", REGISTRY)
     models.files("b", REGISTRY)
+
+
+def own_entry(file: Path, **changes) -> dict:
+    text = dict.fromkeys(("task", "licence", "citation", "use"), "x")
+    block = {"name": "mine", "title": "Mine", "role": "judge", "published_accuracy": "not known"}
+    return {**text, "file": file.name, "sha256": hashlib.sha256(b"net").hexdigest(), "recogniser": block, **changes}
+
+
+def test_a_users_own_network_is_a_checked_file_beside_the_registry(tmp_path):
+    file, registry = tmp_path / "mine.onnx", tmp_path / "models.yaml"
+    file.write_bytes(b"net")
+    registry.write_text(yaml.safe_dump({"mine_net": own_entry(file)}))
+    loaded = models.load_registry(registry)
+    assert models.files("mine_net", loaded) == {"mine.onnx": file}
+    assert models.fetch(["mine_net"], registry=loaded) == []
+    assert models.recognisers(loaded)["mine"]["model"] == "mine_net"
+    file.write_bytes(b"another net")
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(models.ModelError, match="has SHA-256"):
+        models.fetch(["mine_net"], registry=loaded)
+    file.unlink()
+    with pytest.raises(models.ModelError, match="no file mine"):
+        models.files("mine_net", loaded)
+
+
+@pytest.mark.parametrize(("change", "named"), [({"role": "jury"}, "guide, judge"), ({"title": ""}, "`title`")])
+def test_a_recogniser_declares_what_the_audit_prints(tmp_path, change, named):
+    entry_ = own_entry(tmp_path / "mine.onnx")
+    (tmp_path / "models.yaml").write_text(yaml.safe_dump({"m": entry_ | {"recogniser": entry_["recogniser"] | change}}))
+    with pytest.raises(models.ModelError, match=named):
+        models.load_registry(tmp_path / "models.yaml")

@@ -21,6 +21,7 @@ from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private
 from deidlib import images, tables
 from deidlib.png import png_problems
 from deidlib.release import ReleaseError, columns, verify_release, write_release
+from deidlib.release.table_risk import CLAIM_KEY
 
 FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
 SPECS = [
@@ -198,7 +199,7 @@ def test_a_missing_table_is_named(tmp_path):
 def test_index_is_sorted_described_and_free_of_pandas_metadata(tmp_path):
     table = pq.read_table(release(tmp_path) / "index.parquet")
     assert table.schema.names == [*tables.INDEX.names, "age", "sex"]
-    assert table.schema.metadata is None
+    assert set(table.schema.metadata) == {CLAIM_KEY}
     assert all(field.metadata[b"description"] for field in table.schema)
     order = list(zip(table["release_patient_id"].to_pylist(), table["release_photo_id"].to_pylist(), strict=True))
     assert order == sorted(order)

@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 from deidlib import config as settings
 from deidlib import keys
 from deidlib.models import load_registry
+from deidlib.models import recognisers as registered_recognisers
 
 # `deidlib` is found whether Snakemake was started by `uv run snakemake` or `.venv/bin/snakemake`.
 os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
@@ -82,6 +83,26 @@ def of_all_attempts(table):
     )
 
 
+def more(amount):
+    """Resource function: memory or minutes, that much more at every retry (a job that was killed for either)."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def donors_group(wildcards):
+    """On a cluster, an attempt's donors go in one job with what comes right before them: see config/README.md."""
+    return "prepare" if wildcards.attempt == "0" else "judge"
+
+
+def of_attempts(table):
+    """Input function: a table of every attempt of one shard."""
+    return lambda wildcards: expand(
+        "<private>/shards/{shard}/attempt-{attempt}/{table}",
+        shard=wildcards.shard,
+        attempt=range(config["attempts"]),
+        table=table,
+    )
+
+
 def options(stage):
     """Params function: the stage's own settings as JSON: a changed one reruns just what depends on it."""
     return lambda wildcards: json.dumps(settings.stage_options(config, stage), sort_keys=True)
@@ -94,10 +115,28 @@ def published_settings():
     return lambda wildcards: json.dumps(kept, sort_keys=True)
 
 
+def settings_of(*keys, recognisers=False):
+    """Params function: these keys of the configuration as JSON; `recognisers` adds their list of the block `reid`."""
+    kept = {key: config[key] for key in keys}
+    if recognisers:
+        kept["reid"] = {"recognisers": config["reid"]["recognisers"]}
+    return lambda wildcards: json.dumps(kept, sort_keys=True)
+
+
+def recogniser_models():
+    """Models of the registry behind the recognisers that attack; an unknown name ends the run."""
+    known = registered_recognisers()
+    for name in config["reid"]["recognisers"]:
+        if name not in known:
+            refuse(
+                f"reid.recognisers: no recogniser called {name}; config/models.yaml has {', '.join(sorted(known))}"
+            )
+    return [known[name]["model"] for name in config["reid"]["recognisers"]]
+
+
 def weights(*models):
     """Params function: checksums of the models that a stage uses, so that other weights rerun it."""
-    registry = load_registry()
-    sums = [sum_[:12] for name in models or registry for sum_ in registry[name]["members"].values()]
+    sums = [sum_[:12] for name in models or REGISTRY for sum_ in REGISTRY[name]["members"].values()]
     return lambda wildcards: " ".join(sums)
 
 
@@ -111,21 +150,25 @@ def shipped(name):
     return lambda wildcards: sum_
 
 
-def hold_results(folder):
+def hold_results(config):
     """Keep a second run out of the results folder for as long as this process lives.
 
     Snakemake's own lock outlives a killed run and has to be removed by hand; this one goes with its
-    holder (so the profiles switch Snakemake's off).
+    holder (so the profiles switch Snakemake's off). The file says what `deidlib status` cannot see otherwise.
     """
+    folder = config["results"]
     os.makedirs(folder, exist_ok=True)
     global results_lock
-    results_lock = open(f"{folder}/.lock", "w")
+    results_lock = open(f"{folder}/.lock", "a")
     try:
         fcntl.flock(results_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise WorkflowError(f"Another run is working in {folder}. Wait for it, or stop it.") from None
     except OSError:
         print("This file system has no locks: make sure that no other run works in", folder)
+    results_lock.truncate(0)
+    json.dump({name: config[name] for name in ("attempts", "identity", "version")}, results_lock)
+    results_lock.flush()
 
 
 def closing_lines(config):
@@ -141,5 +184,6 @@ def closing_lines(config):
 
 
 complete(config)
+REGISTRY = load_registry()
 KEY_CHECK = key_check(config)
 GPU = int(config["device"] == "cuda")

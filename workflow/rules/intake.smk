@@ -12,12 +12,14 @@ rule intake:
         "<logs>/intake/{shard}.log",
     benchmark:
         "<benchmarks>/intake/{shard}.tsv"
+    group:
+        "prepare"
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=more(4000),
+        runtime=more(120),
     params:
         options=options("intake"),
         key=KEY_CHECK,

@@ -1,4 +1,4 @@
-# What passed the gate, under its version. A release appears whole or not at all and is never changed
+# What passed the gates, under its version; below the release gate (attacks.json) nothing. A release appears whole or not at all and is never changed
 # afterwards, so Snakemake must not remove its checksums before the job (update). Crosswalk and quarantine
 # list are written beside the plan also where nothing passed, and are no declared outputs: Snakemake would
 # remove them when the job fails.
@@ -14,6 +14,7 @@ rule release:
         faces=of_all_attempts("faces.parquet"),
         blended=of_all_attempts("blended.parquet"),
         checks=of_all_attempts("checks.parquet"),
+        attacks="<private>/reid/attacks.json",
     output:
         sums=update("<release>/SHA256SUMS"),
     log:
@@ -24,12 +25,12 @@ rule release:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=720,
+        mem_mb=more(4000),
+        runtime=more(720),
     params:
         settings=published_settings(),
         failure_report=f"{config['results']}/report/{config['version']}",
     shell:
-        "deidlib release --plan {input.plan:q} --out $(dirname {output.sums:q}) "
+        "deidlib release --plan {input.plan:q} --attacks {input.attacks:q} --out $(dirname {output.sums:q}) "
         "--failure-report {params.failure_report:q} --config {params.settings:q} "
         "> {log:q} 2>&1"

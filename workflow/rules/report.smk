@@ -19,8 +19,8 @@ rule report:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=more(4000),
+        runtime=more(240),
     params:
         settings=published_settings(),
     shell:

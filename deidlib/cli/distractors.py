@@ -1,0 +1,89 @@
+"""Who else is in the gallery: the donor bank's synthetic people, and the user's folder of photographs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deidlib.cli.common import InputError, open_private, quiet_native_libraries, read
+from deidlib.logs import progress, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deidlib.reid.recognisers import Recogniser
+
+#: Recognisers whose embeddings the donor bank holds, by their names, which are also its columns.
+_IN_BANK = ("sface", "dlib")
+
+
+def open_recognisers(names: list[str]) -> list[Recogniser]:
+    """Open recognisers by their names in the registry; those that use YuNet share one detector."""
+    quiet_native_libraries()
+    from deidlib.cli import weights
+
+    detector = weights.yunet()
+    return [weights.recogniser(name, detector) for name in names]
+
+
+def bank_faces(generator: str, names: list[str]) -> tuple[dict[str, np.ndarray], str]:
+    """Embeddings of the donor bank by the recognisers that it holds, and its digest."""
+    import numpy as np
+
+    from deidlib.cli.weights import DATA
+
+    path = DATA / f"donors-{generator}.parquet"
+    columns = [name for name in names if name in _IN_BANK]
+    if not columns:
+        return {}, sha256(path)
+    table = read(path, "BANK", columns)
+    flat = {name: np.asarray(table[name].combine_chunks().flatten(), np.float32) for name in columns}
+    return {name: values.reshape(len(table), -1) for name, values in flat.items()}, sha256(path)
+
+
+def gallery_faces(folder: Path, names: list[str], known: Mapping, private: Path) -> dict[str, np.ndarray]:
+    """Embed the photographs of a folder; what was embedded before (by content and network) is taken from a table."""
+    import numpy as np
+
+    from deidlib import tables
+    from deidlib.decoding import Undecodable, decode_photo
+
+    if not folder.is_dir():
+        raise InputError("reid.gallery: no such folder; name a folder of photographs, or leave it out")
+    kept = private / "gallery.parquet"
+    open_private(kept)
+    cached = read(kept, "EMBEDDINGS").to_pylist() if kept.is_file() else []
+    cache = {(row["release_photo_id"], row["recogniser"]): row for row in cached}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    opened: dict[str, Recogniser] = {}
+    used = []
+    with progress("gallery", len(files)) as step:
+        for path in files:
+            data = path.read_bytes()
+            for name in names:
+                key = hashlib.sha256(data + known[name]["sha256"].encode()).hexdigest()[:32]
+                if (key, name) not in cache:
+                    opened = opened or {recogniser.name: recogniser for recogniser in open_recognisers(names)}
+                    try:
+                        found = opened[name].embed(decode_photo(data, 10**8))
+                    except Undecodable:
+                        found = None
+                    row = {"release_photo_id": key, "release_patient_id": key, "shown": "gallery", "recogniser": name}
+                    cache[key, name] = row | {"embedding": found}
+                used.append((key, name))
+            step()
+    tables.write(tables.from_rows(cache.values(), tables.EMBEDDINGS), kept, tables.EMBEDDINGS)
+    vectors = {
+        name: [cache[key]["embedding"] for key in used if key[1] == name and cache[key]["embedding"] is not None]
+        for name in names
+    }
+    say(f"gallery: {len(files)} files; faces in {min(len(found) for found in vectors.values())} or more of them")
+    return {name: np.array(found, np.float32) for name, found in vectors.items() if found}
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

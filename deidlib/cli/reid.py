@@ -1,0 +1,293 @@
+"""Commands of the re-identification audit: embeddings of a shard, and the attack suite over the whole cohort."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deidlib.cli.common import (
+    InputError,
+    Out,
+    open_private,
+    read,
+    read_json,
+    settings,
+    write_json,
+)
+from deidlib.cli.distractors import bank_faces, gallery_faces, open_recognisers, sha256
+from deidlib.cli.publish import Plan, Settings
+from deidlib.logs import progress, say
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from deidlib.reid.embeddings import Released
+    from deidlib.reid.recognisers import Recogniser
+    from deidlib.reid.traces import Photo
+    from deidlib.release.outcomes import Outcome
+
+
+def embeddings(
+    plan: Plan,
+    shard: Annotated[str, typer.Option(help="Name of the shard, for example s0000.", show_default=False)],
+    out: Out,
+    given: Settings = "{}",
+) -> None:
+    """Embed a shard's photographs for the attacks: originals, and what would be released, whole and in parts.
+
+    Example:
+      deidlib embeddings --plan private/plan.json --shard s0000 --out private/shards/s0000/embeddings.parquet
+    """
+    from deidlib import tables
+
+    cfg = settings(given)
+    open_private(out)
+    folder = plan.parent / "shards" / shard
+    outcomes = _outcomes(plan.parent, shard, cfg)
+    chosen = {o.photo["release_photo_id"]: o.attempt for o in outcomes if o.attempt is not None}
+    images = _blended_images(folder, chosen)
+    table = _embedded(folder, chosen, images, open_recognisers(cfg["reid"]["recognisers"]), cfg)
+    tables.write(table, out, tables.EMBEDDINGS)
+    out.chmod(0o600)
+    say(f"{out.name}: {len(chosen)} photographs would be released; {table.num_rows} embeddings")
+
+
+def reid(
+    release: Annotated[
+        Path | None,
+        typer.Argument(help="A finished release to attack; else what would be released.", show_default=False),
+    ] = None,
+    plan: Plan = ...,
+    out: Annotated[Path, typer.Option(help="JSON file to write.", show_default=False)] = ...,
+    recogniser: Annotated[
+        list[str] | None,
+        typer.Option(help="Recogniser of config/models.yaml, instead of reid.recognisers; may be repeated."),
+    ] = None,
+    gallery: Annotated[
+        Path | None, typer.Option(help="Folder of photographs of other people, instead of reid.gallery.")
+    ] = None,
+    given: Settings = "{}",
+) -> None:
+    """Attack the cohort with every recogniser, and judge by the release gate.
+
+    Writes every number to the JSON file. The exit code is 0 also where the gate fails: the file has the verdict, and
+    `deidlib release` obeys it. With RELEASE, the images of a finished release are attacked instead, for example with
+    another recogniser or gallery; the exit code is then 1 where the gate fails.
+
+    Example:
+      deidlib reid --plan results/private/plan.json --out results/private/reid/attacks.json
+      deidlib reid results/release/1.0.0 --plan results/private/plan.json --out again.json --recogniser dlib
+    """
+    from deidlib.models import recognisers
+    from deidlib.reid.suite import Evidence, run_suite
+
+    cfg = settings(given)
+    if recogniser:
+        cfg["reid"]["recognisers"] = list(dict.fromkeys(recogniser))
+    names, known = cfg["reid"]["recognisers"], recognisers()
+    if lacking := [name for name in names if name not in known]:
+        raise InputError(f"no recogniser called {lacking[0]}; config/models.yaml has {', '.join(sorted(known))}")
+    open_private(out)
+    folder = gallery or cfg["reid"]["gallery"]
+    shards = read_json(plan)["shards"]
+    if release is None:
+        photos, table, risk, inputs = _would_be_released(plan.parent, shards, cfg)
+    else:
+        photos, table, risk, inputs = _finished_release(plan.parent, shards, release, cfg, known)
+    bank, bank_sum = bank_faces(cfg["generator"], names)
+    crowd = gallery_faces(Path(folder), names, known, plan.parent / "reid") if folder else {}
+    about = {name: {**known[name], **_measure(name)} for name in names}
+    evidence = Evidence(photos, table, about, bank, crowd, risk)
+    result = run_suite(evidence, cfg["reid"], cfg["identity"])
+    result["inputs"] = {**inputs, "bank": bank_sum}
+    if crowd:
+        result["inputs"]["gallery faces"] = {name: len(vectors) for name, vectors in crowd.items()}
+    write_json(result, out)
+    _told(result, len(shards))
+    if release is not None and not result["gate"]["passed"]:
+        raise typer.Exit(1)
+
+
+def _told(result: Mapping, shards: int) -> None:
+    failed = [criterion for criterion in result["gate"]["criteria"] if not criterion["passed"]]
+    say(f"reid: {len(result['attacks'])} attacks on {shards} shards; release gate {'FAILED' if failed else 'passed'}")
+    for criterion in failed:
+        say(f"  not kept: {criterion['statement']}. {criterion['note']}".rstrip())
+
+
+def _measure(name: str) -> dict[str, Any]:
+    """How a recogniser's scores read, without opening it."""
+    from deidlib.reid.recognisers import DlibResNet, Recogniser
+
+    kind = DlibResNet if name == DlibResNet.name else Recogniser
+    return {"measure": kind.measure, "same_above": kind.same_above}
+
+
+def _outcomes(private: Path, shard: str, cfg: Mapping) -> list[Outcome]:
+    from deidlib.release.outcomes import read_outcomes
+
+    return read_outcomes(private, shard, cfg["attempts"], cfg["checks"], cfg["identity"])
+
+
+def _embedded(
+    folder: Path,
+    chosen: Mapping[str, int],
+    images: Callable[[str], Released | None],
+    opened: list[Recogniser],
+    cfg: Mapping,
+) -> pa.Table:
+    from deidlib.reid.embeddings import embed_shard
+
+    photos, regions = read(folder / "photos.parquet", "PHOTOS"), read(folder / "regions.parquet", "REGIONS")
+    with progress("embeddings", photos.num_rows) as step:
+        donors = _donor_faces(folder, chosen, cfg["generator"])
+        return embed_shard(photos, regions, images, opened, donors, step)
+
+
+def _blended_images(folder: Path, chosen: Mapping[str, int]) -> Callable[[str], Released | None]:
+    """Give the image of a photograph at its attempt; encoded images of the shard are kept in memory."""
+    from deidlib.images import decode_png
+    from deidlib.reid.embeddings import Released
+
+    encoded = {}
+    for attempt in sorted(set(chosen.values())):
+        table = read(folder / f"attempt-{attempt}" / "blended.parquet", "BLENDED", ["release_photo_id", "image"])
+        encoded |= {
+            row["release_photo_id"]: row["image"]
+            for batch in table.to_batches(max_chunksize=16)
+            for row in batch.to_pylist()
+            if chosen.get(row["release_photo_id"]) == attempt
+        }
+
+    def image(photo_id: str) -> Released | None:
+        if photo_id not in chosen:
+            return None
+        return Released(chosen[photo_id], decode_png(encoded[photo_id]))
+
+    return image
+
+
+def _donor_rows(folder: Path, chosen: Mapping[str, int], columns: list[str]) -> Iterator[dict]:
+    """Give the donors that released photographs were made with, in the order of the tables."""
+    for attempt in sorted(set(chosen.values())):
+        table = read(folder / f"attempt-{attempt}" / "donors.parquet", "DONORS", ["release_photo_id", *columns])
+        yield from (row for row in table.to_pylist() if chosen.get(row["release_photo_id"]) == attempt)
+
+
+def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Draw every donor once, small, in the pose of the first photograph that it was used for."""
+    rows = {row["donor_id"]: row for row in reversed(list(_donor_rows(folder, chosen, ["donor_id", "w"])))}
+    if not rows:
+        return
+    import torch
+
+    from deidlib.cli import weights
+    from deidlib.donors.bank import to_uint8
+
+    network = weights.generator(generator)
+    for row in rows.values():
+        w = torch.tensor(row["w"], dtype=torch.float32)[None, None].expand(-1, network.n_styles, -1)
+        with torch.no_grad():
+            (image,) = to_uint8(network.preview(w))
+        yield row["release_photo_id"], image
+
+
+def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> tuple[list[Photo], pa.Table, dict, dict]:
+    import pyarrow as pa
+
+    from deidlib.release.gate import chosen_digest
+    from deidlib.release.table_risk import outcomes_risk
+
+    photos, parts, inputs, all_outcomes = [], [], {}, []
+    for shard in shards:
+        folder = private / "shards" / shard
+        outcomes = _outcomes(private, shard, cfg)
+        all_outcomes += outcomes
+        chosen = {o.photo["release_photo_id"]: o.attempt for o in outcomes if o.attempt is not None}
+        clean = {o.photo["release_photo_id"]: o.check["metadata_free"] for o in outcomes if o.check}
+        photos += _photos(folder, outcomes, chosen, clean, {})
+        table = read(folder / "embeddings.parquet", "EMBEDDINGS")
+        parts.append(table)
+        inputs[f"embeddings {shard}"] = sha256(folder / "embeddings.parquet")
+    inputs["chosen"] = chosen_digest(all_outcomes)
+    return photos, pa.concat_tables(parts), outcomes_risk(all_outcomes, cfg), inputs
+
+
+def _finished_release(
+    private: Path, shards: list[str], release: Path, cfg: Mapping, known: Mapping
+) -> tuple[list[Photo], pa.Table, dict, dict]:
+    """Embed a release's images and the originals; a shard that was embedded before is not embedded again."""
+    import pyarrow as pa
+
+    from deidlib import tables
+    from deidlib.images import decode_png
+    from deidlib.png import png_problems
+    from deidlib.reid.embeddings import Released
+    from deidlib.release.table_risk import table_risk
+    from deidlib.release.verify import SUMS_FILE, read_index
+
+    if not (release / SUMS_FILE).is_file():
+        raise InputError("this is no release; name its folder, for example results/release/1.0.0")
+    index = read_index(release)
+    rows = {row["release_photo_id"]: row for row in index.to_pylist()}
+    sums = (release / SUMS_FILE).read_bytes() + "".join(known[n]["sha256"] for n in cfg["reid"]["recognisers"]).encode()
+    cache = private / "reid" / hashlib.sha256(sums).hexdigest()[:16]
+    opened, photos, parts, found = [], [], [], 0
+    for shard in shards:
+        folder = private / "shards" / shard
+        outcomes = _outcomes(private, shard, cfg)
+        ids = [o.photo["release_photo_id"] for o in outcomes]
+        chosen = {i: rows[i]["attempt"] for i in ids if i in rows}
+        found += len(chosen)
+        files = {i: release / rows[i]["path"] for i in chosen}
+        clean = {i: not png_problems(file.read_bytes()) for i, file in files.items()}
+        photos += _photos(folder, outcomes, chosen, clean, {i: file.stat().st_mtime for i, file in files.items()})
+        kept = cache / f"{shard}.parquet"
+        open_private(kept)
+        if not kept.is_file():
+            opened = opened or open_recognisers(cfg["reid"]["recognisers"])
+
+            def image(photo_id: str, chosen=chosen, files=files) -> Released | None:
+                if photo_id not in chosen:
+                    return None
+                return Released(chosen[photo_id], decode_png(files[photo_id].read_bytes()))
+
+            tables.write(_embedded(folder, chosen, image, opened, cfg), kept, tables.EMBEDDINGS)
+        parts.append(read(kept, "EMBEDDINGS"))
+    if found != len(rows):
+        raise InputError(
+            f"{len(rows) - found} of the release's {len(rows)} photographs are not in this plan's tables; name the "
+            "plan that the release was made from"
+        )
+    return photos, pa.concat_tables(parts), table_risk(index, cfg), {"release": sha256(release / SUMS_FILE)}
+
+
+def _photos(
+    folder: Path, outcomes: list[Outcome], chosen: Mapping[str, int], clean: Mapping, times: Mapping
+) -> list[Photo]:
+    from deidlib.reid.traces import Photo
+
+    donors = {row["release_photo_id"]: row["donor_id"] for row in _donor_rows(folder, chosen, ["donor_id"])}
+    photos = []
+    for outcome in outcomes:
+        photo_id = outcome.photo["release_photo_id"]
+        if outcome.region is None and photo_id not in chosen:
+            continue
+        photos.append(
+            Photo(
+                photo=photo_id,
+                patient=outcome.photo["release_patient_id"],
+                row=outcome.photo["row"],
+                released=photo_id in chosen,
+                side=outcome.region["crop_side"] if outcome.region else None,
+                donor=donors.get(photo_id),
+                clean=clean.get(photo_id),
+                time=times.get(photo_id),
+            )
+        )
+    return photos

@@ -1,0 +1,174 @@
+"""One attack's result: a rate with its count, its chance level and a 95 % interval over patients.
+
+Every attack of the suite, whatever it does, ends in :class:`Attack` objects; ``attacks.json`` and the audit list
+them as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from scipy.stats import beta
+
+REGIONS = ("whole", "region_only", "context_only")
+#: Resamples of the bootstrap; the 2.5th percentile then rests on 50 of them.
+RESAMPLES = 2000
+#: The bootstrap is trusted where at least so many patients have a hit, and so many a miss.
+FEW_PATIENTS = 5
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How often an attack succeeded.
+
+    Attributes
+    ----------
+    name, title : str
+        Name for programs (snake case) and for readers.
+    recogniser : str or None
+        The recogniser that the attacker used; None where the attack needs none.
+    region : str
+        What of the released photograph the attacker saw: ``whole``, ``region_only`` (the preserved area alone) or
+        ``context_only`` (everything but the preserved area).
+    rate : float or None
+        ``hits / trials``; None where nothing could be tried.
+    hits, trials : int
+        Successes and tries.
+    chance : float or None
+        The rate that an attacker reaches who knows nothing of the photographs; None where that has no meaning.
+    ci95 : tuple of float
+        95 % interval of the rate (:func:`interval`).
+    threshold : float or None
+        Score at which the recogniser says "the same person"; None where the attack ranks instead.
+    fmr : float or None
+        False match rate at which ``threshold`` was calibrated.
+    intended : bool
+        The release is meant to allow this (photographs of one patient stay together under ``per_patient``).
+    explanation : str
+        What was done and what the rate means, for a reader who did not write it.
+    patients : int
+        Patients that the tries are of.
+    """
+
+    name: str
+    title: str
+    recogniser: str | None
+    region: str
+    rate: float | None
+    hits: int
+    trials: int
+    chance: float | None
+    ci95: tuple[float, float]
+    threshold: float | None = None
+    fmr: float | None = None
+    intended: bool = False
+    explanation: str = ""
+    patients: int = 0
+
+    def __post_init__(self):
+        if self.region not in REGIONS:
+            raise ValueError(f"region {self.region!r} is none of {', '.join(REGIONS)}")
+        if not 0 <= self.hits <= self.trials:
+            raise ValueError(f"{self.name}: {self.hits} hits in {self.trials} trials cannot be")
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON form, an entry of ``attacks`` in ``attacks.json``."""
+        return asdict(self) | {"ci95": list(self.ci95)}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Attack:
+        """Inverse of :meth:`as_json`; an unknown or missing key is a ``TypeError``."""
+        return cls(**{**entry, "ci95": tuple(entry["ci95"])})
+
+
+def attack_from_trials(
+    successes: Sequence[bool], patients: Sequence[Hashable], rng: np.random.Generator, **about: Any
+) -> Attack:
+    """Build the :class:`Attack` of a list of tries.
+
+    Parameters
+    ----------
+    successes : sequence of bool
+        Whether each try succeeded.
+    patients : sequence
+        Whose photograph each try attacked.
+    rng : Generator
+        For the bootstrap.
+    about
+        The remaining fields of :class:`Attack`: name, title, recogniser, region, chance, threshold, …
+    """
+    hits, trials = int(np.sum(successes)) if len(successes) else 0, len(successes)
+    known = {field.name for field in fields(Attack)} - {"rate", "hits", "trials", "ci95", "patients"}
+    if unknown := set(about) - known:
+        raise TypeError(f"an attack has no field {sorted(unknown)}")
+    return Attack(
+        rate=hits / trials if trials else None,
+        hits=hits,
+        trials=trials,
+        ci95=interval(successes, patients, rng),
+        patients=len({str(patient) for patient in patients}),
+        **about,
+    )
+
+
+def interval(successes: Sequence[bool], patients: Sequence[Hashable], rng: np.random.Generator) -> tuple[float, float]:
+    """95 % interval of a rate over photographs, from a bootstrap over patients.
+
+    Photographs of one patient succeed or fail together, so patients and not photographs are drawn with
+    replacement (percentile interval of :data:`RESAMPLES` draws). Where fewer than :data:`FEW_PATIENTS` patients
+    have a hit, or a miss, the bootstrap hardly varies or not at all (0 of 13 would give 0 to 0); the interval is
+    then Clopper and Pearson's, with one trial a patient.
+
+    Parameters
+    ----------
+    successes : sequence of bool
+        Whether each try succeeded.
+    patients : sequence
+        Whose photograph each try attacked.
+    rng : Generator
+        For the bootstrap.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end; (0, 1) where there was no try, for nothing is known then.
+    """
+    hit = np.asarray(successes, dtype=bool)
+    if not len(hit):
+        return 0.0, 1.0
+    _, group = np.unique(np.array([str(patient) for patient in patients]), return_inverse=True)
+    trials = np.bincount(group).astype(np.int64)
+    hits = np.bincount(group, weights=hit).astype(np.int64)
+    if min((hits > 0).sum(), (hits < trials).sum()) < FEW_PATIENTS:
+        return clopper_pearson(hits.sum() / trials.sum() * len(trials), len(trials))
+    rates = []
+    at_once = max(1, 10**6 // len(trials))
+    for start in range(0, RESAMPLES, at_once):
+        drawn = rng.integers(len(trials), size=(min(at_once, RESAMPLES - start), len(trials)))
+        rates.append(hits[drawn].sum(axis=1) / trials[drawn].sum(axis=1))
+    low, high = np.percentile(np.concatenate(rates), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def clopper_pearson(hits: float, trials: float, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a binomial rate (Clopper and Pearson 1934), by quantiles of the beta distribution.
+
+    Parameters
+    ----------
+    hits, trials : float
+        Successes and tries; a clustered sample may pass an effective, fractional count.
+    level : float
+        Coverage.
+    """
+    if not (0 <= hits <= trials and math.isfinite(trials)):
+        raise ValueError(f"{hits} hits in {trials} trials cannot be")
+    if trials == 0:
+        return 0.0, 1.0
+    tail = (1 - level) / 2
+    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, trials - hits + 1))
+    high = 1.0 if hits == trials else float(beta.ppf(1 - tail, hits + 1, trials - hits))
+    return low, high

@@ -1,0 +1,275 @@
+"""Calibration: the score at which a recogniser says "the same person", at a stated false match rate (FMR).
+
+Scores of pairs of photographs of different people (impostor pairs) say how often a threshold is wrong by chance; pairs
+of one person (genuine pairs) say how often it misses (ISO/IEC 19795-1). The threshold never calls fewer pairs the same
+person than the one that the recogniser's authors publish: pairs that are more alike than people are, such as synthetic
+faces, would otherwise hide matches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from deidlib.reid.embeddings import Faces
+
+#: False matches that a calibration sample must hold at its threshold ("rule of 30", Doddington et al. 2000).
+LEAST_FALSE_MATCHES = 30
+#: Most impostor pairs that are scored; of a larger cohort so many are drawn.
+MOST_PAIRS = 2_000_000
+_DET_POINTS = 40
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A recogniser's threshold and where it comes from.
+
+    Attributes
+    ----------
+    recogniser : str
+        Its name.
+    source : str
+        ``cohort``, ``bank`` or ``published``.
+    fmr : float
+        The false match rate that was asked for.
+    threshold : float
+        Scores at least this similar (or at most this distant) count as the same person.
+    calibrated : float or None
+        The threshold that the impostor pairs alone would give, None where there are too few.
+    impostor, genuine : ndarray
+        Scores of the cohort's own pairs.
+    reference : ndarray
+        Scores of the impostor pairs of ``source`` (the cohort's own, or the donor bank's; empty if published).
+    same_above : bool
+        Whether a higher score is more alike.
+    synthetic : float or None
+        Share of the donor bank's pairs that reach the threshold: how alike randomly drawn new faces are.
+    """
+
+    recogniser: str
+    source: str
+    fmr: float
+    threshold: float
+    calibrated: float | None
+    published: float | None
+    impostor: np.ndarray
+    genuine: np.ndarray
+    reference: np.ndarray
+    same_above: bool
+    synthetic: float | None = None
+
+    def same(self, scores: np.ndarray) -> np.ndarray:
+        """Which scores count as the same person."""
+        return np.asarray(scores) >= self.threshold if self.same_above else np.asarray(scores) <= self.threshold
+
+    @property
+    def fnmr(self) -> float | None:
+        """Share of the genuine pairs that the threshold misses; None without such pairs."""
+        return float(1 - self.same(self.genuine).mean()) if len(self.genuine) else None
+
+    def counted(self) -> str:
+        """Say on how many pairs :attr:`chance` rests."""
+        pairs = self._chance_pairs()
+        whose = "of the cohort's own" if pairs is self.impostor else "of the donor bank's"
+        return f"{int(self.same(pairs).sum()):,} of {len(pairs):,} {whose} pairs" if len(pairs) else "not known here"
+
+    def _chance_pairs(self) -> np.ndarray:
+        return self.impostor if len(self.impostor) >= 100 or not len(self.reference) else self.reference
+
+    @property
+    def chance(self) -> float | None:
+        """False match rate at the threshold: on the cohort's own pairs; on those of ``source`` if it has below 100."""
+        pairs = self._chance_pairs()
+        return float(self.same(pairs).mean()) if len(pairs) else None
+
+    @property
+    def fmr_used(self) -> float | None:
+        """False match rate of the threshold in use: as asked for if it is the calibrated one, else as measured."""
+        return self.fmr if self.threshold == self.calibrated else self.chance
+
+    def as_json(self) -> dict:
+        """Entry of ``calibration`` in ``attacks.json``."""
+        return {
+            "recogniser": self.recogniser,
+            "source": self.source,
+            "fmr": self.fmr,
+            "threshold": self.threshold,
+            "calibrated_threshold": self.calibrated,
+            "published_threshold": self.published,
+            "impostor_pairs": len(self.reference) if self.source != "published" else len(self.impostor),
+            "cohort_impostor_pairs": len(self.impostor),
+            "bank_fmr": self.synthetic,
+            "cohort_fmr": float(self.same(self.impostor).mean()) if len(self.impostor) else None,
+            "genuine_pairs": len(self.genuine),
+            "fnmr": self.fnmr,
+            "det": det_curve(self.genuine, self.reference if len(self.reference) else self.impostor, self.same_above),
+            "note": self.note(),
+        }
+
+    def note(self) -> str:
+        """Say in words where the threshold comes from and what that is worth."""
+        rate = f"a false match rate of {self.fmr:g} (one in {round(1 / self.fmr):,})"
+        needed = f"{round(LEAST_FALSE_MATCHES / self.fmr):,}"
+        few = (
+            f"The cohort has {len(self.impostor):,} pairs of photographs of different patients; {rate} needs {needed}."
+        )
+        if self.source == "cohort":
+            words = f"Calibrated at {rate} on {len(self.reference):,} pairs of this cohort's own patients."
+        elif self.source == "bank":
+            words = (
+                f"{few} So {len(self.reference):,} pairs of the donor bank's synthetic faces were used, which give "
+                f"{self.calibrated:.3f}. Faces drawn by one generator resemble each other more than people do, so "
+                "these pairs overstate how alike strangers look."
+            )
+        else:
+            words = (
+                f"{few} The donor bank has no embeddings by this recogniser. So the threshold that its authors "
+                "publish is used, and its false match rate on patients like these is not known."
+            )
+        if self.calibrated is not None and self.threshold != self.calibrated:
+            words += (
+                f" The threshold that the recogniser's authors publish, {self.published:g}, takes more pairs for one "
+                "person and is used instead, so that no match is hidden."
+            )
+        if len(self.impostor):
+            wrong = int(self.same(self.impostor).sum())
+            words += (
+                f" At the threshold used, {wrong:,} of the cohort's {len(self.impostor):,} pairs of different "
+                "patients match."
+            )
+        if len(self.genuine):
+            missed = int(len(self.genuine) - self.same(self.genuine).sum())
+            words += f" It misses {missed:,} of {len(self.genuine):,} pairs of photographs of one patient."
+        else:
+            words += " No patient has two photographs, so how often it misses a person cannot be told."
+        return words
+
+
+def calibrate(
+    recogniser: str,
+    same_above: bool,
+    originals: Faces,
+    bank: np.ndarray | None,
+    published: float | None,
+    fmr: float,
+    rng: np.random.Generator,
+) -> Calibration:
+    """Calibrate a recogniser: on the cohort where it has pairs enough, else on the bank, else as published.
+
+    Parameters
+    ----------
+    recogniser, same_above
+        Its name, and whether a higher score is more alike.
+    originals : Faces
+        Embeddings of all original photographs.
+    bank : ndarray, (B, D), or None
+        Embeddings of synthetic people, all different.
+    published : float or None
+        The threshold that its authors publish; the result is never looser.
+    fmr : float
+        False match rate to calibrate at.
+    rng : Generator
+        Draws pairs where there are more than :data:`MOST_PAIRS`.
+
+    Returns
+    -------
+    Calibration
+        With the scores of the pairs.
+
+    Raises
+    ------
+    ValueError
+        There is nothing to calibrate on.
+    """
+    genuine = genuine_scores(originals, same_above)
+    impostor = impostor_scores(originals.vectors, originals.patients, same_above, rng)
+    source, reference, of_bank = "published", np.zeros(0), np.zeros(0)
+    if bank is not None:
+        of_bank = impostor_scores(bank, np.arange(len(bank)), same_above, rng)
+    if len(impostor) * fmr >= LEAST_FALSE_MATCHES:
+        source, reference = "cohort", impostor
+    elif len(of_bank) * fmr >= LEAST_FALSE_MATCHES:
+        source, reference = "bank", of_bank
+    calibrated = threshold_at(reference, fmr, same_above) if len(reference) else None
+    if calibrated is None and published is None:
+        raise ValueError(
+            f"recogniser {recogniser}: {len(impostor):,} pairs of different patients are too few to calibrate it, "
+            "and its entry in config/models.yaml has no published_threshold; write one"
+        )
+    known = [value for value in (calibrated, published) if value is not None]
+    threshold = min(known) if same_above else max(known)
+    synthetic = None
+    if len(of_bank):
+        synthetic = float(np.mean(of_bank >= threshold if same_above else of_bank <= threshold))
+    return Calibration(
+        recogniser, source, fmr, threshold, calibrated, published, impostor, genuine, reference, same_above, synthetic
+    )
+
+
+def threshold_at(impostor: np.ndarray, fmr: float, same_above: bool) -> float:
+    """Threshold that at most the share ``fmr`` of impostor scores reaches: just beyond the next one."""
+    alike = np.sort(impostor if same_above else -impostor)[::-1]
+    beyond = np.nextafter(float(alike[int(np.floor(fmr * len(alike)))]), np.inf)
+    return beyond if same_above else -beyond
+
+
+def det_curve(genuine: np.ndarray, impostor: np.ndarray, same_above: bool) -> list[list[float]]:
+    """Detection error trade-off: [FMR, FNMR] from loose to strict thresholds; empty without pairs of either kind.
+
+    The FMR runs in equal steps of its logarithm from 0.5 down to one in the number of impostor pairs.
+    """
+    if not len(genuine) or not len(impostor):
+        return []
+    alike = genuine if same_above else -genuine
+    rates = np.unique(np.geomspace(max(1 / len(impostor), 1e-6), 0.5, _DET_POINTS))[::-1]
+    limits = [threshold_at(impostor, rate, same_above) * (1 if same_above else -1) for rate in rates]
+    return [[float(rate), float(np.mean(alike < limit))] for rate, limit in zip(rates, limits, strict=True)]
+
+
+def compared(a: np.ndarray, b: np.ndarray, same_above: bool) -> np.ndarray:
+    """Scores, (N,), of the pairs of rows of two arrays (N, D)."""
+    if same_above:
+        return np.einsum("nd,nd->n", a, b)
+    return np.linalg.norm(a - b, axis=1)
+
+
+def pairs_of_patient(probes: Faces, gallery: Faces) -> pd.DataFrame:
+    """All pairs of a probe and a gallery photograph of the same patient.
+
+    Returns
+    -------
+    DataFrame
+        ``patient, probe, photo_probe, entry, photo_entry``; ``probe`` and ``entry`` are places in the two.
+    """
+    frames = [
+        pd.DataFrame({"patient": faces.patients, name: np.arange(len(faces)), f"photo_{name}": faces.photos})
+        for faces, name in ((probes, "probe"), (gallery, "entry"))
+    ]
+    return frames[0].merge(frames[1], on="patient").sort_values(["probe", "entry"], ignore_index=True)
+
+
+def genuine_scores(originals: Faces, same_above: bool) -> np.ndarray:
+    """Scores of all pairs of different photographs of one patient."""
+    pairs = pairs_of_patient(originals, originals)
+    pairs = pairs[pairs["probe"] < pairs["entry"]]
+    return compared(originals.vectors[pairs["probe"]], originals.vectors[pairs["entry"]], same_above)
+
+
+def impostor_scores(
+    vectors: np.ndarray, people: np.ndarray, same_above: bool, rng: np.random.Generator, most: int = MOST_PAIRS
+) -> np.ndarray:
+    """Scores of pairs of photographs of different people: all, or ``most`` drawn at random where there are more."""
+    n = len(vectors)
+    if n * (n - 1) / 2 <= most:
+        a, b = np.triu_indices(n, 1)
+    else:
+        a, b = rng.integers(n, size=(2, most))
+    people = np.asarray(people)
+    apart = people[a] != people[b] if n else np.zeros(0, bool)
+    a, b = a[apart], b[apart]
+    parts = [
+        compared(vectors[a[i : i + 65536]], vectors[b[i : i + 65536]], same_above) for i in range(0, len(a), 65536)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0)

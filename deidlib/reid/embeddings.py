@@ -1,0 +1,216 @@
+"""Embeddings of a shard's photographs: originals, released ones, and both with the preserved area alone or hidden.
+
+They are computed once a shard and kept in a table; every attack of the suite works on them. A released photograph and
+its square of the original have one grid, so one mask serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deidlib import tables
+from deidlib.images import decode_png
+from deidlib.regions import cut_region
+from deidlib.reid.recognisers import Recogniser
+
+#: Row of the table that holds a perceptual hash instead of an embedding.
+PHASH = "phash"
+#: What OpenCV and dlib raise on an image that they cannot work with.
+_UNABLE = (cv2.error, RuntimeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Released:
+    """A photograph as it would be released, or was: the attempt and the pixels (side, side, 3)."""
+
+    attempt: int
+    image: np.ndarray
+
+
+def show_only(image: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Hide a part of a picture: the rest takes the mean colour of what stays, so that no strong edge is added.
+
+    Parameters
+    ----------
+    image : ndarray, (H, W, 3), uint8
+        The picture.
+    visible : ndarray, (H, W), bool
+        What stays.
+    """
+    if not visible.any():
+        return np.full_like(image, 128)
+    colour = np.round(image[visible].mean(axis=0)).astype(np.uint8)
+    return np.where(visible[:, :, None], image, colour)
+
+
+def renderings(image: np.ndarray, core: np.ndarray) -> dict[str, np.ndarray]:
+    """Give a square whole (``""``), its preserved core alone (``_region``), and with the core hidden (``_context``)."""
+    inside = core > 0
+    return {"": image, "_region": show_only(image, inside), "_context": show_only(image, ~inside)}
+
+
+def perceptual_hash(image: np.ndarray) -> np.ndarray:
+    """64 bits, as float32 0 or 1, of the DCT perceptual hash (Zauner 2010; OpenCV's implementation)."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.unpackbits(cv2.img_hash.pHash(grey).reshape(-1)).astype(np.float32)
+
+
+def embed_renderings(
+    pictures: Mapping[str, np.ndarray], recogniser: Recogniser, reference: np.ndarray | None = None
+) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Embed the renderings of one square, all aligned by the face of the whole one.
+
+    Parameters
+    ----------
+    pictures : mapping
+        Suffix → picture, (side, side, 3); ``""`` is the whole one.
+    recogniser : Recogniser
+        Detects, aligns, embeds.
+    reference : ndarray, (side, side, 3), optional
+        The original's square: where the recogniser finds no face in the whole picture, its face's place is taken. A
+        face that a detector overlooks (pixelated, say) does not protect, for all squares have one layout.
+
+    Yields
+    ------
+    (str, ndarray or None)
+        Suffix and embedding; None: no face, or the recogniser could not work.
+    """
+    face = _face(recogniser, pictures[""])
+    if face is None and reference is not None:
+        face = _face(recogniser, reference)
+    for suffix, picture in pictures.items():
+        yield suffix, None if face is None else _attempted(recogniser, picture, face)
+
+
+def _face(recogniser: Recogniser, picture: np.ndarray):
+    try:
+        return recogniser.detect(picture)
+    except _UNABLE:
+        return None
+
+
+def _attempted(recogniser: Recogniser, picture: np.ndarray, face) -> np.ndarray | None:
+    try:
+        found = recogniser.embed_aligned(recogniser.align(picture, face))
+    except _UNABLE:
+        return None
+    return found if np.isfinite(found).all() else None
+
+
+def embed_shard(
+    photos: pa.Table,
+    regions: pa.Table,
+    released: Callable[[str], Released | None],
+    recognisers: Sequence[Recogniser],
+    donors: Iterable[tuple[str, np.ndarray]] = (),
+    progress: Callable[[], None] | None = None,
+) -> pa.Table:
+    """Embed everything that the attacks on one shard need.
+
+    Parameters
+    ----------
+    photos, regions : Table
+        ``tables.PHOTOS`` and ``tables.REGIONS`` of the shard.
+    released : callable
+        ``release_photo_id`` → the photograph as it would be released, None where it would not.
+    recognisers : sequence
+        They share nothing; each aligns for itself.
+    donors : iterable of (release_photo_id, image)
+        The donor's face, drawn by the generator, of the photographs that a donor was first used for.
+    progress : callable, optional
+        Called once a photograph.
+
+    Returns
+    -------
+    Table
+        ``tables.EMBEDDINGS``, sorted by photograph.
+    """
+    region_of = {row["release_photo_id"]: row for row in tables.handled(regions).to_pylist()}
+    patient_of: dict[str, str] = {}
+    rows: list[dict] = []
+
+    def add(
+        photo_id: str, shown: str, recogniser: str, embedding: np.ndarray | None, attempt: int | None = None
+    ) -> None:
+        rows.append(
+            {
+                "release_photo_id": photo_id,
+                "release_patient_id": patient_of[photo_id],
+                "attempt": attempt,
+                "shown": shown,
+                "recogniser": recogniser,
+                "embedding": embedding,
+            }
+        )
+
+    columns = ["release_photo_id", "release_patient_id", "image"]
+    for batch in tables.handled(photos).select(columns).to_batches(max_chunksize=1):
+        for photo in batch.to_pylist():
+            photo_id = photo["release_photo_id"]
+            patient_of[photo_id] = photo["release_patient_id"]
+            original, region, result = decode_png(photo["image"]), region_of.get(photo_id), released(photo_id)
+            for recogniser in recognisers:
+                ((_, whole),) = embed_renderings({"": original}, recogniser)
+                add(photo_id, "original", recogniser.name, whole)
+            if region is not None:
+                core = decode_png(region["core"])
+                square, _ = cut_region(original, region)
+                shown = {"square": (np.ascontiguousarray(square), None)}
+                if result is not None:
+                    shown["released"] = (result.image, result.attempt)
+                for name, (image, attempt) in shown.items():
+                    add(photo_id, name, PHASH, perceptual_hash(image), attempt)
+                    for recogniser in recognisers:
+                        pictures = renderings(image, core)
+                        for suffix, embedding in embed_renderings(pictures, recogniser, shown["square"][0]):
+                            add(photo_id, name + suffix, recogniser.name, embedding, attempt)
+            if progress:
+                progress()
+    for photo_id, image in donors:
+        for recogniser in recognisers:
+            ((_, embedding),) = embed_renderings({"": image}, recogniser)
+            add(photo_id, "donor", recogniser.name, embedding)
+    rows.sort(key=lambda row: (row["release_photo_id"], row["shown"], row["recogniser"]))
+    return tables.from_rows(rows, tables.EMBEDDINGS)
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Embeddings of one kind by one recogniser.
+
+    Attributes
+    ----------
+    photos, patients : ndarray, (N,), str
+        Pseudonyms.
+    vectors : ndarray, (N, D), float32
+        Embeddings.
+    missing : int
+        Photographs in which the recogniser found no face, or could not work; they are not among the N.
+    """
+
+    photos: np.ndarray
+    patients: np.ndarray
+    vectors: np.ndarray
+    missing: int = 0
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+
+def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
+    """Select from ``tables.EMBEDDINGS``."""
+    chosen = embeddings.filter(
+        pc.and_(pc.equal(embeddings["recogniser"], recogniser), pc.equal(embeddings["shown"], shown))
+    )
+    found = chosen.filter(pc.is_valid(chosen["embedding"])).combine_chunks()
+    if not len(found):
+        return Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, 1), np.float32), len(chosen))
+    flat = np.asarray(found["embedding"].combine_chunks().flatten(), np.float32)
+    names = (np.array(found[name].to_pylist(), dtype=str) for name in ("release_photo_id", "release_patient_id"))
+    return Faces(*names, flat.reshape(len(found), -1), len(chosen) - len(found))

@@ -1,0 +1,284 @@
+"""The attacks by face recogniser: verification, identification, region and context apart, linkage, donors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deidlib.reid.attack import Attack, attack_from_trials
+from deidlib.reid.calibration import Calibration
+from deidlib.reid.embeddings import Faces
+from deidlib.reid.identification import Search, open_set, search
+from deidlib.reid.verification import Best, best_of_patient, best_stranger, chance_of_any
+
+#: What of an attack's region the probe shows, and its counterpart among the originals when both are shown alike.
+PROBE = {"whole": "released", "region_only": "released_region", "context_only": "released_context"}
+ALIKE = {"whole": "original", "region_only": "square_region", "context_only": "square_context"}
+SHOWN = ("original", "released", "donor", *(name for table in (PROBE, ALIKE) for name in list(table.values())[1:]))
+#: The attack whose rates with the whole picture, the region only and the context only are the audit's headline.
+FLOOR = "identification_other_photo"
+
+_SEEN = {
+    "whole": "",
+    "region_only": " Of the released photograph only the preserved area is shown; the rest is one flat colour.",
+    "context_only": " Of the released photograph the preserved area is hidden behind one flat colour.",
+}
+_REGION_TITLE = {"whole": "", "region_only": ", preserved area only", "context_only": ", preserved area hidden"}
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """One recogniser with all that it knows.
+
+    Attributes
+    ----------
+    recogniser, title : str
+        Its name and title.
+    same_above : bool
+        Whether a higher score is more alike.
+    faces : dict
+        What is shown (:data:`SHOWN`) → embeddings.
+    distractors : ndarray, (G, D), or None
+        Other people in the gallery: the donor bank and the user's own gallery.
+    calibration : Calibration
+        The threshold.
+    fpir : float
+        False positive identification rate of the open-set search.
+    linkable : bool
+        Photographs of one patient are meant to show one new person.
+    rng : Generator
+        For bootstraps.
+    """
+
+    recogniser: str
+    title: str
+    same_above: bool
+    faces: dict[str, Faces]
+    distractors: np.ndarray | None
+    calibration: Calibration
+    fpir: float
+    linkable: bool
+    rng: np.random.Generator
+
+    def attack(self, hits: np.ndarray, patients: np.ndarray, **about: Any) -> Attack:
+        """Result of an attack by this recogniser."""
+        return attack_from_trials(
+            hits, patients, self.rng, **({"recogniser": self.recogniser, "region": "whole"} | about)
+        )
+
+    def verified(self, best: Best, synthetic: bool = False, **about: Any) -> Attack:
+        """Result of an attack that succeeds where the most alike counterpart reaches the threshold.
+
+        With ``synthetic``, chance is what random faces of the generator do, where that is known.
+        """
+        rate = self.calibration.synthetic if synthetic else self.calibration.chance
+        chance = chance_of_any(rate, best.compared)
+        about = {"threshold": self.calibration.threshold, "fmr": self.calibration.fmr_used, "chance": chance} | about
+        return self.attack(self.calibration.same(best.scores), best.patients, **about)
+
+
+def all_attacks(attacker: Attacker) -> tuple[list[Attack], list[dict[str, Any]]]:
+    """Every attack by one recogniser, and its rank distributions (entries of ``attacks`` and ``ranks``)."""
+    attacks = []
+    for region in PROBE:
+        attacks += verification(attacker, region)
+    ranks = []
+    for region in PROBE:
+        found, curves = identification(attacker, region)
+        attacks += found
+        ranks += curves
+    attacks += [floor(attacker, region) for region in PROBE]
+    return attacks + linkage(attacker) + donor_side(attacker), ranks
+
+
+def verification(attacker: Attacker, region: str) -> list[Attack]:
+    """1:1, against the very photograph and against the patient's other ones."""
+    probes, originals = attacker.faces[PROBE[region]], attacker.faces["original"]
+    whose = {
+        "verification_same_photo": (True, "same photograph", "the original photograph that it was made of"),
+        "verification_other_photo": (
+            False,
+            "other photographs",
+            "all other original photographs of the patient (the most alike counts), which is what an attacker can "
+            "find on the internet or in another record; patients with one photograph cannot be tried",
+        ),
+    }
+    return [
+        attacker.verified(
+            best_of_patient(probes, originals, attacker.same_above, own),
+            name=name,
+            title=f"1:1 verification, {title}{_REGION_TITLE[region]}",
+            region=region,
+            explanation=(
+                f"{attacker.title} compares a released photograph with {words}. A hit is a score at which the "
+                f"recogniser says that both show one person.{_SEEN[region]} Chance is how often photographs of two "
+                f"different people reach that score: {attacker.calibration.counted()}."
+            ),
+        )
+        for name, (own, title, words) in whose.items()
+    ]
+
+
+def identification(attacker: Attacker, region: str) -> tuple[list[Attack], list[dict[str, Any]]]:
+    """1:N, closed set with and without distractors, and open set."""
+    probes, originals = attacker.faces[PROBE[region]], attacker.faces["original"]
+    crowd = search(probes, originals, attacker.distractors, attacker.same_above)
+    attacks = [_rank_attack(attacker, crowd, k, region, f"identification_rank{k}") for k in (1, 10)]
+    curves = [_curve(attacker, crowd, region)]
+    alone = search(probes, originals, None, attacker.same_above)
+    attacks.append(_rank_attack(attacker, alone, 1, region, "identification_rank1_originals"))
+    if attacker.distractors is not None:
+        curves.append(_curve(attacker, alone, region))
+    hits, threshold = open_set(crowd, attacker.fpir, attacker.same_above)
+    attacks.append(
+        attacker.attack(
+            hits,
+            crowd.patients,
+            name="identification_open_set",
+            title=f"1:N identification, open set{_REGION_TITLE[region]}",
+            region=region,
+            chance=_scaled(crowd.chance(1), attacker.fpir),
+            threshold=threshold,
+            explanation=(
+                f"As rank 1, but the attacker does not know whether the patient is among the {crowd.gallery:,} "
+                "gallery entries, and believes the top candidate only above a threshold. The threshold is set so "
+                f"that of searches without the patient in the gallery at most {attacker.fpir:.1%} (FPIR) return "
+                f"anybody; with {len(crowd.ranks):,} searches the finest step is one in "
+                f"{max(len(crowd.ranks), 1):,}. The rate is 1 − FNIR.{_SEEN[region]}"
+            ),
+        )
+    )
+    return attacks, curves
+
+
+def _rank_attack(attacker: Attacker, found: Search, k: int, region: str, name: str) -> Attack:
+    alone = name.endswith("originals")
+    crowd = "no distractors" if alone else "the donor bank and the configured gallery as distractors"
+    place = "in first place" if k == 1 else f"among the first {k}"
+    middle = (
+        f" The patient's median place is {np.median(found.ranks):,.0f} of {found.gallery:,}" if len(found.ranks) else ""
+    )
+    middle += f"; by chance it would be about {_middle(found):,.0f}." if middle else ""
+    return attacker.attack(
+        found.ranks <= k,
+        found.patients,
+        name=name,
+        title=f"1:N identification, rank {k}{', originals alone' if alone else ''}{_REGION_TITLE[region]}",
+        region=region,
+        chance=found.chance(k),
+        explanation=(
+            f"{attacker.title} sorts a gallery of {found.gallery:,} faces (every original photograph, the very one "
+            f"included; {crowd}) by likeness to the released photograph. A hit is the patient {place}."
+            f"{_SEEN[region]}{middle}"
+            + (
+                " Distractors drawn by the same generator as the new faces resemble these more than people do and "
+                "crowd the patient out; this search leaves them out."
+                if alone
+                else ""
+            )
+        ),
+    )
+
+
+def _middle(found: Search) -> float:
+    """Median rank of the best of a patient's photographs in a random order (of m among N about N (1 − 2^(−1/m)))."""
+    return float(np.median((found.gallery + 1) * (1 - 0.5 ** (1 / found.mates))))
+
+
+def _curve(attacker: Attacker, found: Search, region: str) -> dict[str, Any]:
+    cmc, chance = found.cmc()
+    return {
+        "recogniser": attacker.recogniser,
+        "region": region,
+        "gallery": found.gallery,
+        "probes": len(found.ranks),
+        "cmc": cmc,
+        "chance": chance,
+    }
+
+
+def floor(attacker: Attacker, region: str) -> Attack:
+    """1:N among originals shown the same way, without the very photograph: what region and context each give away."""
+    probes, originals = attacker.faces[PROBE[region]], attacker.faces[ALIKE[region]]
+    found = search(probes, originals, None, attacker.same_above, drop_own=True)
+    return attacker.attack(
+        found.ranks <= 1,
+        found.patients,
+        name=FLOOR,
+        title=f"1:N identification by another photograph, rank 1{_REGION_TITLE[region]}",
+        region=region,
+        chance=found.chance(1),
+        explanation=(
+            f"{attacker.title} searches a released photograph among {found.gallery:,} originals without the one that "
+            "it was made of, so that only another photograph of the patient can betray "
+            f"it.{_SEEN[region]}{' The originals are shown in the same way.' if region != 'whole' else ''} A hit is "
+            "the patient in first place. The preserved area alone is the floor for every method that keeps it; what "
+            "the whole photograph gives beyond is this method's doing."
+        ),
+    )
+
+
+def linkage(attacker: Attacker) -> list[Attack]:
+    """Inside the release: photographs of one patient, and of two."""
+    released = attacker.faces["released"]
+    return [
+        attacker.verified(
+            best_of_patient(released, released, attacker.same_above, own=False),
+            name="linkage_same_patient",
+            title="Linkage of one patient's released photographs",
+            intended=attacker.linkable,
+            explanation=(
+                f"{attacker.title} compares a released photograph with the patient's other released ones. "
+                + (
+                    "A match is intended: all photographs of a patient show one new person, and the index says so."
+                    if attacker.linkable
+                    else "Each photograph shows another new person, so a match is a leak by the mouth or the method."
+                )
+            ),
+        ),
+        attacker.verified(
+            best_stranger(released, released, attacker.same_above),
+            synthetic=True,
+            name="linkage_between_patients",
+            title="Confusion of two patients inside the release",
+            explanation=(
+                f"{attacker.title} compares a released photograph with those of all other patients. A hit means that "
+                "two new persons look alike to it: users of the dataset may take two patients for one. It betrays "
+                "nobody. Chance is what randomly drawn faces of the donor bank do at this threshold."
+            ),
+        ),
+    ]
+
+
+def donor_side(attacker: Attacker) -> list[Attack]:
+    """Released faces against the donors of others, and donors against donors."""
+    donors = attacker.faces["donor"]
+    return [
+        attacker.verified(
+            best_stranger(attacker.faces["released"], donors, attacker.same_above),
+            synthetic=True,
+            name="donor_near_other_patient",
+            title="Released face close to another patient's donor",
+            explanation=(
+                f"{attacker.title} compares a released photograph with the synthetic donors that other patients were "
+                "given. A hit means that the new person looks like one made for somebody else."
+            ),
+        ),
+        attacker.verified(
+            best_stranger(donors, donors, attacker.same_above),
+            synthetic=True,
+            name="donor_duplicate",
+            title="Near-duplicate donors",
+            explanation=(
+                f"{attacker.title} compares the synthetic donors of different patients with each other. A hit means "
+                "that the generator drew two that it cannot tell apart: the faces resemble each other, and no "
+                "patient is shown."
+            ),
+        ),
+    ]
+
+
+def _scaled(chance: float | None, rate: float) -> float | None:
+    return None if chance is None else chance * rate

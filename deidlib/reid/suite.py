@@ -1,0 +1,234 @@
+"""The attack suite: every attack by every recogniser on what would be released, the gate's verdict, and words on both.
+
+Works on embeddings and plain values alone; images are read when embeddings are made (:mod:`deidlib.reid.embeddings`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from deidlib.reid import face_attacks, traces
+from deidlib.reid.attack import Attack
+from deidlib.reid.calibration import Calibration, calibrate
+from deidlib.reid.embeddings import PHASH, faces_of
+from deidlib.reid.face_attacks import Attacker
+from deidlib.reid.gate import release_gate
+from deidlib.reid.scores import score_classes
+from deidlib.reid.traces import Photo
+
+#: Recognisers that the photograph-level gate (:mod:`deidlib.checks`) uses.
+GATED = ("sface", "dlib")
+#: Further attacks: called with what one recogniser knows, they give their results.
+MoreAttacks = Callable[[Attacker], Sequence[Attack]]
+
+
+@dataclass
+class Evidence:
+    """What the suite works on.
+
+    Attributes
+    ----------
+    photos : list of Photo
+        Every photograph that has a face, released or not.
+    embeddings : Table
+        ``tables.EMBEDDINGS`` of the whole cohort.
+    recognisers : dict
+        Name → what the registry says of it, with ``same_above`` and ``measure``.
+    bank : dict
+        Recogniser → embeddings, (B, D), of the donor bank's synthetic people.
+    gallery : dict
+        Recogniser → embeddings, (G, D), of the user's own gallery.
+    table : dict or None
+        Risk of the released columns (:mod:`deidlib.release.table_risk`).
+    """
+
+    photos: list[Photo]
+    embeddings: pa.Table
+    recognisers: dict[str, dict[str, Any]]
+    bank: dict[str, np.ndarray] = field(default_factory=dict)
+    gallery: dict[str, np.ndarray] = field(default_factory=dict)
+    table: dict[str, Any] | None = None
+
+    def attacker(self, recogniser: str, calibration: Calibration | None, options: Mapping, identity: str) -> Attacker:
+        """Arrange what one recogniser sees."""
+        shown = {name: faces_of(self.embeddings, recogniser, name) for name in face_attacks.SHOWN}
+        others = [known[recogniser] for known in (self.bank, self.gallery) if recogniser in known]
+        return Attacker(
+            recogniser=recogniser,
+            title=self.recognisers[recogniser]["title"],
+            same_above=self.recognisers[recogniser]["same_above"],
+            faces=shown,
+            distractors=np.concatenate(others).astype(np.float32) if others else None,
+            calibration=calibration,
+            fpir=options["fpir"],
+            linkable=identity == "per_patient",
+            rng=np.random.default_rng([options["seed"], *recogniser.encode()]),
+        )
+
+
+def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequence[MoreAttacks] = ()) -> dict[str, Any]:
+    """Run every attack and judge the results.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Embeddings and facts.
+    options : mapping
+        The configuration's block ``reid``.
+    identity : str
+        ``per_patient`` or ``per_photo``.
+    more : sequence of callable
+        Further attacks, such as the learned ones; each is called once a recogniser.
+
+    Returns
+    -------
+    dict
+        Keys ``gate, recognisers, calibration, attacks, scores, ranks, table_risk, seeds, words``.
+
+    Raises
+    ------
+    ValueError
+        A recogniser cannot be calibrated.
+    """
+    results: dict[str, list] = defaultdict(list)
+    attacks: list[Attack] = []
+    for name, about in evidence.recognisers.items():
+        rng = np.random.default_rng([options["seed"], *name.encode(), 1])
+        originals = faces_of(evidence.embeddings, name, "original")
+        bank = evidence.bank.get(name)
+        calibration = calibrate(
+            name, about["same_above"], originals, bank, about["published_threshold"], options["fmr"], rng
+        )
+        attacker = evidence.attacker(name, calibration, options, identity)
+        found, ranks = face_attacks.all_attacks(attacker)
+        attacks += found
+        for attack in more:
+            attacks += attack(attacker)
+        results["recognisers"].append(_about(name, about))
+        results["calibration"].append(calibration.as_json())
+        results["scores"] += score_classes(attacker)
+        results["ranks"] += ranks
+    attacks += _traces(evidence, np.random.default_rng([options["seed"], 2]))
+    verdict = release_gate(attacks, evidence.recognisers, _facts(evidence), options)
+    return {
+        **{key: results[key] for key in ("recognisers", "calibration", "scores", "ranks")},
+        "gate": verdict,
+        "attacks": [attack.as_json() for attack in attacks],
+        "table_risk": evidence.table,
+        "seeds": {"reid": options["seed"]},
+        "words": _words(evidence, attacks),
+    }
+
+
+def _about(name: str, about: Mapping) -> dict:
+    keys = ("title", "role", "measure", "same_above", "licence", "published_accuracy", "published_threshold", "sha256")
+    return {"name": name, **{key: about.get(key) for key in keys}}
+
+
+def _traces(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
+    released, squares = (faces_of(evidence.embeddings, PHASH, shown) for shown in ("released", "square"))
+    return [
+        traces.metadata_attack(evidence.photos, rng),
+        *traces.order_attacks(evidence.photos, rng),
+        traces.size_attack(evidence.photos, rng),
+        traces.hash_attack(released, squares, rng),
+    ]
+
+
+def _facts(evidence: Evidence) -> dict[str, Any]:
+    released = [photo for photo in evidence.photos if photo.released]
+    patients_of = defaultdict(set)
+    for photo in released:
+        patients_of[photo.donor].add(photo.patient)
+    wanted = {photo.photo for photo in released}
+    unmeasured = 0
+    for name in evidence.recognisers:
+        for shown in ("original", "released"):
+            unmeasured += len(wanted - set(faces_of(evidence.embeddings, name, shown).photos))
+    return {
+        "photographs": len(released),
+        "patients": len({photo.patient for photo in released}),
+        "unmeasured": unmeasured,
+        "table": evidence.table,
+        "shared_donors": sum(len(patients) > 1 or donor is None for donor, patients in patients_of.items()),
+    }
+
+
+def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
+    """Sentences for a reader who did not write the attacks."""
+    released = [photo for photo in evidence.photos if photo.released]
+    patients = Counter(photo.patient for photo in released)
+    if not released:
+        return ["No photograph would be released, so there was nothing to attack."]
+    several = sum(count > 1 for count in Counter(photo.patient for photo in evidence.photos).values())
+    unseen = 1 - 0.025 ** (1 / len(patients))
+    words = [
+        f"{len(released):,} photographs of {len(patients):,} patients were attacked. Even an attack that never "
+        f"succeeded on any of {len(patients):,} patients may succeed on up to {unseen:.1%} of patients like these "
+        "(95 % interval); only more patients narrow that.",
+        f"{several:,} patients have more than one photograph. Only on these can the realistic attack be tried, in "
+        "which the attacker holds another photograph of the patient than the released one was made of.",
+        "The preserved area is the patient's own, pixel for pixel. Who holds the very photograph that a released "
+        "one was made of can find it by comparing these pixels, and needs no recogniser. No method that keeps this "
+        "area can prevent that. What the attacks measure is what a face recogniser can do, above all with other "
+        "photographs.",
+        "'Region only' shows the recogniser the preserved area and nothing else: what that area gives away by "
+        "itself, a floor that every method with this area shares. 'Context only' shows everything but that area: "
+        "what this method adds. Recognisers were not made for such pictures; their numbers tell the two sources "
+        "apart and are no proof that a dentist, or a recogniser made for teeth, sees as little.",
+    ]
+    for name, about in evidence.recognisers.items():
+        rates = {a.region: a for a in attacks if (a.name, a.recogniser) == (face_attacks.FLOOR, name)}
+        if rates and all(attack.trials for attack in rates.values()):
+            whole, region, context = (rates[key] for key in ("whole", "region_only", "context_only"))
+            words.append(
+                f"The headline, for {about['title']}: searched among the other originals, the patient comes first "
+                f"for {whole.hits} of {whole.trials} whole released photographs, for {region.hits} of "
+                f"{region.trials} with the preserved area alone (originals shown likewise), and for {context.hits} "
+                f"of {context.trials} without it; chance is {whole.chance:.1%}. {_compared(whole, region)}"
+            )
+    return words + _on_roles(evidence)
+
+
+def _compared(whole: Attack, region: Attack) -> str:
+    """What the two rates say of the method, if their intervals are apart."""
+    if whole.ci95[0] > region.ci95[1]:
+        return "So the new face gives away more than the preserved area does by itself: the method leaks."
+    if whole.ci95[1] < region.ci95[0]:
+        return "So the new face draws the recogniser away from what the preserved area gives away by itself."
+    return (
+        f"The 95 % intervals of whole and area alone overlap ({whole.ci95[0]:.0%} to {whole.ci95[1]:.0%}, and "
+        f"{region.ci95[0]:.0%} to {region.ci95[1]:.0%}), so these {whole.patients:,} patients do not tell whether "
+        "the new face adds anything to what the preserved area gives away by itself."
+    )
+
+
+def _on_roles(evidence: Evidence) -> list[str]:
+    """What a verdict of a recogniser that took part in making the release is worth."""
+    guides = [about["title"] for about in evidence.recognisers.values() if about["role"] == "guide"]
+    gated = [about["title"] for name, about in evidence.recognisers.items() if name in GATED]
+    independent = [about["title"] for name, about in evidence.recognisers.items() if name not in GATED]
+    words = []
+    if guides:
+        words.append(
+            f"{' and '.join(guides)} guides the method: new faces are chosen so that it does not recognise the "
+            "patient. Its own verdict proves little."
+        )
+    if gated:
+        words.append(
+            f"The photograph-level gate has already held back whatever {' or '.join(gated)} recognised. That none of "
+            "these verifies a released photograph at the thresholds of that gate is what the gate enforces, and no "
+            "evidence about other recognisers; ranks, and recognisers that the gate does not use, are. "
+            + (
+                f"Such are here: {', '.join(independent)}."
+                if independent
+                else "None was used here: register one in config/models.yaml and name it in reid.recognisers."
+            )
+        )
+    return words

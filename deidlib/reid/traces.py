@@ -1,0 +1,174 @@
+"""Traces: what besides the face could lead back to an original: metadata, order, times, sizes, perceptual hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from deidlib.reid.attack import Attack, attack_from_trials
+from deidlib.reid.embeddings import Faces
+
+#: At most so many photographs are tried; of a larger release so many are drawn.
+MOST = 5000
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What the suite has to know of a photograph beside its embeddings.
+
+    Attributes
+    ----------
+    photo, patient : str
+        Pseudonyms.
+    row : int
+        Line in the sample sheet.
+    released : bool
+        Whether it is, or would be, released.
+    side : int or None
+        Side in pixels of the square that its face defines; the released image has this side.
+    donor : str or None
+        Identity of its new person.
+    clean : bool or None
+        Whether the image file holds pixels and nothing else; None: not known.
+    time : float or None
+        Modification time of the released file, where there is one.
+    """
+
+    photo: str
+    patient: str
+    row: int
+    released: bool
+    side: int | None = None
+    donor: str | None = None
+    clean: bool | None = None
+    time: float | None = None
+
+
+def metadata_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack:
+    """Count released image files that hold anything besides pixels."""
+    released = [photo for photo in photos if photo.released]
+    return attack_from_trials(
+        [photo.clean is not True for photo in released],
+        [photo.patient for photo in released],
+        rng,
+        name="trace_metadata",
+        title="Metadata in image files",
+        recogniser=None,
+        region="whole",
+        chance=None,
+        explanation=(
+            "Image files can carry a camera's serial number, a date, a place, a name or a thumbnail of the original. "
+            "Counted are released files that hold anything besides pixels, or whose content is not known."
+        ),
+    )
+
+
+def order_attacks(photos: Sequence[Photo], rng: np.random.Generator) -> list[Attack]:
+    """Guess from the order of the release, and of its files' times, which line of the sample sheet a photograph was."""
+    released = sorted((p for p in photos if p.released), key=lambda p: (p.patient, p.photo))
+    attacks = [_order_attack("trace_order", "Order of the index", "the release's index lists them", released, rng)]
+    times = [photo.time for photo in released]
+    if released and None not in times:
+        where = "their files were written (modification times)"
+        ordered = [] if len(set(times)) == 1 else sorted(released, key=lambda p: p.time)
+        attacks.append(_order_attack("trace_times", "Order of the files' times", where, ordered, rng, released))
+    return attacks
+
+
+def _order_attack(
+    name: str, title: str, where: str, ordered: list[Photo], rng: np.random.Generator, every: list[Photo] | None = None
+) -> Attack:
+    """``ordered`` is empty where all photographs, ``every``, carry one mark, so that there is no order to use."""
+    every = ordered if every is None else every
+    n = len(every)
+    rows = np.array([photo.row for photo in ordered])
+    hits = np.argsort(np.argsort(rows, kind="stable")) == np.arange(len(rows))
+    found = spearmanr(rows, np.arange(len(rows))) if len(rows) > 2 else None
+    said = (
+        f"All {n:,} carry the same time, so there is no order to use."
+        if n and not len(ordered)
+        else f"Spearman's rank correlation of the two orders is {found.statistic:.2f} (p = {found.pvalue:.2g})."
+        if found is not None
+        else "There are too few photographs to correlate the orders."
+    )
+    tried = hits if len(ordered) else np.zeros(n, bool)
+    patients = [photo.patient for photo in ordered or every]
+    return attack_from_trials(
+        list(tried),
+        patients,
+        rng,
+        name=name,
+        title=title,
+        recogniser=None,
+        region="whole",
+        chance=1 / n if n else None,
+        explanation=(
+            "The attacker has the sample sheet's order (for example, patients by date of admission) and takes the "
+            f"order in which {where} for the same. A hit is a photograph at the same place in both. {said}"
+        ),
+    )
+
+
+def size_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack:
+    """Match released images to originals by their size in pixels alone."""
+    known = _drawn([photo for photo in photos if photo.side is not None], rng)
+    sides = np.array([photo.side for photo in known], float)
+    probes = [i for i, photo in enumerate(known) if photo.released]
+    hits = [_nearest_is_own(np.abs(sides - sides[i]), i, rng) for i in probes]
+    return attack_from_trials(
+        hits,
+        [known[i].patient for i in probes],
+        rng,
+        name="trace_size",
+        title="Size of the image",
+        recogniser=None,
+        region="whole",
+        chance=1 / len(known) if known else None,
+        explanation=(
+            "Released images keep the photograph's own pixel grid, so their size follows from where the face lay in "
+            "the original. The attacker holds all original files, computes each one's size as this software does, "
+            "and picks the original of the same size (at random where several have it). A high rate means that "
+            "sizes differ from photograph to photograph. Who holds the very file could as well compare the "
+            "preserved pixels; with another photograph of the patient the size says nothing."
+        ),
+    )
+
+
+def hash_attack(released: Faces, squares: Faces, rng: np.random.Generator) -> Attack:
+    """Match released images to originals by a perceptual hash, as image search engines do."""
+    entries = rng.permutation(len(squares))[:MOST]
+    place = {squares.photos[entry]: i for i, entry in enumerate(entries)}
+    probes = [i for i, photo in enumerate(released.photos) if photo in place]
+    gallery = squares.vectors[entries]
+    hits = [
+        _nearest_is_own(np.abs(gallery - released.vectors[i]).sum(axis=1), place[released.photos[i]], rng)
+        for i in probes
+    ]
+    return attack_from_trials(
+        hits,
+        released.patients[probes] if probes else [],
+        rng,
+        name="trace_hash",
+        title="Perceptual hash",
+        recogniser=None,
+        region="whole",
+        chance=1 / len(entries) if len(entries) else None,
+        explanation=(
+            "A perceptual hash sums an image up in 64 bits of its coarse light and dark, and finds copies of a "
+            "picture, not people. The attacker holds all originals, cut as the released images are, and picks the "
+            "one whose hash is nearest. Pose, light and framing are the photograph's own, so a rate above chance is "
+            "to be expected; it finds the very photograph only, not another one of the patient."
+        ),
+    )
+
+
+def _drawn(photos: list[Photo], rng: np.random.Generator) -> list[Photo]:
+    return photos if len(photos) <= MOST else [photos[i] for i in sorted(rng.permutation(len(photos))[:MOST])]
+
+
+def _nearest_is_own(distances: np.ndarray, own: int, rng: np.random.Generator) -> bool:
+    """Whether a draw from the nearest entries (those that tie) is the own one."""
+    return bool(rng.choice(np.flatnonzero(distances == distances.min())) == own)

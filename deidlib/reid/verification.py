@@ -1,0 +1,76 @@
+"""1:1 attacks: is this released photograph the patient's? And linkage inside the release, and to the donors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deidlib.reid.calibration import compared, pairs_of_patient
+from deidlib.reid.embeddings import Faces
+from deidlib.reid.search import nearest
+
+
+@dataclass(frozen=True)
+class Best:
+    """The most alike counterpart of each probe that has one.
+
+    Attributes
+    ----------
+    patients : ndarray, (N,), str
+        Whose probe it is.
+    scores : ndarray, (N,)
+        The most alike score.
+    compared : ndarray, (N,), int
+        Counterparts that were compared.
+    """
+
+    patients: np.ndarray
+    scores: np.ndarray
+    compared: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+
+def best_of_patient(probes: Faces, gallery: Faces, same_above: bool, own: bool) -> Best:
+    """Compare every probe with the same patient's gallery photographs.
+
+    Parameters
+    ----------
+    probes, gallery : Faces
+        Embeddings by one recogniser.
+    same_above : bool
+        Whether a higher score is more alike.
+    own : bool
+        With the very photograph that the probe was made of; if False, with the patient's other photographs.
+    """
+    pairs = pairs_of_patient(probes, gallery)
+    pairs = pairs[(pairs["photo_probe"] == pairs["photo_entry"]) == own]
+    scores = compared(probes.vectors[pairs["probe"]], gallery.vectors[pairs["entry"]], same_above)
+    groups = pairs.assign(score=scores).groupby("probe", sort=True)
+    best = groups["score"].max() if same_above else groups["score"].min()
+    return Best(probes.patients[best.index.to_numpy(int)], best.to_numpy(float), groups.size().to_numpy(int))
+
+
+def best_stranger(probes: Faces, gallery: Faces, same_above: bool) -> Best:
+    """Compare every probe with the gallery photographs of all other patients."""
+    others = len(gallery) - np.array([np.count_nonzero(gallery.patients == p) for p in np.unique(probes.patients)], int)
+    of_patient = dict(zip(np.unique(probes.patients), others, strict=True))
+    if not len(gallery) or not len(probes) or not max(others):
+        return Best(np.zeros(0, str), np.zeros(0), np.zeros(0, int))
+    mates = int(np.unique(gallery.patients, return_counts=True)[1].max())
+    scores, entries = nearest(probes.vectors, gallery.vectors, mates + 1, same_above)
+    stranger = gallery.patients[entries] != probes.patients[:, None]
+    there = stranger.any(axis=1)
+    first = stranger.argmax(axis=1)
+    return Best(
+        probes.patients[there],
+        scores[there, first[there]].astype(float),
+        np.array([of_patient[patient] for patient in probes.patients[there]], int),
+    )
+
+
+def chance_of_any(rate: float | None, counts: np.ndarray) -> float | None:
+    """Mean probability that one or more of ``counts`` independent comparisons match falsely at ``rate``."""
+    return None if rate is None or not len(counts) else float(np.mean(1 - (1 - rate) ** counts))

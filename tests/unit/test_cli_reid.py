@@ -1,0 +1,125 @@
+"""`deidlib reid` on tables: what it reads, what it writes, and what it refuses. Embeddings are random vectors."""
+
+import json
+
+import numpy as np
+import pytest
+from shard_tables import CONFIG, Spec, ids, write_private
+from typer.testing import CliRunner
+
+from deidlib import tables
+from deidlib.cli import app
+from deidlib.images import encode_png
+
+FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
+SPECS = [Spec(f"Miller-{i // 2}", f"MillerPhoto-{i}", checks=({},) if i else (FAILS, FAILS)) for i in range(12)]
+SETTINGS = {"attempts": 2, "identity": "per_patient", "checks": CONFIG["checks"]}
+CONTRACT = {
+    "gate",
+    "recognisers",
+    "calibration",
+    "attacks",
+    "scores",
+    "ranks",
+    "table_risk",
+    "seeds",
+    "inputs",
+    "words",
+}
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def tables_of(folder, specs, kinds):
+    folder.mkdir()
+    (folder / "plan.json").write_text(json.dumps({"shards": write_private(folder, specs)}))
+    rng, rows = np.random.default_rng(3), []
+    for spec in specs:
+        patient, photo = ids(spec)
+        for shown in kinds:
+            for recogniser in ("sface", "dlib"):
+                vector = rng.standard_normal(128)
+                key = {"release_photo_id": photo, "release_patient_id": patient, "shown": shown}
+                vector = vector / np.linalg.norm(vector)
+                rows.append(key | {"recogniser": recogniser, "embedding": vector.astype(np.float32)})
+    path = folder / "shards" / "s0000" / "embeddings.parquet"
+    tables.write(tables.from_rows(rows, tables.EMBEDDINGS), path, tables.EMBEDDINGS)
+    return folder
+
+
+@pytest.fixture
+def private(tmp_path):
+    kinds = ("original", "square", "square_region", "released", "released_region", "donor")
+    return tables_of(tmp_path / "private", SPECS, kinds)
+
+
+def attacked(private, *further):
+    out = private / "reid" / "attacks.json"
+    done = run("reid", "--plan", private / "plan.json", "--out", out, "--config", json.dumps(SETTINGS), *further)
+    return done, json.loads(out.read_text()) if out.is_file() else None
+
+
+def test_the_file_holds_what_release_and_report_read_and_names_nobody(private):
+    done, result = attacked(private)
+    assert done.exit_code == 0
+    assert set(result) == CONTRACT
+    fields = {"name", "title", "recogniser", "region", "rate", "hits", "trials", "chance", "ci95", "threshold", "fmr"}
+    assert all(fields <= set(attack) and attack["explanation"] for attack in result["attacks"])
+    assert {entry["role"] for entry in result["recognisers"]} == {"guide", "judge"}
+    text = (private / "reid" / "attacks.json").read_text() + done.output
+    assert "Miller" not in text
+    assert (private / "reid" / "attacks.json").stat().st_mode & 0o077 == 0
+
+
+def test_donors_that_are_not_known_fail_the_gate_and_the_release_obeys(private, tmp_path):
+    done, result = attacked(private)
+    failed = {entry["name"] for entry in result["gate"]["criteria"] if not entry["passed"]}
+    assert "distinct_donors" in failed
+    assert "release gate FAILED" in done.output
+    out = tmp_path / "release" / "1.0.0"
+    released = run("release", "--plan", private / "plan.json", "--out", out, "--config", json.dumps(SETTINGS))
+    assert released.exit_code == 1
+    assert not out.exists()
+    assert "new person" in released.output
+
+
+def test_a_gallery_is_embedded_once_and_searched_among(private, tmp_path, astronaut, monkeypatch):
+    monkeypatch.setenv("DEIDLIB_DEBUG", "1")  # native libraries are silenced by closing the stream that CliRunner reads
+    crowd = tmp_path / "crowd"
+    crowd.mkdir()
+    (crowd / "face.png").write_bytes(encode_png(astronaut))
+    (crowd / "notes.txt").write_text("no photograph")
+    for _ in range(2):
+        done, result = attacked(private, "--gallery", crowd, "--recogniser", "sface")
+        assert done.exit_code == 0, done.output
+        assert result["inputs"]["gallery faces"] == {"sface": 1}
+        assert {entry["gallery"] for entry in result["ranks"]} == {12 + 2048 + 1, 12}
+    rows = tables.read(private / "reid" / "gallery.parquet", tables.EMBEDDINGS)
+    assert rows.num_rows == 2
+    assert str(tmp_path) not in json.dumps(result)
+
+
+@pytest.mark.parametrize("kinds", [("original", "square", "released", "donor"), ("original",), ()])
+def test_one_patient_or_nothing_to_release_gives_a_verdict(tmp_path, kinds):
+    specs = [Spec("Miller-1", "MillerPhoto-1", checks=({},) if "released" in kinds else (FAILS, FAILS))]
+    done, result = attacked(tables_of(tmp_path / "private", specs, kinds))
+    assert done.exit_code == 0, done.output
+    assert result["gate"]["passed"] is False
+    known = {entry["name"]: entry["passed"] for entry in result["gate"]["criteria"]}
+    assert known["no_verified_reidentification"] is ("released" in kinds)
+    assert result["words"]
+
+
+def test_what_cannot_be_attacked_is_refused_in_words(private):
+    done, _ = attacked(private, "--recogniser", "nobody")
+    assert done.exit_code == 1
+    assert "models.yaml" in done.output
+    done, _ = attacked(private, "--gallery", private / "absent")
+    assert done.exit_code == 1
+    assert "reid.gallery" in done.output
+    out = private / "x.json"
+    done = run("reid", private, "--plan", private / "plan.json", "--out", out, "--config", json.dumps(SETTINGS))
+    assert done.exit_code == 1
+    assert "no release" in done.output

@@ -1,0 +1,266 @@
+"""Calibration, search, ranks, traces and the release gate, on numbers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from virtual_faces import facts
+
+from deidlib import config
+from deidlib.reid import traces
+from deidlib.reid.attack import Attack, attack_from_trials
+from deidlib.reid.calibration import calibrate, det_curve, threshold_at
+from deidlib.reid.embeddings import Faces
+from deidlib.reid.gate import chance_limit, release_gate
+from deidlib.reid.identification import open_set, search
+from deidlib.reid.search import nearest
+from deidlib.reid.verification import best_of_patient, best_stranger
+
+OPTIONS = config.complete_config({"cohort": "samples.tsv"})["reid"]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def unit(rng, *shape):
+    x = rng.standard_normal(shape).astype(np.float32)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def faces(vectors, patients, photos=None):
+    photos = np.array([f"p{i}" for i in range(len(vectors))]) if photos is None else np.asarray(photos)
+    return Faces(photos, np.asarray(patients, str), np.asarray(vectors, np.float32))
+
+
+@pytest.mark.parametrize("same_above", [True, False])
+@pytest.mark.parametrize("block", [7, 1000])
+def test_search_in_blocks_agrees_with_all_pairs(rng, same_above, block):
+    probes, gallery = unit(rng, 23, 16), unit(rng, 50, 16)
+    all_pairs = probes @ gallery.T if same_above else np.linalg.norm(probes[:, None] - gallery[None], axis=2)
+    order = np.argsort(-all_pairs if same_above else all_pairs, axis=1)[:, :5]
+    scores, entries = nearest(probes, gallery, 5, same_above, gallery_block=block)
+    assert np.array_equal(entries, order)
+    assert scores == pytest.approx(np.take_along_axis(all_pairs, order, axis=1), abs=1e-5)
+    assert nearest(probes, gallery, 500, same_above, block)[0].shape == (23, 50)
+
+
+@pytest.mark.parametrize("same_above", [True, False])
+def test_ranks_agree_with_their_definition(rng, same_above):
+    originals = faces(unit(rng, 40, 8), np.repeat(np.arange(20), 2))
+    probes = faces(unit(rng, 40, 8), np.repeat(np.arange(20), 2))
+    crowd = unit(rng, 30, 8)
+    gallery = np.concatenate([originals.vectors, crowd])
+    found = search(probes, originals, crowd, same_above)
+    for i in range(40):
+        alike = gallery @ probes.vectors[i]  # unit vectors: the nearest is the most alike
+        mates = np.flatnonzero(originals.patients == probes.patients[i])
+        strangers = np.delete(alike, mates)
+        assert found.ranks[i] == 1 + np.count_nonzero(strangers > alike[mates].max())
+    assert found.gallery == 70
+    # of 70 entries 2 are the patient's: the first is one of them with 2/70
+    assert found.chance(1) == pytest.approx(2 / 70)
+    assert found.chance(70) == 1.0
+    own_out = search(probes, originals, None, same_above, drop_own=True)
+    assert own_out.gallery == 39
+    assert own_out.chance(1) == pytest.approx(1 / 39)
+
+
+def test_a_patient_with_one_photograph_has_no_other_to_be_found_by(rng):
+    one = faces(unit(rng, 5, 8), range(5))
+    assert len(search(one, one, None, True, drop_own=True).ranks) == 0
+    assert len(best_of_patient(one, one, True, own=False)) == 0
+    assert best_of_patient(one, one, True, own=True).scores == pytest.approx(np.ones(5))
+
+
+def test_strangers_are_never_the_patient(rng):
+    twins = unit(rng, 3, 8)
+    both = faces(np.repeat(twins, 2, axis=0), np.repeat(np.arange(3), 2))
+    best = best_stranger(both, both, True)
+    assert max(best.scores) < 0.999
+    assert list(best.compared) == [4] * 6
+    assert len(best_stranger(both, faces(twins[:0], []), True)) == 0
+
+
+def test_open_set_keeps_its_false_positive_rate(rng):
+    originals, probes = faces(unit(rng, 300, 8), range(300)), faces(unit(rng, 300, 8), range(300))
+    found = search(probes, originals, None, True)
+    hits, threshold = open_set(found, 0.1, True)
+    assert np.mean(found.stranger >= threshold) <= 0.1
+    assert hits.mean() < 0.05
+    hits, _ = open_set(search(originals, originals, None, True), 0.01, True)
+    assert hits.all()
+
+
+@pytest.mark.parametrize("same_above", [True, False])
+def test_threshold_has_the_stated_false_match_rate(rng, same_above):
+    scores = rng.normal(size=20_000)
+    threshold = threshold_at(scores, 0.001, same_above)
+    rate = np.mean(scores >= threshold if same_above else scores <= threshold)
+    assert 0.0009 < rate <= 0.001
+
+
+def test_source_of_the_calibration_follows_the_pairs(rng):
+    few, many = faces(unit(rng, 30, 8), range(30)), faces(unit(rng, 260, 8), range(260))
+    synthetic = unit(rng, 300, 8)
+    assert calibrate("r", True, many, synthetic, None, 0.001, rng).source == "cohort"
+    assert calibrate("r", True, few, synthetic, None, 0.001, rng).source == "bank"
+    assert calibrate("r", True, few, None, 0.9, 0.001, rng).source == "published"
+    with pytest.raises(ValueError, match="published_threshold"):
+        calibrate("r", True, few, None, None, 0.001, rng)
+
+
+@pytest.mark.parametrize(("same_above", "published"), [(True, 0.2), (False, 1.2)])
+def test_a_calibration_on_lookalikes_never_hides_matches(rng, same_above, published):
+    alike = unit(rng, 300, 8) * 0.2 + 1
+    alike = (alike / np.linalg.norm(alike, axis=1, keepdims=True)).astype(np.float32)
+    found = calibrate("r", same_above, faces(unit(rng, 30, 8), range(30)), alike, published, 0.001, rng)
+    assert found.source == "bank"
+    assert found.threshold == published
+    assert "no match is hidden" in found.note()
+
+
+def test_det_curve_falls_as_it_should(rng):
+    curve = np.array(det_curve(rng.normal(2, 1, 500), rng.normal(0, 1, 5000), True))
+    assert (np.diff(curve[:, 0]) < 0).all()
+    assert (np.diff(curve[:, 1]) >= 0).all()
+    # two normal distributions two deviations apart: at an FMR of 0.1, FNMR is Phi(1.2816 - 2)
+    assert np.interp(0.1, curve[::-1, 0], curve[::-1, 1]) == pytest.approx(0.236, abs=0.06)
+    assert det_curve(np.zeros(0), rng.normal(size=5), True) == []
+
+
+def test_an_order_that_follows_the_sheet_is_seen(rng):
+    photos = facts(40)
+    innocent, *_ = traces.order_attacks(photos, rng)
+    assert innocent.rate < 0.2
+    sorted_ = [dataclasses.replace(photo, row=i) for i, photo in enumerate(photos)]
+    assert traces.order_attacks(sorted_, rng)[0].rate == 1.0
+    timed = [dataclasses.replace(photo, time=float(photo.row)) for photo in photos]
+    assert traces.order_attacks(timed, rng)[1].rate == 1.0
+    at_once = [dataclasses.replace(photo, time=3.0) for photo in photos]
+    assert traces.order_attacks(at_once, rng)[1].hits == 0
+
+
+def test_sizes_and_hashes_that_differ_betray_the_file(rng):
+    photos = [dataclasses.replace(photo, side=400 + i) for i, photo in enumerate(facts(30))]
+    assert traces.size_attack(photos, rng).rate == 1.0
+    assert traces.size_attack(facts(30), rng).rate < 0.3
+    bits = rng.integers(0, 2, (30, 64)).astype(np.float32)
+    assert traces.hash_attack(faces(bits, range(30)), faces(bits, range(30)), rng).rate == 1.0
+
+
+def test_files_that_hold_more_than_pixels_or_were_not_looked_at_count(rng):
+    photos = facts(3)
+    photos = [photos[0], dataclasses.replace(photos[1], clean=False), dataclasses.replace(photos[2], clean=None)]
+    assert traces.metadata_attack(photos, rng).hits == 2
+
+
+def result(name, hits, trials, chance, rng, **about):
+    patients = about.pop("patients", range(trials))
+    about = {"recogniser": "dlib", "region": "whole", "title": name} | about
+    return attack_from_trials([i < hits for i in range(trials)], patients, rng, name=name, chance=chance, **about)
+
+
+def good(rng, n=200):
+    return [
+        result("verification_same_photo", 0, n, 0.01, rng),
+        result("verification_other_photo", 0, 0, None, rng),
+        result("identification_rank1", 0, n, 0.0005, rng),
+        result("identification_rank1_originals", 1, n, 1 / n, rng),
+        result("trace_metadata", 0, n, None, rng, recogniser=None),
+    ]
+
+
+TABLE = {"k": 7, "k_required": 5, "patients": 200, "kept": True, "note": ""}
+EVIDENCE = {"photographs": 200, "patients": 200, "unmeasured": 0, "shared_donors": 0, "table": TABLE}
+
+
+def failed(attacks, evidence=EVIDENCE, recognisers=("dlib",), **options):
+    verdict = release_gate(attacks, recognisers, evidence, OPTIONS | options)
+    names = [entry["name"] for entry in verdict["criteria"] if not entry["passed"]]
+    assert verdict["passed"] is (not names)
+    return names
+
+
+def test_a_good_release_passes(rng):
+    assert failed(good(rng)) == []
+
+
+@pytest.mark.parametrize(
+    ("replaced", "hits", "criteria"),
+    [
+        ("verification_same_photo", 1, ["no_verified_reidentification"]),
+        ("identification_rank1", 3, ["rank1_within_chance"]),
+        ("trace_metadata", 1, ["no_metadata"]),
+    ],
+)
+def test_one_result_beyond_its_bound_fails(rng, replaced, hits, criteria):
+    attacks = [a for a in good(rng) if a.name != replaced]
+    old = next(a for a in good(rng) if a.name == replaced)
+    attacks.append(result(replaced, hits, 200, old.chance, rng, recogniser=old.recogniser))
+    assert failed(attacks) == criteria
+
+
+@pytest.mark.parametrize(
+    ("missing", "criterion"),
+    [
+        ("verification_same_photo", "no_verified_reidentification"),
+        ("identification_rank1", "rank1_within_chance"),
+        ("trace_metadata", "no_metadata"),
+    ],
+)
+def test_a_missing_number_fails(rng, missing, criterion):
+    assert criterion in failed([a for a in good(rng) if a.name != missing])
+    untried = [a if a.name != missing else result(missing, 0, 0, None, rng, recogniser=a.recogniser) for a in good(rng)]
+    assert criterion in failed(untried)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unmeasured": 1},
+        {"unmeasured": None},
+        {"shared_donors": 1},
+        {"photographs": 0},
+        {"table": None},
+        {"table": TABLE | {"kept": False}},
+    ],
+)
+def test_evidence_that_is_short_fails(rng, change):
+    assert failed(good(rng), EVIDENCE | change)
+
+
+def test_every_recogniser_has_to_have_attacked(rng):
+    assert {"no_verified_reidentification", "rank1_within_chance"} <= set(failed(good(rng), recognisers=("dlib", "x")))
+    assert failed(good(rng), recognisers=()) != []
+
+
+def test_a_large_cohort_is_judged_by_upper_ends_and_a_small_one_told_so(rng):
+    assert failed(good(rng), interval_upper=0.01) == ["interval_upper_ends"]
+    small = release_gate(good(rng, 12), ["dlib"], EVIDENCE | {"patients": 12, "photographs": 12}, OPTIONS)
+    (judged,) = (entry for entry in small["criteria"] if entry["name"] == "interval_upper_ends")
+    assert judged["passed"]
+    assert judged["bound"] is None
+    assert "12 patients" in judged["note"]
+
+
+def test_an_attack_that_few_patients_allow_is_named_and_not_judged(rng):
+    attacks = [*good(rng), result("verification_other_photo", 0, 12, 0.01, rng, patients=["a", "b"] * 6)]
+    verdict = release_gate(attacks, ["dlib"], EVIDENCE, OPTIONS)
+    (judged,) = (entry for entry in verdict["criteria"] if entry["name"] == "interval_upper_ends")
+    assert judged["passed"]
+    assert "verification_other_photo" in judged["note"]
+
+
+def test_a_search_among_originals_alone_is_judged_on_request(rng):
+    attacks = [a for a in good(rng) if a.name != "identification_rank1_originals"]
+    attacks.append(result("identification_rank1_originals", 20, 200, 1 / 200, rng))
+    assert failed(attacks) == []
+    assert failed(attacks, rank1_originals=True) == ["rank1_originals_within_chance"]
+
+
+def test_chance_allows_what_a_coin_would_give():
+    about = {"title": "", "recogniser": None, "region": "whole", "rate": None, "ci95": (0, 1)}
+    assert chance_limit(Attack(name="a", hits=0, trials=100, chance=0.5, **about)) == 60
+    assert chance_limit(Attack(name="a", hits=0, trials=16, chance=0.0005, **about)) == 0

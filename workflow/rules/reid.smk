@@ -1,0 +1,30 @@
+# The attacks on what would be released, over the whole cohort, and the release gate's verdict. A verdict against the
+# release is no failure of this rule: the release reads it, writes nothing, and says why.
+
+
+rule reid:
+    input:
+        plan=ancient("<private>/plan.json"),
+        photos=of_all_shards("photos.parquet"),
+        regions=of_all_shards("regions.parquet"),
+        checks=of_all_attempts("checks.parquet"),
+        embeddings=of_all_shards("embeddings.parquet"),
+    output:
+        attacks="<private>/reid/attacks.json",
+    log:
+        "<logs>/reid.log",
+    benchmark:
+        "<benchmarks>/reid.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 4
+    resources:
+        mem_mb=more(16000),
+        runtime=more(720),
+    params:
+        settings=settings_of("attempts", "checks", "identity", "generator", "reid", "release"),
+        bank=shipped(f"donors-{config['generator']}.parquet"),
+        weights=weights(*recogniser_models()),
+    shell:
+        "deidlib reid --plan {input.plan:q} --out {output.attacks:q} --config {params.settings:q} "
+        "> {log:q} 2>&1"
