@@ -59,7 +59,8 @@ def release(
         folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg))
     except (GateFailed, NothingReleased):
         if failure_report is not None:
-            report(plan, failure_report, None, given)
+            suite = attacks if attacks.is_file() else None
+            report(plan, failure_report, None, given, attacks=suite, reviewer=plan.parent / "reviewer.html")
         raise
     _share(folder)
     say(f"release {out.name}: written and complete")
