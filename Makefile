@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env models demo test lint format clean
+.PHONY: help env models demo test test-slurm soak bench-scale lint format clean
 
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -11,6 +11,9 @@ BIN := .venv/bin
 help:
 	@echo "make demo    set up, make a demo cohort and de-identify it (about 10 minutes on 2 cores)"
 	@echo "make test    set up and run the tests"
+	@echo "make test-slurm   run the workflow on a SLURM of one node, installed here (root on Debian; 4 minutes)"
+	@echo "make soak    strike runs with random faults, here and on SLURM (root on Debian; a quarter of an hour)"
+	@echo "make bench-scale  plan a million photographs: seconds and memory of each part (2 minutes)"
 	@echo "make env     make the environment .venv from uv.lock"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
 	@echo "make clean   remove the demo's results"
@@ -33,6 +36,15 @@ demo: models demo/key demo/cohort/samples.tsv
 
 test: models
 	@$(BIN)/python -m pytest
+
+test-slurm: models
+	@$(BIN)/python -m pytest tests/slurm -rs
+
+soak: models
+	@$(BIN)/python tests/soak/soak.py
+
+bench-scale: env
+	@$(BIN)/python tests/bench/scale.py
 
 lint: env
 	@$(BIN)/ruff check .

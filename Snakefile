@@ -11,6 +11,9 @@ min_version("9.15")
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 
 
@@ -32,9 +35,11 @@ wildcard_constraints:
 
 localrules:
     all,
+    plan,
     models,
 
 
+# A later stage has a higher priority: shards that have begun go before those that have not.
 include: "workflow/rules/plan.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/intake.smk"
@@ -59,7 +64,7 @@ rule all:
 
 
 onstart:
-    hold_results(config["results"])
+    hold_results(config)
 
 
 onsuccess:

@@ -26,6 +26,10 @@ from deidlib.config import load_schema
 from deidlib.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refuse
 
 PHOTOS_PER_SHARD = 200
+#: The workflow's own cost grows with the number of shards: beyond this many they grow instead …
+_MANY_SHARDS = 1000
+#: … up to this many photographs each, since a shard is what one job does, and what is lost with it.
+_MOST_PHOTOS = 1000
 _PIN = "shards/pinned.json"
 #: Keywords that pyarrow evaluates on a whole column as JSON schema would on each cell.
 _COLUMN_KEYWORDS = {"type", "minLength", "maxLength", "not", "description", "mend"}
@@ -132,8 +136,9 @@ def resolve_inside(folder: str, path: str, parents: dict[str, str | None]) -> st
 
 
 def default_shards(n_photos: int) -> int:
-    """Return the number of shards for a cohort: about 200 photographs each."""
-    return max(1, math.ceil(n_photos / PHOTOS_PER_SHARD))
+    """Return the number of shards for a cohort: about 200 photographs each, in a large cohort up to 1 000."""
+    few = min(math.ceil(n_photos / PHOTOS_PER_SHARD), _MANY_SHARDS)
+    return max(1, few, math.ceil(n_photos / _MOST_PHOTOS))
 
 
 def plan_shards(table: pa.Table, key: bytes, n_shards: int) -> dict[str, pa.Table]:

@@ -27,8 +27,10 @@ _AGES = (29, 33, 47, 38, 27, 24)
 _SEXES = ("F", "M", "M", "M", "F", "F")
 
 
-def virtual_patients(generator: Generator, editor: Editor) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rest and smile of each virtual patient: the same code, moved along the bank's pose and expression directions.
+def virtual_patients(
+    generator: Generator, editor: Editor, count: int = N_VIRTUAL
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rest and smile of the first ``count`` virtual patients: the same code, moved along the bank's directions.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def virtual_patients(generator: Generator, editor: Editor) -> list[tuple[np.ndar
     rng = np.random.default_rng(_SEED)
     prior = editor.prior
     patients = []
-    for k in range(N_VIRTUAL):
+    for k in range(count):
         with torch.no_grad():
             w = generator.map(torch.from_numpy(rng.standard_normal((1, 512)).astype(np.float32)))[0].double().numpy()
         w = prior.mean + _TRUNCATION * (w - prior.mean)

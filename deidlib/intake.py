@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,13 +51,35 @@ def intake_photos(
     pa.Table
         tables.PHOTOS in the cohort's order. A quarantined photograph has a reason and no image.
     """
+    return tables.from_rows(_rows(cohort, folder, key, options, progress), tables.PHOTOS)
+
+
+def intake_in_parts(
+    cohort: pa.Table,
+    folder: Path | str,
+    key: bytes,
+    options: Mapping,
+    progress: Callable[[], object] | None = None,
+) -> Iterator[pa.Table]:
+    """Do as :func:`intake_photos`, a part at a time: never more images in memory than tables.PART_BYTES and one."""
+    held, size = [], 0
+    for row in _rows(cohort, folder, key, options, progress):
+        held.append(row)
+        size += len(row.get("image") or b"")
+        if size >= tables.PART_BYTES or len(held) == tables.PART_ROWS:
+            yield tables.from_rows(held, tables.PHOTOS)
+            held, size = [], 0
+    yield tables.from_rows(held, tables.PHOTOS)
+
+
+def _rows(
+    cohort: pa.Table, folder: Path | str, key: bytes, options: Mapping, progress: Callable[[], object] | None
+) -> Iterator[dict]:
     real = os.path.realpath(folder)
-    rows = []
     for row in cohort.to_pylist():
-        rows.append(_named(row, key) | _decoded(row, real, options))
+        yield _named(row, key) | _decoded(row, real, options)
         if progress is not None:
             progress()
-    return tables.from_rows(rows, tables.PHOTOS)
 
 
 def _named(row: Mapping, key: bytes) -> dict:

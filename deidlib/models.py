@@ -29,6 +29,7 @@ ROLES = ("guide", "judge")
 OWN_FILE = "own file"
 
 _MEND = "Run `deidlib models fetch`."
+_OPENED: dict[str, list[str]] = {}
 
 
 class ModelError(RuntimeError):
@@ -121,7 +122,13 @@ def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]
                 f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {_MEND}"
             )
         found[path.name] = path
+    _OPENED[name] = sorted(entry["members"].values())
     return found
+
+
+def opened() -> dict[str, list[str]]:
+    """Models whose files this process asked for, with their checksums."""
+    return dict(_OPENED)
 
 
 def fetch(

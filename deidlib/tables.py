@@ -7,14 +7,15 @@ photograph it was given; a photograph that it could not handle has ``status = "q
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+
+from deidlib import sealed
 
 OK = "ok"
 QUARANTINED = "quarantined"
@@ -47,6 +48,9 @@ REASONS: dict[str, str] = {
     "gate_failed": "No attempt passed the privacy and quality gate.",
     "release_gate_failed": "It passed its own gate, but the release as a whole did not: see the report's criteria.",
 }
+
+
+_PSEUDONYM = re.compile(r"[a-z2-7]{16}")
 
 
 def _field(name: str, kind: pa.DataType, description: str, unit: str | None = None) -> pa.Field:
@@ -236,6 +240,19 @@ BLENDED = pa.schema(
     ]
 )
 
+#: What a clinician reads off the smile, of the source and of the result; definitions in :mod:`deidlib.checks.smile`.
+_SMILE = [
+    _field(f"{name}_{which}", pa.float32(), f"{description}, of the {which}", unit)
+    for name, description, unit in (
+        ("smile_width", "distance between the corners of the mouth", "% of inter-ocular distance"),
+        ("lip_line", "height of teeth and gum that shows below the upper lip", "% of inter-ocular distance"),
+        ("midline_offset", "middle of the upper lip against the face's midline", "% of inter-ocular distance"),
+        ("buccal_corridor", "share of the mouth's inner width without visible teeth", "%"),
+        ("cant", "line through the corners of the mouth against the eye line", "degrees"),
+    )
+    for which in ("source", "result")
+]
+
 #: checks → release, report. One row for each photograph that this attempt handled.
 CHECKS = pa.schema(
     [
@@ -257,6 +274,7 @@ CHECKS = pa.schema(
         ),
         _field("seam", pa.float32(), "seam score (see blending)"),
         _field("mouth_shift", pa.float32(), "largest mouth landmark displacement", "% of inter-ocular distance"),
+        *_SMILE,
         _field("realism", pa.float32(), "realism score: Mahalanobis distance of the latent code to the domain"),
         _field("outside_neutral", pa.bool_(), "every pixel outside the core is the neutral fill"),
         _field("metadata_free", pa.bool_(), "the encoded file holds pixels and nothing else"),
@@ -300,6 +318,20 @@ CROSSWALK = pa.schema(
     ]
 )
 
+#: The private ledger of what was released: pseudonyms alone, kept so that recipients can be told what to delete.
+RELEASED = pa.schema(
+    [
+        _field("version", pa.string(), "first version that released the photograph"),
+        *_PHOTO,
+        *_PATIENT,
+    ]
+)
+
+#: Number of the index's layout, in the file's metadata. Raise it with every change of INDEX: an older deidlib then says
+#: that it is too old instead of calling the release damaged. Columns are added, never renamed or given another meaning.
+INDEX_LAYOUT = 1
+LAYOUT_KEY = b"deidlib.layout"
+
 #: The release's index; columns that the configuration lets through are appended to it.
 INDEX = pa.schema(
     [
@@ -327,6 +359,11 @@ INDEX = pa.schema(
 )
 
 
+def is_pseudonym(text: str) -> bool:
+    """Whether a text has the form of a release id (16 characters of base32, lower case)."""
+    return _PSEUDONYM.fullmatch(text) is not None
+
+
 def from_rows(rows: Iterable[Mapping], schema: pa.Schema) -> pa.Table:
     """Table of ``schema`` from dictionaries; a missing key is null, an unknown key an error."""
     rows = list(rows)
@@ -336,36 +373,84 @@ def from_rows(rows: Iterable[Mapping], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
+#: A row group holds no more image bytes than this (or one photograph), so that a stage's memory does not grow with
+#: its shard: tables with images are written and read in parts.
+PART_BYTES = 64 << 20
+#: … and no more photographs.
+PART_ROWS = 64
+
+
 def write(table: pa.Table, path: Path, schema: pa.Schema) -> None:
-    """Write a table whole or not at all (written aside, fsync, renamed), checked against its schema."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = table.select(schema.names).cast(schema)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        pq.write_table(table, aside, compression="zstd", row_group_size=64 if "image" in schema.names else 65536)
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    """Write a table whole or not at all (see :mod:`deidlib.sealed`), checked against its schema."""
+    with writing(path, schema) as append:
+        append(table)
+
+
+@contextmanager
+def writing(
+    path: Path, schema: pa.Schema, notes: Callable[[], Mapping[str, str]] | None = None
+) -> Iterator[Callable[[pa.Table], None]]:
+    """Write a table in parts, of which each is written at once; the file appears whole or not at all.
+
+    ``notes`` are texts for its metadata, asked for at the end.
+
+    Yields
+    ------
+    callable
+        ``append(table)``, checked against the schema.
+    """
+    with sealed.writing(path, schema, notes) as append_group:
+
+        def append(table: pa.Table) -> None:
+            table = table.select(schema.names).cast(schema)
+            for part in _parts(table) if "image" in schema.names else [table]:
+                append_group(part)
+
+        yield append
+
+
+def _parts(table: pa.Table) -> Iterator[pa.Table]:
+    """Cut a table so that each part keeps PART_BYTES and PART_ROWS."""
+    sizes = pc.fill_null(pc.binary_length(table["image"]), 0).to_pylist()
+    start = held = 0
+    for at, size in enumerate(sizes):
+        if at > start and (held + size > PART_BYTES or at - start == PART_ROWS):
+            yield table.slice(start, at - start)
+            start, held = at, 0
+        held += size
+    yield table.slice(start)
 
 
 def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    """Read a table that a stage wrote; a file of another schema is an error that names what differs."""
-    table = pq.read_table(path, columns=columns)
+    """Read a table that a stage wrote; a file of another schema is an error that names what differs.
+
+    Raises
+    ------
+    deidlib.sealed.Damaged
+        The file is not what was written.
+    """
+    with sealed.opened(path) as file:
+        names = _fitting(file, path, schema, columns)
+        return file.read(names).select(names)
+
+
+def read_parts(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Read a table part by part, as it was written; see :func:`read`."""
+    with sealed.opened(path) as file:
+        names = _fitting(file, path, schema, columns)
+        for number in range(file.num_row_groups):
+            yield file.row_group(number, names).select(names)
+
+
+def _fitting(file: sealed.SealedFile, path: Path, schema: pa.Schema, columns: list[str] | None) -> list[str]:
     expected = pa.schema([schema.field(name) for name in columns]) if columns else schema
-    missing = [
-        f.name for f in expected if f.name not in table.schema.names or table.schema.field(f.name).type != f.type
-    ]
+    missing = [f.name for f in expected if f.name not in file.schema.names or file.schema.field(f.name).type != f.type]
     if missing:
         raise ValueError(
             f"{Path(path).name}: columns {missing} are missing or of another type; the file is from another "
             "version of deidlib. Delete it and run the workflow again."
         )
-    return table.select(expected.names)
+    return expected.names
 
 
 def handled(table: pa.Table) -> pa.Table:

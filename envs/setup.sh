@@ -3,18 +3,27 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-needs_libraries() {
-    ! python3 -c 'import ctypes; [ctypes.CDLL(name) for name in ("libEGL.so.1", "libGLESv2.so.2")]' 2>/dev/null
+# mediapipe links the first two, WeasyPrint (audit.pdf) loads the others
+libraries="libEGL.so.1 libGLESv2.so.2 libpango-1.0.so.0 libpangoft2-1.0.so.0 libharfbuzz-subset.so.0 libfontconfig.so.1"
+debian="libegl1 libgles2 libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
+fedora="libglvnd-egl libglvnd-gles pango harfbuzz"
+
+missing_libraries() {
+    for name in $libraries; do
+        python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$name" 2>/dev/null || echo "$name"
+    done
 }
 
-if needs_libraries; then # mediapipe links them
+if [ -n "$(missing_libraries)" ]; then
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
         apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends libegl1 libgles2 </dev/null
+        # shellcheck disable=SC2086 # a list of packages
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $debian </dev/null
     fi
-    if needs_libraries; then
-        echo "libEGL.so.1 and libGLESv2.so.2 are missing. Ask an administrator to install them," >&2
-        echo "on Debian and Ubuntu: apt-get install libegl1 libgles2; on Fedora: dnf install libglvnd-egl libglvnd-gles" >&2
+    missing=$(missing_libraries)
+    if [ -n "$missing" ]; then
+        echo "missing:" $missing "- ask an administrator to install them," >&2
+        echo "on Debian and Ubuntu: apt-get install $debian; on Fedora: dnf install $fedora" >&2
         exit 1
     fi
 fi

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deidlib import tables
-from deidlib.checks import measures
+from deidlib.checks import measures, smile
 from deidlib.images import decode_png
 from deidlib.intake import pixels_sha256
 from deidlib.logs import say
@@ -308,8 +308,10 @@ def _fidelity(
     outside = inside & (core == 0) & (band == 0)
     source_faces = _attempted(landmarker.detect, crop) or []
     single = len(source_faces) == len(result_faces) == 1
+    points = (source_faces[0].points, result_faces[0].points) if single else None
     return {
         "core_equal": measures.core_equals(crop, result, core, inside),
         "survival": measures.block_survival(crop, result, outside),
-        "mouth_shift": measures.mouth_shift(source_faces[0].points, result_faces[0].points) if single else None,
+        "mouth_shift": measures.mouth_shift(*points) if points else None,
+        **(smile.before_and_after(crop, points[0], result, points[1]) if points else {}),
     }

@@ -4,7 +4,7 @@ Commands read tables and settings, call the library and write a table. Heavy lib
 commands, so that ``deidlib --help`` and a stage without work are quick.
 """
 
-from deidlib.cli import attempts, publish, reid, stages, sweep, tools
+from deidlib.cli import attempts, publish, recipients, reid, stages, sweep, tools
 from deidlib.cli.common import add, group
 
 app = group(
@@ -24,7 +24,10 @@ add(app, "sweep", sweep.sweep)
 add(app, "reid", reid.reid)
 add(app, "release", publish.release)
 add(app, "report", publish.report)
-add(app, "verify", publish.verify)
+add(app, "verify", recipients.verify)
+add(app, "diff", recipients.diff)
+add(app, "sign", recipients.sign)
+add(app, "status", tools.status)
 add(app, "keygen", tools.keygen)
 app.add_typer(tools.models_app, name="models")
 add(app, "demo-cohort", tools.demo_cohort)

@@ -25,8 +25,8 @@ from deidlib.cli.common import (
     read,
     secret,
     stage_options,
-    write,
     write_empty,
+    writing,
 )
 from deidlib.logs import progress
 from deidlib.routes import GENERATE
@@ -77,19 +77,22 @@ def choose(
         return
     quiet_native_libraries()
     from deidlib.cli import weights
+    from deidlib.cli.parts import in_parts
     from deidlib.donors.choose import choose_donors
     from deidlib.landmarks import FaceLandmarker
 
-    rows, points = read(photos, "PHOTOS"), read(landmarks, "LANDMARKS")
+    weights.pin_threads()
     network, editor, bank = weights.donor_model(generator)
-    likenesses = weights.likenesses(rows, points, handle)
     with (
         FaceLandmarker(weights.landmarker_file()) as landmarker,
         progress("donors", len(handle)) as step,
+        writing(out, "DONORS") as append,
     ):
         see = weights.observer(network, landmarker)
-        chosen = choose_donors(rows, handle, likenesses, bank, editor, see, key, attempt, identity, settings, step)
-    write(chosen, out, "DONORS")
+        for rows, points in in_parts(photos, (landmarks, "LANDMARKS"), only=handle):
+            here = [photo_id for photo_id in handle if photo_id in _ids(rows)]
+            likenesses = weights.likenesses(rows, points, here)
+            append(choose_donors(rows, here, likenesses, bank, editor, see, key, attempt, identity, settings, step))
 
 
 def build(
@@ -152,18 +155,21 @@ def invert(
     if nothing_to_do(chosen, out, "FACES"):
         return
     from deidlib.cli import weights
+    from deidlib.cli.parts import in_parts
     from deidlib.faces import invert_faces
     from deidlib.generators import latent_prior
     from deidlib.perceptual import STLPIPS
 
+    weights.pin_threads()
     place = weights.device(device)
     network = weights.generator(generator)
     prior = latent_prior(network)
     perceptual, guide = STLPIPS(weights.only("stlpips")).to(place), weights.guide().to(place)
-    rows, points, areas = _tables(photos, landmarks, regions)
-    with progress("inversion", count(chosen)) as step:
-        faces = invert_faces(rows, points, areas, chosen, network.to(place), perceptual, guide, prior, settings, step)
-    write(faces, out, "FACES")
+    network = network.to(place)
+    shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (donors, "DONORS")
+    with progress("inversion", count(chosen)) as step, writing(out, "FACES") as append:
+        for part in in_parts(photos, *shard, only=_ids(chosen)):
+            append(invert_faces(*part, network, perceptual, guide, prior, settings, step))
 
 
 def blend(
@@ -183,20 +189,23 @@ def blend(
       deidlib blend --photos P --landmarks L --regions R --faces F --out attempt-0/blended.parquet
     """
     settings = stage_options("blending", options)
-    generated, areas = read(faces, "FACES"), read(regions, "REGIONS")
+    generated = read(faces, "FACES", ["release_photo_id", "status"])
+    areas = read(regions, "REGIONS", ["release_photo_id", "route", "status"])
     open_private(out)
     if nothing_to_do(areas, out, "BLENDED") or (attempt and nothing_to_do(generated, out, "BLENDED")):
         return
     import pyarrow as pa
 
     from deidlib.blending import blend_faces
+    from deidlib.cli.parts import in_parts
     from deidlib.masking import mask_photos, without_face
 
-    rows, points = read(photos, "PHOTOS"), read(landmarks, "LANDMARKS")
-    with progress("blending", count(generated) + (len(without_face(areas)) if attempt == 0 else 0)) as step:
-        masked = mask_photos(rows, areas, attempt, step)
-        blended = blend_faces(rows, points, areas, generated, settings, step)
-    write(pa.concat_tables([masked, blended]), out, "BLENDED")
+    masked = _ids(without_face(areas)) if attempt == 0 else set()
+    shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (faces, "FACES")
+    with progress("blending", count(generated) + len(masked)) as step, writing(out, "BLENDED") as append:
+        for rows, points, squares, part in in_parts(photos, *shard, only=_ids(generated) | masked):
+            made = mask_photos(rows, squares, attempt, step), blend_faces(rows, points, squares, part, settings, step)
+            append(pa.concat_tables(made))
 
 
 def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out, options: Options = "{}") -> None:
@@ -206,7 +215,7 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
       deidlib check --photos P --regions R --faces F --blended B --out attempt-0/checks.parquet
     """
     settings = stage_options("checks", options)
-    results = read(blended, "BLENDED")
+    results = read(blended, "BLENDED", ["release_photo_id"])
     open_private(out)
     if not len(results):
         write_empty(out, "CHECKS")
@@ -214,29 +223,27 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
     quiet_native_libraries()
     from deidlib.checks import check_photos
     from deidlib.cli import weights
+    from deidlib.cli.parts import in_parts
     from deidlib.face_search import FaceSearch
     from deidlib.landmarks import FaceLandmarker
 
     detector = weights.yunet()
     judges = {"sface": weights.sface(detector), "dlib": weights.dlib_resnet()}
-    rows, areas = read(photos, "PHOTOS"), read(regions, "REGIONS")
     generated = read(faces, "FACES", ["release_photo_id", "latent_distance"])
+    shard = (regions, "REGIONS"), (blended, "BLENDED")
     with (
         FaceLandmarker(weights.landmarker_file()) as landmarker,
         progress("checks", len(results)) as step,
+        writing(out, "CHECKS") as append,
     ):
         detectors = {"yunet": detector, "mediapipe": landmarker}
         search = FaceSearch(detector, landmarker)
-        verdicts = check_photos(rows, areas, results, generated, judges, detectors, search, settings, step)
-    write(verdicts, out, "CHECKS")
+        for rows, areas, part in in_parts(photos, *shard, only=_ids(results)):
+            append(check_photos(rows, areas, part, generated, judges, detectors, search, settings, step))
 
 
-def _tables(photos: Path, landmarks: Path, regions: Path) -> tuple[pa.Table, ...]:
-    return (
-        read(photos, "PHOTOS"),
-        read(landmarks, "LANDMARKS"),
-        read(regions, "REGIONS"),
-    )
+def _ids(table: pa.Table) -> set[str]:
+    return set(table["release_photo_id"].to_pylist())
 
 
 add(donors_app, "choose", choose)

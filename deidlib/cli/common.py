@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,8 +62,26 @@ class Commands(TyperGroup):
             if hasattr(error, "exit_code"):  # wrong usage, which Typer reports
                 raise
             name = f"deidlib {ctx.invoked_subcommand or ''}".strip()
-            say(f"{name}: {_told(error)}")
+            say(f"{name}: {_discarded(error) or _told(error)}")
             raise typer.Exit(1) from None
+
+
+def _discarded(error: Exception) -> str | None:
+    """Remove a damaged table of the results, so that the next start of the workflow makes it anew."""
+    sealed = sys.modules.get("deidlib.sealed")
+    if sealed is None or not isinstance(error, sealed.Damaged):
+        return None
+    path = error.path.absolute()
+    private = next((folder for folder in path.parents if folder.name == PRIVATE), None)
+    if private is None:
+        return None
+    try:
+        path.unlink(missing_ok=True)
+        if path.name == "cohort.parquet":  # written beside the plan, which Snakemake knows alone
+            (private / "plan.json").unlink(missing_ok=True)
+    except OSError:
+        return None
+    return f"{path.relative_to(private)} is damaged and was removed; start the workflow again, which makes it anew"
 
 
 def _told(error: Exception) -> str:
@@ -146,16 +165,12 @@ def secret(key_file: Path | None) -> bytes:
 
 def read(path: Path, schema: str, columns: list[str] | None = None) -> pa.Table:
     """Read a stage's table; ``schema`` names a constant of :mod:`deidlib.tables`."""
-    import pyarrow as pa
-
     from deidlib import tables
 
     try:
         return tables.read(path, getattr(tables, schema), columns)
     except FileNotFoundError:
         raise InputError(f"no table {path.name}; run the stage that writes it first") from None
-    except (pa.ArrowInvalid, OSError):
-        raise InputError(f"{path.name} is damaged; delete it and run the workflow again") from None
 
 
 def read_json(path: Path) -> dict:
@@ -194,15 +209,28 @@ def open_private(out: Path) -> None:
 
 def write(table: pa.Table, out: Path, schema: str) -> None:
     """Write a stage's table and tell how many photographs went on."""
-    from deidlib import tables
+    with writing(out, schema) as append:
+        append(table)
 
-    tables.write(table, out, getattr(tables, schema))
+
+@contextmanager
+def writing(out: Path, schema: str) -> Iterator[Callable[[pa.Table], None]]:
+    """Write a stage's table in parts, note what it was made with, and tell how many photographs went on."""
+    from deidlib import provenance, tables
+
+    rows = kept = 0
+    with tables.writing(out, getattr(tables, schema), provenance.note) as append_part:
+
+        def append(table: pa.Table) -> None:
+            nonlocal rows, kept
+            append_part(table)
+            rows += table.num_rows
+            kept += sum(table["passed"].to_pylist()) if "passed" in table.schema.names else count(table)
+
+        yield append
     out.chmod(0o600)
-    if "passed" in table.schema.names:
-        kept, lost = sum(table["passed"].to_pylist()), "fail the gate"
-    else:
-        kept, lost = count(table), "quarantined"
-    say(f"{out.name}: {kept} photographs go on, {table.num_rows - kept} {lost}")
+    lost = "fail the gate" if "passed" in getattr(tables, schema).names else "quarantined"
+    say(f"{out.name}: {kept} photographs go on, {rows - kept} {lost}")
 
 
 def write_empty(out: Path, schema: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands for what leaves the private folder: release, report, verify."""
+"""Commands for what leaves the private folder: release, report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import InputError, open_private, read_json, settings
+from deidlib.cli.common import PRIVATE, InputError, open_private, read_json, settings
 from deidlib.logs import say
 
 Plan = Annotated[Path, typer.Option(help="plan.json of the results' private folder.", show_default=False)]
@@ -42,12 +42,15 @@ def release(
       deidlib release --plan results/private/plan.json --out results/release/1.0.0
     """
     from deidlib.release import GateFailed, NothingReleased, obey_gate, write_release
+    from deidlib.release.leftovers import drop_leftovers
+    from deidlib.release.tombstones import read_tombstones
 
     cfg = settings(given)
     names = read_json(plan)["shards"]
     open_private(plan)
     with suppress(OSError):
         out.rmdir()  # Snakemake makes an output's folder beforehand; a version's folder appears whole
+    drop_leftovers(plan.parent, names, cfg["attempts"])  # whatever becomes of the release
     attacks = attacks or plan.parent / "reid" / "attacks.json"
     verdict = read_json(attacks) if attacks.is_file() else {}
     try:
@@ -59,6 +62,12 @@ def release(
         raise
     _share(folder)
     say(f"release {out.name}: written and complete")
+    if gone := len(read_tombstones(folder)):
+        ids = "1 id of earlier versions is" if gone == 1 else f"{gone} ids of earlier versions are"
+        say(
+            f"{ids} not in it, for recipients to delete (tombstones.txt). Where consent was revoked, "
+            "remove the earlier versions from release/ and report/ as well"
+        )
 
 
 def report(
@@ -68,38 +77,36 @@ def report(
         Path | None, typer.Option(help="The release's folder; leave out where nothing was released.")
     ] = None,
     given: Settings = "{}",
+    attacks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results of the attack suite; by default reid/attacks.json beside the plan, if there is one."
+        ),
+    ] = None,
+    reviewer: Annotated[
+        Path | None,
+        typer.Option(help="Also write originals and released images side by side to this HTML file, below private/."),
+    ] = None,
 ) -> None:
-    """Write the audit: audit.html and audit.json.
+    """Write the audit: audit.html, audit.pdf and audit.json.
 
     Example:
       deidlib report --plan private/plan.json --out report/1.0.0 --release release/1.0.0
     """
-    from deidlib.report import write_report
+    if reviewer is not None and PRIVATE not in reviewer.absolute().parent.parts:
+        raise InputError("the reviewer's copy shows patients: name a file below the results' private folder")
+    from deidlib.report import write_report, write_reviewer_copy
 
     cfg = settings(given)
     names = read_json(plan)["shards"]
-    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models())
+    suite = attacks or plan.parent / "reid" / "attacks.json"
+    suite = suite if attacks or suite.exists() else None
+    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models(), suite)
     _share(folder)
+    if reviewer is not None:
+        open_private(reviewer)
+        write_reviewer_copy(plan.parent, reviewer, names, cfg["attempts"], out.name, cfg)
     say(f"report {out.name}: written")
-
-
-def verify(release: Annotated[Path, typer.Argument(help="Folder of a release.", show_default=False)]) -> None:
-    """Re-check a release from its folder alone; exit code 1 if anything is wrong with it.
-
-    Example:
-      deidlib verify results/release/1.0.0
-    """
-    from deidlib.release import content_digest, verify_release
-
-    if not release.is_dir():
-        raise InputError("this is no folder; name a release, for example results/release/1.0.0")
-    problems = verify_release(release)
-    for problem in problems:
-        say(problem)
-    if problems:
-        say(f"FAILED: {len(problems)} problems")
-        raise typer.Exit(1)
-    print(f"whole: every file is as it was released (content digest {content_digest(release)})")
 
 
 def _models() -> list[dict]:

@@ -22,6 +22,7 @@ from deidlib.cli.common import (
     secret,
     stage_options,
     write,
+    writing,
 )
 from deidlib.logs import progress, say
 
@@ -33,7 +34,9 @@ def plan(
     out: Annotated[
         Path, typer.Argument(help="plan.json to write, in the results' private folder.", show_default=False)
     ],
-    shards: Annotated[int, typer.Option(min=0, help="Number of shards; 0: about 200 photographs each.")] = 0,
+    shards: Annotated[
+        int, typer.Option(min=0, help="Number of shards; 0: about 200 photographs each, up to 1000 in large cohorts.")
+    ] = 0,
     key_file: KeyFile = None,
 ) -> None:
     """Check the whole sample sheet and deal its patients to shards.
@@ -71,14 +74,14 @@ def intake(
     Example:
       deidlib intake --cohort cohort.parquet --sheet cohort/samples.tsv --out photos.parquet
     """
-    from deidlib.intake import intake_photos
+    from deidlib.intake import intake_in_parts
 
     settings, key = stage_options("intake", options), secret(key_file)
     rows = read(cohort, "COHORT")
     open_private(out)
-    with progress("intake", len(rows)) as step:
-        photos = intake_photos(rows, sheet.absolute().parent, key, settings, step)
-    write(photos, out, "PHOTOS")
+    with progress("intake", len(rows)) as step, writing(out, "PHOTOS") as append:
+        for part in intake_in_parts(rows, sheet.absolute().parent, key, settings, step):
+            append(part)
 
 
 def landmarks(
@@ -95,18 +98,19 @@ def landmarks(
       deidlib landmarks --photos photos.parquet --out landmarks.parquet
     """
     settings, routes = stage_options("landmarks", options), stage_options("views", views)
-    rows = read(photos, "PHOTOS")
+    known = read(photos, "PHOTOS", ["status"])
     open_private(out)
-    if nothing_to_do(rows, out, "LANDMARKS"):
+    if nothing_to_do(known, out, "LANDMARKS"):
         return
     quiet_native_libraries()
+    from deidlib.cli.parts import in_parts
     from deidlib.cli.weights import landmarker_file, yunet
     from deidlib.landmarks import find_landmarks
 
     model, detector = landmarker_file(), yunet()
-    with progress("landmarks", count(rows)) as step:
-        found = find_landmarks(rows, model, detector, settings, routes, step)
-    write(found, out, "LANDMARKS")
+    with progress("landmarks", count(known)) as step, writing(out, "LANDMARKS") as append:
+        for (part,) in in_parts(photos):
+            append(find_landmarks(part, model, detector, settings, routes, step))
 
 
 def regions(
@@ -128,6 +132,7 @@ def regions(
         return
     from deidlib.regions import preserve_regions
 
+    rows = read(photos, "PHOTOS", ["release_photo_id", "mask", "width", "height"])
     with progress("regions", count(points)) as step:
-        found = preserve_regions(read(photos, "PHOTOS"), points, method, settings, step)
+        found = preserve_regions(rows, points, method, settings, step)
     write(found, out, "REGIONS")

@@ -1,4 +1,4 @@
-"""Commands beside the workflow: key, models, demo cohort."""
+"""Commands beside the workflow: key, status, models, demo cohort."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import add, group, open_private, write_json
+from deidlib.cli.common import InputError, add, group, open_private, write_json
 from deidlib.logs import progress, say
 
 models_app = group("The models: fetch them once, and see what they are.")
@@ -15,6 +15,9 @@ models_app = group("The models: fetch them once, and see what they are.")
 
 def keygen(
     file: Annotated[Path, typer.Argument(help="File to make; never overwritten.", show_default=False)],
+    signing: Annotated[
+        bool, typer.Option("--signing", help="Make an Ed25519 key for `deidlib sign` instead, and FILE.pub beside it.")
+    ] = False,
 ) -> None:
     """Make the secret key from which pseudonyms, shards and donors derive.
 
@@ -22,12 +25,41 @@ def keygen(
 
     Example:
       deidlib keygen ~/deidlib.key
+      deidlib keygen --signing ~/signing.key
     """
+    if signing:
+        from deidlib.release.signature import fingerprint, new_signing_key
+
+        public = new_signing_key(file)
+        say(f"a new signing key, readable for you alone; publish {public.name}, so that recipients can compare it:")
+        say(fingerprint(public.read_bytes()))
+        return
     from deidlib import keys
 
     keys.write_new_key(file)
     say("a new key, readable for you alone. Name it in key_file of the configuration, or:")
     say(f"export DEIDLIB_KEY_FILE={file.absolute()}")
+
+
+def status(
+    results: Annotated[Path, typer.Argument(help="Results folder.", show_default=False)] = Path("results"),
+) -> None:
+    """Tell on one page how far a run has come: photographs done, in quarantine, per hour, expected end.
+
+    Reads the results folder alone, and may be asked while a run is going on.
+
+    Example:
+      deidlib status results/
+    """
+    from datetime import datetime
+
+    from deidlib.status import page, read_status
+
+    try:
+        found = read_status(results)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"nothing is planned in {results}; name the results folder of a run") from None
+    print(page(found, datetime.now()))
 
 
 def fetch(

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from deidlib import tables
 from deidlib.images import decode_png
-from deidlib.regions import cut_square
+from deidlib.regions import cut_region
 from deidlib.reid.recognisers import Recogniser
 
 #: Row of the table that holds a perceptual hash instead of an embedding.
@@ -160,7 +160,7 @@ def embed_shard(
                 add(photo_id, "original", recogniser.name, whole)
             if region is not None:
                 core = decode_png(region["core"])
-                square, _ = cut_square(original, region["crop_left"], region["crop_top"], region["crop_side"])
+                square, _ = cut_region(original, region)
                 shown = {"square": (np.ascontiguousarray(square), None)}
                 if result is not None:
                     shown["released"] = (result.image, result.attempt)

@@ -1,20 +1,28 @@
-"""The release: a versioned folder of what passed the gate, and the check that a recipient can repeat.
+"""The release: a versioned folder of what passed the gate, and the checks that a recipient can repeat.
 
-:func:`write_release` makes ``release/VERSION/`` (images, ``index.parquet``, data card, ``SHA256SUMS``) and
-the private crosswalk; :func:`verify_release` re-checks such a folder without anything but the folder.
+:func:`write_release` makes ``release/VERSION/`` (images, ``index.parquet``, papers, ``SHA256SUMS``) and the private
+crosswalk; :func:`verify_release` re-checks such a folder without anything but the folder,
+:func:`sign_release` signs it, and :func:`compare_releases` says what one version changed against another.
 """
 
 from deidlib.release.dataset import write_release
+from deidlib.release.diff import compare_releases
 from deidlib.release.errors import GateFailed, NothingReleased, ReleaseError
 from deidlib.release.gate import obey_gate
-from deidlib.release.verify import content_digest, verify_release
+from deidlib.release.layout import content_digest
+from deidlib.release.signature import new_signing_key, sign_release, signed_by
+from deidlib.release.verify import verify_release
 
 __all__ = [
     "GateFailed",
     "NothingReleased",
     "ReleaseError",
+    "compare_releases",
     "content_digest",
+    "new_signing_key",
     "obey_gate",
+    "sign_release",
+    "signed_by",
     "verify_release",
     "write_release",
 ]

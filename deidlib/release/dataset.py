@@ -7,26 +7,24 @@ import hashlib
 import io
 import json
 import os
-import re
-import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from deidlib import images, tables
 from deidlib.png import png_problems
-from deidlib.release import card, columns
+from deidlib.release import columns
 from deidlib.release.errors import NothingReleased, ReleaseError
+from deidlib.release.files import folder_aside, move_into_place, told_when_full, write_synced
+from deidlib.release.layout import image_paths
 from deidlib.release.outcomes import Outcome, read_outcomes, read_table
+from deidlib.release.papers import release_date, write_papers
 from deidlib.release.table_risk import protect
-from deidlib.release.verify import INDEX_FILE, SUMS_FILE, checksums, image_path, sums_text
+from deidlib.release.tombstones import record_release, tombstones
+from deidlib.release.versions import is_version, refuse_backwards, versions_in
 
-_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")
-_PSEUDONYM = re.compile(r"[a-z0-9]{8,64}")
 #: zlib level of released images: level 9 takes 3.5 times as long for 1.5 % less.
 _PNG_LEVEL = 6
 
@@ -72,30 +70,28 @@ def write_release(
     Raises
     ------
     ReleaseError
-        A rule of ``release.columns`` cannot be followed, a table is missing, no photograph passed the gate
-        (the crosswalk and the quarantine list are written all the same), or the version exists with another
-        content.
+        The version is none or goes backwards, a rule of ``release.columns`` cannot be followed, a table is missing, no
+        photograph passed the gate (the crosswalk and the quarantine list are written all the same), the version exists
+        with another content, or the disk is full.
     """
     private, release_root = Path(private), Path(release_root)
-    if not _VERSION.fullmatch(version):
-        raise ReleaseError(f"version {version!r} cannot name a folder; use letters, digits, dots and hyphens: 1.0.0")
+    folder = release_root / version
+    if not is_version(version) or not folder.exists():
+        refuse_backwards(version, versions_in(release_root))
     rules = config.get("release", {}).get("columns") or {}
     columns.check_rules(rules, _further_columns(private, shards))
-    _check_cells(private, shards, attempts, config, rules)
-
-    release_root.mkdir(parents=True, exist_ok=True)
-    folder, aside = release_root / version, release_root / f".{version}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    try:
-        index, crosswalk, quarantine = _write_shards(private, aside, shards, attempts, config, rules)
+    paths = image_paths(_released_ids(private, shards, attempts, config, rules))
+    with folder_aside(release_root, version) as aside:
+        index, crosswalk, quarantine = _write_shards(private, aside, shards, attempts, config, rules, paths)
         if index.num_rows:
             index = protect(index, config).index
-            _finish(aside, index, quarantine, version, config, models)
-            _move_into_place(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    _write_private(private, crosswalk, quarantine)
+            gone = tombstones(private, release_root, version, index)
+            write_papers(aside, index, quarantine, gone, config, models, version, release_date(config, folder))
+            move_into_place(aside, folder)
+    with told_when_full("crosswalk, quarantine list or ledger of the private folder were not brought up to date"):
+        _write_private(private, crosswalk, quarantine)
+        if index.num_rows:
+            record_release(private, version, index)
     if not index.num_rows:
         raise NothingReleased(
             "no photograph passed the gate, so there is nothing to release; quarantine.tsv in the private "
@@ -113,20 +109,22 @@ def _further_columns(private: Path, shards: list[str]) -> set[str]:
     return names
 
 
-def _check_cells(private: Path, shards: list[str], attempts: int, config: dict, rules: dict) -> None:
+def _released_ids(private: Path, shards: list[str], attempts: int, config: dict, rules: dict) -> set[str]:
+    """Ids of the photographs that will be released, their cells and pseudonyms checked before anything is written."""
     seen: set[str] = set()
     for outcome in _outcomes(private, shards, attempts, config):
         if outcome.attempt is None:
             continue
         columns.sheet_values(outcome.photo, rules)
         photo_id, patient_id = outcome.photo["release_photo_id"], outcome.photo["release_patient_id"]
-        if not (_PSEUDONYM.fullmatch(photo_id) and _PSEUDONYM.fullmatch(patient_id)):
+        if not (tables.is_pseudonym(photo_id) and tables.is_pseudonym(patient_id)):
             raise ReleaseError(f"sheet row {outcome.photo['row']}: pseudonyms not of deidlib's form; run intake again")
         if photo_id in seen:
             raise ReleaseError(
                 f"photograph {photo_id} is in the tables twice; remove results/private/shards and run again"
             )
         seen.add(photo_id)
+    return seen
 
 
 def _outcomes(private: Path, shards: list[str], attempts: int, config: dict) -> Iterator[Outcome]:
@@ -135,7 +133,13 @@ def _outcomes(private: Path, shards: list[str], attempts: int, config: dict) -> 
 
 
 def _write_shards(
-    private: Path, aside: Path, shards: list[str], attempts: int, config: dict, rules: dict
+    private: Path,
+    aside: Path,
+    shards: list[str],
+    attempts: int,
+    config: dict,
+    rules: dict,
+    paths: dict[str, str],
 ) -> tuple[pa.Table, pa.Table, list[tuple]]:
     schema = pa.schema([*tables.INDEX, *columns.extra_schema(rules)])
     index, crosswalk, quarantine = [schema.empty_table()], [tables.CROSSWALK.empty_table()], []
@@ -148,11 +152,11 @@ def _write_shards(
             wanted = {name for name, o in released.items() if o.attempt == attempt}
             path = private / "shards" / shard / f"attempt-{attempt}" / "blended.parquet"
             for photo_id, png in _images(path, wanted):
-                rows.append(_write_image(aside, released[photo_id], png, rules, first))
+                rows.append(_write_image(aside, paths[photo_id], released[photo_id], png, rules, first))
         if len(rows) != len(released):
             raise ReleaseError(f"shard {shard}: blended tables lack images of photographs that passed; run it again")
         index.append(pa.Table.from_pylist(rows, schema=schema))
-        crosswalk.append(tables.from_rows([_crosswalk_row(o) for o in outcomes], tables.CROSSWALK))
+        crosswalk.append(tables.from_rows([_crosswalk_row(o, paths) for o in outcomes], tables.CROSSWALK))
         quarantine += [
             (o.photo["row"], o.photo["release_photo_id"], o.reason, tables.REASONS.get(o.reason, ""))
             for o in outcomes
@@ -163,14 +167,14 @@ def _write_shards(
 
 
 def _images(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=8, columns=["release_photo_id", "image", "status"]):
+    for part in tables.read_parts(path, tables.BLENDED, ["release_photo_id", "image", "status"]):
+        for batch in part.to_batches(max_chunksize=8):
             for row in batch.to_pylist():
                 if row["release_photo_id"] in wanted and row["status"] == tables.OK:
                     yield row["release_photo_id"], row["image"]
 
 
-def _write_image(aside: Path, outcome: Outcome, png: bytes, rules: dict, first: dict) -> dict:
+def _write_image(aside: Path, path: str, outcome: Outcome, png: bytes, rules: dict, first: dict) -> dict:
     photo, check, region = outcome.photo, outcome.check, outcome.region
     photo_id = photo["release_photo_id"]
     pixels = images.decode_png(png)
@@ -182,10 +186,7 @@ def _write_image(aside: Path, outcome: Outcome, png: bytes, rules: dict, first: 
     side = region["crop_side"]  # null: the whole photograph
     if pixels.shape != ((photo["height"], photo["width"], 3) if side is None else (side, side, 3)):
         raise ReleaseError(f"photograph {photo_id}: the blended image has not the crop's size; run its shard again")
-    path = image_path(photo_id)
-    target = aside / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _write_synced(target, data)
+    write_synced(aside / path, data)
     return {
         "release_photo_id": photo_id,
         "release_patient_id": photo["release_patient_id"],
@@ -204,41 +205,14 @@ def _write_image(aside: Path, outcome: Outcome, png: bytes, rules: dict, first: 
     }
 
 
-def _crosswalk_row(outcome: Outcome) -> dict:
+def _crosswalk_row(outcome: Outcome, paths: dict[str, str]) -> dict:
     photo, released = outcome.photo, outcome.attempt is not None
     return {
         **{name: photo[name] for name in ("patient_id", "photo_id", "release_patient_id", "release_photo_id")},
-        "path": image_path(photo["release_photo_id"]) if released else None,
+        "path": paths[photo["release_photo_id"]] if released else None,
         "status": "released" if released else tables.QUARANTINED,
         "reason": outcome.reason,
     }
-
-
-def _finish(
-    aside: Path, index: pa.Table, quarantine: list[tuple], version: str, config: dict, models: list[dict]
-) -> None:
-    with open(aside / INDEX_FILE, "wb") as file:
-        pq.write_table(index, file, compression="zstd", row_group_size=65536)
-        file.flush()
-        os.fsync(file.fileno())
-    reasons = Counter(row[2] for row in quarantine)
-    _write_synced(aside / "README.md", card.data_card(index, reasons, version, config, models).encode())
-    _write_synced(aside / SUMS_FILE, sums_text(checksums(aside)).encode())
-
-
-def _move_into_place(aside: Path, folder: Path) -> None:
-    if folder.exists():
-        same = (folder / SUMS_FILE).is_file() and (folder / SUMS_FILE).read_bytes() == (aside / SUMS_FILE).read_bytes()
-        if not same or checksums(folder) != checksums(aside):
-            raise ReleaseError(
-                f"version {folder.name} exists already with another content; raise `version` in the "
-                "configuration (or remove that folder if nobody has received it)"
-            )
-        return
-    for place, _, _ in os.walk(aside):
-        _sync_folder(Path(place))
-    aside.rename(folder)
-    _sync_folder(folder.parent)
 
 
 def _write_private(private: Path, crosswalk: pa.Table, quarantine: list[tuple]) -> None:
@@ -251,20 +225,5 @@ def _write_private(private: Path, crosswalk: pa.Table, quarantine: list[tuple]) 
     aside = private / ".quarantine.tsv.partial"
     aside.unlink(missing_ok=True)
     aside.touch(mode=0o600)
-    _write_synced(aside, text.getvalue().encode())
+    write_synced(aside, text.getvalue().encode())
     os.replace(aside, private / "quarantine.tsv")
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import tables
+from deidlib import sealed, tables
 from deidlib.attempts import GROUP_COLUMN, released_attempts
 from deidlib.release.errors import ReleaseError
 from deidlib.routes import INTRAORAL, REGION_ONLY, most_faces
@@ -232,14 +232,16 @@ _STATUS = ["release_photo_id", "status", "reason"]
 
 
 def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    """Read a shard's table; a missing, damaged or outdated one is a ReleaseError that names it."""
+    """Read a shard's table; a missing or outdated one is a ReleaseError that names it, a damaged one is Damaged."""
     where = path.relative_to(path.parents[2] if path.parent.name.startswith("attempt-") else path.parents[1])
     try:
         return tables.read(path, schema, columns)
     except FileNotFoundError:
         raise ReleaseError(f"table {where} is missing: run the workflow, its earlier stages first") from None
-    except (pa.ArrowInvalid, OSError):
-        raise ReleaseError(f"table {where} is damaged: delete it and run the workflow again") from None
+    except sealed.Damaged:
+        raise
+    except OSError as error:
+        raise ReleaseError(f"table {where} cannot be read ({error.strerror}): mend that, then run again") from None
     except ValueError as error:
         raise ReleaseError(f"shard {where.parts[0]}: {error}") from None
 

@@ -18,7 +18,7 @@ def public_config(config: Mapping) -> dict:
     """Keep the settings that a reader needs: no path, no key file, no column that is not released.
 
     Left out: ``cohort``, ``results``, ``key_file``, every key that names a file or folder, every text that
-    is a path, and the rules of dropped columns.
+    is a path, and the rules of dropped columns (but of view and timepoint, which would else be released).
     """
     public = _without_paths(config)
     rules = public.get("release", {}).get("columns")
@@ -26,7 +26,7 @@ def public_config(config: Mapping) -> dict:
         public["release"]["columns"] = {
             name: rule
             for name, rule in rules.items()
-            if (rule.get("rule") if isinstance(rule, dict) else rule) != "drop"
+            if name in ("view", "timepoint") or (rule.get("rule") if isinstance(rule, dict) else rule) != "drop"
         }
     return public
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import binomtest
 
+from deidlib import tables
+from deidlib.checks.smile import MEASURES
 from deidlib.release.outcomes import MUST_HAVE, MUST_HAVE_WITHOUT_FACE, OPTIONAL, Outcome, within
 from deidlib.routes import GENERATE, most_faces
 
@@ -31,6 +33,8 @@ JUDGES = {
     ),
 }
 CHECKS = (*MUST_HAVE, *OPTIONAL)
+#: Where a photograph can be held back, in the order of the stages.
+STEPS = ("intake", "face", "gate")
 #: Checks of the photographs without a generated face, in which no face may be found.
 FACELESS_CHECKS = ("faces_yunet", "faces_mediapipe", "faces_dlib", "outside_neutral")
 #: In a list of values: the check does not apply to this photograph, so it counts nowhere.
@@ -49,6 +53,10 @@ class Tally:
         Photographs that each attempt's checks saw.
     patients, released_patients : set of str
         Patient pseudonyms.
+    lost : Counter
+        Quarantined photographs by step (:data:`STEPS`) and reason.
+    smile : dict
+        Measure → (source, result) of each released photograph, in the order of ``released_ids``.
     released : dict
         Check → its value for each released photograph (None: not run; or ``NOT_APPLICABLE``), in the order of
         ``released_ids``.
@@ -60,6 +68,7 @@ class Tally:
 
     photographs: int = 0
     reasons: Counter = field(default_factory=Counter)
+    lost: Counter = field(default_factory=Counter)
     views: Counter = field(default_factory=Counter)
     routes: Counter = field(default_factory=Counter)
     methods: Counter = field(default_factory=Counter)
@@ -72,6 +81,7 @@ class Tally:
     owners: list[str] = field(default_factory=list)
     released: dict[str, list] = field(default_factory=lambda: {name: [] for name in CHECKS})
     faceless: dict[str, list] = field(default_factory=lambda: {name: [] for name in FACELESS_CHECKS})
+    smile: dict[str, list] = field(default_factory=lambda: {name: [] for name in MEASURES})
     first: dict[str, list] = field(default_factory=lambda: {name: [] for name in JUDGES})
     first_owners: list[str] = field(default_factory=list)
     stopped: dict[str, list] = field(default_factory=lambda: {name: [] for name in JUDGES})
@@ -96,6 +106,7 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
                 tally.first[name].append(_value(outcome.tries[0], name))
         if outcome.attempt is None:
             tally.reasons[outcome.reason] += 1
+            tally.lost[_step(outcome), outcome.reason] += 1
             continue
         tally.released_ids.append(photo["release_photo_id"])
         tally.owners.append(patient)
@@ -113,6 +124,15 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
             for name in FACELESS_CHECKS:
                 apart = licensed and name.startswith("faces_")
                 tally.faceless[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
+        for name in MEASURES:
+            pair = (_number(outcome.check[f"{name}_source"]), _number(outcome.check[f"{name}_result"]))
+            tally.smile[name].append(pair)
+
+
+def _step(outcome: Outcome) -> str:
+    if outcome.photo["status"] != tables.OK:
+        return "intake"
+    return "face" if outcome.region is None else "gate"
 
 
 def applicable(values: list) -> list:
@@ -159,16 +179,20 @@ def judge_numbers(tally: Tally, check: str, thresholds: dict) -> dict:
         "first_attempt": summary(tally.first[check], check, thresholds),
         "first_attempt_patients_beyond": _by_patient(tally.first[check], tally.first_owners, check, thresholds),
         "histogram": {
-            "released": histogram(tally.released[check]),
-            "stopped": histogram(tally.stopped[check]),
+            name: histogram(values[check], origin=thresholds.get(key) or 0.0)
+            for name, values in (("released", tally.released), ("stopped", tally.stopped))
         },
     }
 
 
-def histogram(values: list, width: float = 0.02) -> list[list[float]]:
-    """Count in classes of ``width``: [lower edge, count], empty classes left out, in ascending order."""
-    counts = Counter(math.floor(value / width + 1e-9) for value in applicable(values) if value is not None)
-    return [[round(number * width, 4), counts[number]] for number in sorted(counts)]
+def histogram(values: list, width: float = 0.02, origin: float = 0.0) -> list[list[float]]:
+    """Count in classes of ``width``: [lower edge, count], empty classes left out, in ascending order.
+
+    ``origin`` is an edge: with the threshold for it, no class lies on both sides.
+    """
+    numbers = [value for value in applicable(values) if value is not None]
+    counts = Counter(math.floor((value - origin) / width + 1e-9) for value in numbers)
+    return [[round(origin + number * width, 4), counts[number]] for number in sorted(counts)]
 
 
 def _by_patient(values: list, owners: list[str], check: str, thresholds: dict) -> dict:

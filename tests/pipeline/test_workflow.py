@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -37,15 +38,19 @@ SETTINGS = {
     "inversion": {"steps": 4, "refine_steps": 1},
     "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "realism_max": 10.0},
     "reid": {"sweep_photos": 1},
-    "release": {"k": 1, "columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}}},
+    "release": {
+        "k": 1,
+        "columns": {"age": {"rule": "bin", "width": 10}, "ward": {"rule": "drop"}},
+        "date": "2026-03-01",
+    },
 }
 
 
-def snakemake(folder: Path, *arguments, environment=None, **options):
+def snakemake(folder: Path, *arguments, environment=None, prefix=(), **options):
     """Run Snakemake in ``folder`` on this repository's Snakefile; ``options`` go to ``--config``."""
     given = [f"{key}={value}" for key, value in options.items()]
     return subprocess.run(
-        command(*arguments) + (["--config", *given] if given else []),
+        [*prefix, *command(*arguments)] + (["--config", *given] if given else []),
         cwd=folder,
         env=dict(os.environ) | {"DEIDLIB_KEY_FILE": ""} | (environment or {}),
         stdin=subprocess.DEVNULL,
@@ -59,6 +64,14 @@ def snakemake(folder: Path, *arguments, environment=None, **options):
 def command(*arguments) -> list[str]:
     snakefile = str(REPOSITORY / "Snakefile")
     return [sys.executable, "-m", "snakemake", *map(str, arguments), "--cores", "2", "--snakefile", snakefile]
+
+
+def without_network() -> list[str]:
+    """Command prefix that leaves a process no network, loopback included; empty where this is not allowed."""
+    for prefix in (["unshare", "--net"], ["unshare", "--map-current-user", "--net"]):
+        if shutil.which("unshare") and subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL).returncode == 0:
+            return prefix
+    return []
 
 
 def jobs(output: str) -> dict[str, int]:
@@ -216,10 +229,10 @@ def settings_file(folder: Path, cohort: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, cohort, model_files):
-    """The folder of a clean run."""
+    """The folder of a clean run, made without a network where the system lets us take it away."""
     model_files("mobilestylegan")
     folder = tmp_path_factory.mktemp("clean")
-    done = snakemake(folder, "--configfile", settings_file(folder, cohort))
+    done = snakemake(folder, "--configfile", settings_file(folder, cohort), prefix=without_network())
     assert done.returncode == 0, done.stdout[-6000:]
     for place in ("results/release/1.0.0", "results/report/1.0.0/audit.html", "results/private/quarantine.tsv"):
         assert place in done.stdout[-2000:]
@@ -239,6 +252,17 @@ def test_the_release_verifies_and_holds_what_passed(finished):
     assert index[0]["dlib_distance"] > 0.6
     with Image.open(release / index[0]["path"]) as image:
         assert image.size == (index[0]["width"], index[0]["height"])
+
+
+@pytest.mark.slow
+def test_the_whole_run_had_no_network(finished):
+    prefix = without_network()
+    if not prefix:
+        pytest.skip("this system lets nobody but root take the network from a process: the run above had one")
+    listen = "import socket; socket.create_connection(('127.0.0.1', 9), timeout=5)"
+    tried = subprocess.run([*prefix, sys.executable, "-c", listen], capture_output=True, text=True, check=False)
+    assert "Network is unreachable" in tried.stderr
+    assert (finished / "results" / "release" / "1.0.0" / "SHA256SUMS").exists()
 
 
 @pytest.mark.slow
@@ -291,6 +315,24 @@ def test_private_is_closed_to_others_and_the_rest_open(finished):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path.name
     for path in [*(results / "release").rglob("*"), *(results / "report").rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path.name
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_holds_the_audit_and_nothing_private(finished, cohort):
+    settings = settings_file(finished, cohort)
+    done = snakemake(finished, "--report", "snakemake-report.html", "--configfile", settings)
+    assert done.returncode == 0, done.stdout[-3000:]
+    text = (finished / "snakemake-report.html").read_text()
+    embedded = [base64.b64decode(part) for part in re.findall(r"base64,([A-Za-z0-9+/=]+)", text)]
+    audit = finished / "results/report/1.0.0"
+    for name in ("audit.html", "audit.pdf", "audit.json"):
+        assert (audit / name).read_bytes() in embedded, name
+    private = [path.read_bytes() for path in (finished / "results/private").rglob("*") if path.is_file()]
+    assert not [content for content in private if content in embedded]
+    for word in ("SentinelA", "SentinelDir", "1969-07-20", "cohort-folder", str(finished), "key_file"):
+        assert word not in text, word
+    for caption in ("one self-contained page", "files of a review board", "for programs", "Each released photograph"):
+        assert caption in text, caption
 
 
 @pytest.mark.slow

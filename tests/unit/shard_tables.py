@@ -40,6 +40,7 @@ CONFIG = {
     "release": {
         "name": "Synthetic test cohort",
         "licence": "CC-BY-4.0",
+        "date": "2026-03-01",
         "columns": {
             "age": {"rule": "bin", "width": 10},
             "sex": {"rule": "keep"},

@@ -253,8 +253,10 @@ def test_the_fingerprint_follows_the_files(tmp_path):
     assert found == ["5:7", "5:7|3:9", "missing", "outside", "outside", "outside", "missing", "5:7"]
 
 
-@pytest.mark.parametrize(("n", "shards"), [(0, 1), (1, 1), (200, 1), (201, 2), (1_000_000, 5000)])
-def test_default_shards_hold_about_two_hundred_photographs(n, shards):
+@pytest.mark.parametrize(
+    ("n", "shards"), [(0, 1), (1, 1), (200, 1), (201, 2), (200_000, 1000), (1_000_000, 1000), (2_000_000, 2000)]
+)
+def test_default_shards_hold_about_two_hundred_photographs_and_up_to_a_thousand_in_large_cohorts(n, shards):
     assert cohort.default_shards(n) == shards
 
 

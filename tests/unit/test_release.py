@@ -7,6 +7,7 @@ import csv
 import filecmp
 import stat
 import subprocess
+from importlib.metadata import version as package_version
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private
 
 from deidlib import images, tables
 from deidlib.png import png_problems
-from deidlib.release import ReleaseError, columns, verify_release, write_release
+from deidlib.release import ReleaseError, columns, content_digest, verify_release, write_release
 from deidlib.release.table_risk import CLAIM_KEY
 
 FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
@@ -199,7 +200,7 @@ def test_a_missing_table_is_named(tmp_path):
 def test_index_is_sorted_described_and_free_of_pandas_metadata(tmp_path):
     table = pq.read_table(release(tmp_path) / "index.parquet")
     assert table.schema.names == [*tables.INDEX.names, "age", "sex"]
-    assert set(table.schema.metadata) == {CLAIM_KEY}
+    assert set(table.schema.metadata) == {tables.LAYOUT_KEY, CLAIM_KEY}
     assert all(field.metadata[b"description"] for field in table.schema)
     order = list(zip(table["release_patient_id"].to_pylist(), table["release_photo_id"].to_pylist(), strict=True))
     assert order == sorted(order)
@@ -308,7 +309,7 @@ def test_wrong_rules_and_cells_stop_before_anything_is_written(tmp_path, rules, 
     assert all(value not in str(caught.value) for value in ("2021-03-04", "a.b@example.org", "PATIENT-One"))
 
 
-@pytest.mark.parametrize("version", ["", "../up", "a/b", ".hidden", "1.0 0"])
+@pytest.mark.parametrize("version", ["", "../up", "a/b", ".hidden", "1.0 0", "1.0", "01.0.0", "1.0.0-01", "v1.0.0"])
 def test_version_must_be_a_plain_folder_name(tmp_path, version):
     with pytest.raises(ReleaseError, match="cannot name a folder"):
         release(tmp_path, version=version)
@@ -322,7 +323,17 @@ def test_sha256sum_and_front_matter_agree(tmp_path):
     matter = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
     assert matter["license"] == "cc-by-4.0"
     assert matter["size_categories"] == ["n<1K"]
-    assert matter["deidlib"] == {"version": "1.0.0", "photographs": 3, "patients": 2, "quarantined": 4}
+    assert matter["deidlib"] == {
+        "version": "1.0.0",
+        "date": "2026-03-01",
+        "photographs": 3,
+        "patients": 2,
+        "quarantined": 4,
+        "tombstones": 0,
+        "k_anonymity": 1,
+        "content_digest": content_digest(folder),
+        "made_with": package_version("deidlib"),
+    }
 
 
 def test_data_card_states_the_run_and_its_limits(tmp_path):

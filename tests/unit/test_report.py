@@ -22,10 +22,20 @@ from deidlib import images
 from deidlib.release import ReleaseError, content_digest, write_release
 from deidlib.release.outcomes import read_outcomes
 from deidlib.report import write_report
-from deidlib.report.criteria import conclusion, criteria
+from deidlib.report.criteria import conclusion, photograph_criteria
+from deidlib.report.page import build_audit
 from deidlib.report.tally import Tally, add, histogram, rate
 
 FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
+#: What the attack suite says where nothing was found: the least that the report reads.
+SUITE = {
+    "gate": {
+        "passed": True,
+        "criteria": [
+            {"name": "nobody_found", "statement": "Nobody found", "value": 0, "bound": 0, "n": 3, "passed": True}
+        ],
+    }
+}
 SPECS = [
     Spec(
         "patient-one",
@@ -41,8 +51,8 @@ SPECS = [
 ]
 
 
-def run(folder: Path, specs=SPECS, config=CONFIG, tamper=None) -> tuple[dict, str]:
-    """Release and report; the audit as JSON and as HTML."""
+def run(folder: Path, specs=SPECS, config=CONFIG, tamper=None, suite=SUITE, write=False) -> tuple[dict, str]:
+    """Release and report; the audit's numbers and its page. ``write`` also writes the report's files."""
     shards = write_private(folder / "private", specs)
     private, root = folder / "private", folder / "release"
     try:
@@ -51,19 +61,24 @@ def run(folder: Path, specs=SPECS, config=CONFIG, tamper=None) -> tuple[dict, st
         release = None
     if tamper:
         tamper(release)
-    out = write_report(private, release, folder / "report", shards, 2, "1.0.0", config, MODELS)
-    assert sorted(path.name for path in out.iterdir()) == ["audit.html", "audit.json"]
-    return json.loads((out / "audit.json").read_text()), (out / "audit.html").read_text()
+    attacks = folder / "attacks.json"
+    if suite is not None:
+        attacks.write_text(json.dumps(suite))
+    given = (shards, 2, "1.0.0", config, MODELS, attacks if suite is not None else None)
+    if write:
+        write_report(private, release, folder / "report", *given)
+    return build_audit(private, release, *given)
 
 
 def verdicts(audit: dict) -> dict[str, str]:
-    return {row["check"]: row["verdict"] for row in audit["conclusion"]["criteria"]}
+    words = {True: "pass", False: "fail", None: "not judged"}
+    return {row["name"]: words[row["passed"]] for row in audit["gate"]["criteria"]}
 
 
 class Page(HTMLParser):
     """Elements and their nesting; an element that is closed out of turn is an error."""
 
-    VOID = frozenset({"meta", "img", "br", "rect", "line", "circle", "path", "link", "input", "hr"})
+    VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
 
     def __init__(self, text: str):
         super().__init__()
@@ -89,7 +104,7 @@ class Page(HTMLParser):
 
 def test_a_clean_run_passes_with_the_right_numbers(tmp_path):
     audit, html = run(tmp_path)
-    assert audit["conclusion"]["passed"] is True
+    assert audit["gate"]["passed"] is True
     assert set(verdicts(audit).values()) == {"pass"}
     assert "✓ PASS" in html
     assert "FAIL" not in html
@@ -130,10 +145,10 @@ def test_a_clean_run_passes_with_the_right_numbers(tmp_path):
 
 def test_nothing_released_fails_and_says_why(tmp_path):
     audit, html = run(tmp_path, SPECS[3:])
-    assert audit["conclusion"]["passed"] is False
+    assert audit["gate"]["passed"] is False
     assert verdicts(audit)["released"] == verdicts(audit)["release_whole"] == "fail"
     assert verdicts(audit)["sface_cosine"] == verdicts(audit)["core_equal"] == "not judged"
-    assert audit["cohort"]["released"] == 0
+    assert audit["cohort"]["passed"] == audit["cohort"]["released"] == 0
     assert "✗ FAIL" in html
     assert "Nothing was released: none of the 3 photographs passed" in html
     assert "consent_missing" in html
@@ -143,9 +158,9 @@ def test_nothing_released_fails_and_says_why(tmp_path):
 @pytest.mark.parametrize("release", [None, "release/1.0.0"])
 def test_an_empty_cohort_or_a_missing_release_folder_still_gives_a_page(tmp_path, release):
     folder = release and tmp_path / release
-    out = write_report(tmp_path, folder, tmp_path / "report", [], 1, "1.0.0", CONFIG, [])
-    audit = json.loads((out / "audit.json").read_text())
-    assert audit["conclusion"]["passed"] is False
+    audit, html = build_audit(tmp_path, folder, [], 1, "1.0.0", CONFIG, [])
+    Page(html)
+    assert audit["gate"]["passed"] is False
     assert (audit["release"]["written"], audit["release"]["content_sha256"]) == (False, None)
 
 
@@ -159,7 +174,7 @@ def test_a_changed_release_fails_and_shows_no_image(tmp_path, where):
 
     audit, html = run(tmp_path, tamper=tamper)
     assert verdicts(audit)["release_whole"] == "fail"
-    assert audit["conclusion"]["passed"] is False
+    assert audit["gate"]["passed"] is False
     assert "<img" not in html
 
 
@@ -179,7 +194,7 @@ def test_a_release_of_other_photographs_fails(tmp_path):
 def test_optional_checks_that_did_not_run_are_shown_and_not_claimed(tmp_path):
     specs = [SPECS[0], Spec("patient-x", "photo-x", checks=({"seam": None, "realism": None},))]
     audit, html = run(tmp_path, specs)
-    assert audit["conclusion"]["passed"] is True
+    assert audit["gate"]["passed"] is True
     assert (verdicts(audit)["seam"], verdicts(audit)["realism"]) == ("not judged", "not judged")
     assert verdicts(audit)["mouth_shift"] == "pass"
     assert audit["fidelity"]["seam"]["not_run"] == 1
@@ -205,9 +220,10 @@ def test_criteria_judge_the_numbers_themselves(tmp_path, values, verdict):
     for shard in shards:
         outcomes = read_outcomes(tmp_path, shard, 2, CONFIG["checks"])
         add(tally, [dataclasses.replace(one, check=one.check | values) for one in outcomes])
-    rows = criteria(tally, CONFIG["checks"], {"written": True, "problems": 0, "agrees": True})
-    assert {row["check"]: row["verdict"] for row in rows}[next(iter(values))] == verdict
-    assert conclusion(rows, tally)["passed"] is (verdict != "fail")
+    release = {"written": True, "problems": 0, "agrees": True}
+    rows = photograph_criteria(tally, CONFIG["checks"], release, withheld=False)
+    assert verdicts({"gate": {"criteria": rows}})[next(iter(values))] == verdict
+    assert conclusion(rows, tally, written=True)["passed"] is (verdict != "fail")
 
 
 def test_a_must_have_check_that_did_not_run_counts_as_failed(tmp_path):
@@ -216,6 +232,27 @@ def test_a_must_have_check_that_did_not_run_counts_as_failed(tmp_path):
     assert audit["cohort"]["released"] == 1
     assert audit["cohort"]["reasons"]["gate_failed"]["photographs"] == 1
     assert audit["privacy"]["dlib_distance"]["first_attempt"]["not_run"] == 1
+
+
+def test_images_without_a_generated_face_are_judged_and_shown_apart(tmp_path):
+    specs = [
+        SPECS[0],
+        Spec("patient-p", "photo-p", view="profile", route="region_only"),
+        Spec("patient-i", "photo-i", view="intraoral", route="intraoral"),
+    ]
+    audit, html = run(tmp_path, specs)
+    assert audit["gate"]["passed"] is True
+    assert audit["cohort"]["routes"] == {"generate": 1, "intraoral": 1, "region_only": 1}
+    rows = {row["name"]: row for row in audit["gate"]["criteria"]}
+    assert (rows["faces_yunet"]["n"], rows["faces_yunet_without_face"]["n"]) == (1, 2)
+    assert rows["outside_neutral_without_face"]["found"] == "1 of 1"
+    assert audit["fidelity"]["realism"]["n"] == 1
+    assert audit["fidelity"]["smile"]["cant"]["n"] == 0
+    page = Page(html)
+    alts = {image["alt"].split(": ")[1] for image in page.all("img")}
+    assert len(alts) == 3
+    assert "the whole intraoral photograph, no face in it" in alts
+    assert "but released intraoral ones" in html
 
 
 def test_stricter_thresholds_are_said_to_be_the_configurations(tmp_path):
@@ -227,9 +264,9 @@ def test_stricter_thresholds_are_said_to_be_the_configurations(tmp_path):
 
 
 def test_same_inputs_give_the_same_bytes(tmp_path):
-    run(tmp_path / "one")
-    run(tmp_path / "two")
-    for name in ("audit.html", "audit.json"):
+    run(tmp_path / "one", write=True)
+    run(tmp_path / "two", write=True)
+    for name in ("audit.html", "audit.json", "audit.pdf"):
         one, two = ((tmp_path / side / "report" / "1.0.0" / name).read_bytes() for side in ("one", "two"))
         assert one == two
 
@@ -245,24 +282,17 @@ def test_page_is_self_contained_and_accessible(tmp_path):
     assert not re.search(r"url\((?!#)|@import|https?://", html)
     tables, captions = page.all("table"), page.all("caption")
     assert len(tables) == len(captions) > 5
-    assert all(cell.get("scope") in ("col", "row") for cell in page.all("th"))
+    assert all(cell.get("scope") in ("col", "row", "rowgroup") for cell in page.all("th"))
     assert all(image["alt"] for image in page.all("img"))
     assert len(page.all("h1")) == 1
     targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     assert {link["href"][1:] for link in page.all("a")} <= targets
     for figure in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
         root = ElementTree.fromstring(figure)
-        assert root.get("aria-label") == root.find("title").text
-
-
-def test_figure_has_a_dot_for_each_score_and_bars_for_many(tmp_path):
-    _, html = run(tmp_path / "few")
-    assert html.count('<circle class="released"') == 2 * 3
-    assert html.count('<circle class="stopped"') == 2 * 3
-    many = [Spec(f"patient-{n}", f"photo-{n}", side=16) for n in range(40)]
-    _, html = run(tmp_path / "many", many)
-    assert "<circle" not in html
-    assert html.count('<rect class="released"') == 2
+        assert root.get("role") == "img"
+        assert len(root.get("aria-label")) > len(root.find("title").text) > 5
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
 
 
 def test_gallery_holds_released_images_only_and_at_most_24_one_of_each_patient_first(tmp_path):
@@ -299,10 +329,11 @@ def test_nothing_private_is_in_any_byte_of_the_report(tmp_path):
     config["release"]["columns"]["QZCOLUMNQZ"] = {"rule": "drop"}
     config |= {"cohort": "QZPATHQZ/samples.tsv", "key_file": "QZKEYQZ", "results": "QZPATHQZ results"}
     config["donors"] = {"bank": "/data/QZPATHQZ/bank.parquet", "pool": 24}
-    audit, _ = run(tmp_path, specs, config)
+    audit, _ = run(tmp_path, specs, config, suite=SUITE | {"private": "QZPATIENTQZ"}, write=True)
     assert audit["configuration"]["donors"] == {"pool": 24}
-    for path in (tmp_path / "report" / "1.0.0").iterdir():
-        content = path.read_text().lower()
+    report = tmp_path / "report" / "1.0.0"
+    assert sorted(path.name for path in report.iterdir()) == ["audit.html", "audit.json", "audit.pdf"]
+    for content in (path.read_bytes().decode(errors="ignore").lower() for path in report.iterdir()):
         assert [word for word in sentinels if word.lower() in content] == []
         assert str(tmp_path).lower() not in content
 
@@ -335,9 +366,9 @@ def test_interval_is_wilsons(n, data):
     assert found["high"] == pytest.approx(middle + half, abs=1e-6)
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(-1, 2)), max_size=200))
-def test_histogram_counts_every_score_once_in_its_class(values):
-    bins = histogram(values)
+@given(st.lists(st.one_of(st.none(), st.floats(-1, 2)), max_size=200), st.sampled_from([0.0, 0.363, 0.6]))
+def test_histogram_counts_every_score_once_in_its_class(values, origin):
+    bins = histogram(values, origin=origin)
     numbers = [value for value in values if value is not None]
     assert sum(count for _, count in bins) == len(numbers)
     for value in numbers:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -15,9 +17,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, draw_face, write_private
 
-from deidlib import images
+from deidlib import images, tables
 from deidlib.png import png_problems, png_size
-from deidlib.release import content_digest, verify_release, write_release
+from deidlib.release import (
+    ReleaseError,
+    compare_releases,
+    content_digest,
+    new_signing_key,
+    sign_release,
+    verify_release,
+    write_release,
+)
+from deidlib.release.signature import signature_problems
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +42,26 @@ def whole(tmp_path_factory) -> Path:
 @pytest.fixture
 def copy(whole, tmp_path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "1.0.0"))
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> Path:
+    """A version with all that one may hold: tombstones of an earlier one, embedded images, a signature."""
+    folder = tmp_path_factory.mktemp("complete")
+    specs = [Spec(f"patient-{n // 2}", f"photo-{n}", side=24 + n) for n in range(5)]
+    config = CONFIG | {"release": CONFIG["release"] | {"embed": True}}
+    for version, some in (("1.0.0", specs), ("2.0.0", specs[:4])):
+        shards = write_private(folder / "private", some, attempts=1)
+        release = write_release(folder / "private", folder / "release", shards, 1, version, config, MODELS)
+    new_signing_key(folder / "key")
+    sign_release(release, folder / "key")
+    assert (release / "tombstones.txt").stat().st_size
+    return release
+
+
+@pytest.fixture
+def signed(complete, tmp_path) -> Path:
+    return Path(shutil.copytree(complete, tmp_path / "2.0.0"))
 
 
 def files(folder: Path) -> list[Path]:
@@ -70,8 +101,8 @@ def test_a_release_as_written_is_whole(copy):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_flipped_bits_in_any_file_are_found(copy, data):
-    path = data.draw(st.sampled_from(files(copy)))
+def test_any_flipped_bits_in_any_file_are_found(signed, data):
+    path = data.draw(st.sampled_from(files(signed)))
     original = path.read_bytes()
     position = data.draw(st.integers(0, len(original) - 1))
     flip = data.draw(st.integers(1, 255))
@@ -79,18 +110,31 @@ def test_any_flipped_bits_in_any_file_are_found(copy, data):
     changed[position] ^= flip
     path.write_bytes(changed)
     try:
-        assert verify_release(copy) != []
+        assert verify_release(signed) != []
     finally:
         path.write_bytes(original)
-    assert verify_release(copy) == []
 
 
-def test_any_missing_file_is_found(copy):
-    for path in files(copy):
+def test_a_flip_of_any_byte_of_signature_and_key_is_found(signed):
+    """They are listed nowhere: each byte of them has to count by itself."""
+    for name in ("SHA256SUMS.sig", "SHA256SUMS.pub"):
+        original = (signed / name).read_bytes()
+        for position in range(len(original)):
+            changed = bytearray(original)
+            changed[position] ^= 0x20
+            (signed / name).write_bytes(changed)
+            assert signature_problems(signed) != [], (name, position)
+        (signed / name).write_bytes(original)
+    assert verify_release(signed) == []
+
+
+def test_any_missing_file_is_found(signed):
+    for path in files(signed):
         data = path.read_bytes()
         path.unlink()
-        assert any(path.name in problem for problem in verify_release(copy)), path.name
+        assert any(path.name in problem for problem in verify_release(signed)), path.name
         path.write_bytes(data)
+    assert verify_release(signed) == []
 
 
 @pytest.mark.parametrize("name", ["extra.txt", ".hidden", "images/zz/abc.png", "images/extra.png"])
@@ -138,8 +182,24 @@ def test_a_forbidden_column_is_found_though_signed(copy, column):
 
 
 def test_index_metadata_is_found(copy):
-    change_index(copy, lambda table: table.replace_schema_metadata({"made": "here"}))
+    change_index(copy, lambda table: table.replace_schema_metadata(table.schema.metadata | {b"made": b"here"}))
     assert "index.parquet: carries metadata beside its columns' descriptions" in verify_release(copy)
+
+
+def test_an_index_of_a_later_layout_is_no_damage_but_asks_for_a_later_deidlib(copy):
+    """As an older deidlib meets it: another layout, and a column it does not know."""
+    later = {tables.LAYOUT_KEY: str(tables.INDEX_LAYOUT + 1)}
+
+    def grown(table):
+        return table.append_column("tilt", pa.array([0.5] * table.num_rows)).replace_schema_metadata(later)
+
+    change_index(copy, grown)
+    (problem,) = verify_release(copy)
+    assert "layout 2 is newer than this deidlib knows (1); install the deidlib that the data card names" in problem
+    with pytest.raises(ReleaseError, match="layout 2 is newer"):
+        compare_releases(copy, copy)
+    change_index(copy, lambda table: table.replace_schema_metadata(None))
+    assert verify_release(copy) == ["index.parquet: does not say which layout it has; deidlib writes layout 1"]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +211,8 @@ def test_index_metadata_is_found(copy):
         ("path", "images/aa/other.png", "has the path of another"),
         ("path", "../private/photo.png", "has the path of another"),
         ("release_photo_id", None, "lacks its id"),
+        ("release_photo_id", "miller-2", "an id of row 1 is not of the form"),
+        ("release_patient_id", "anna.miller", "an id of row 1 is not of the form"),
     ],
 )
 def test_index_and_images_must_agree_though_signed(copy, column, value, says):
@@ -176,6 +238,100 @@ def test_a_card_whose_text_was_changed_is_found_though_signed(copy):
     card.write_text(card.read_text().replace("**4 photographs** of", "**400 photographs** of"))
     sign_again(copy)
     assert verify_release(copy) == ["README.md: missing, or without the front matter that deidlib writes"]
+
+
+@pytest.mark.parametrize(
+    ("paper", "old", "new", "says"),
+    [
+        ("croissant.json", '"version": "1.0.0"', '"version": "1.0.1"', "another version or date"),
+        ("croissant.json", "4 photographs", "5 photographs", "other counts"),
+        ("croissant.json", '"name": "seam"', '"name": "seams"', "other columns than the index has"),
+        ("croissant.json", '"sha256": "', '"sha256": "0', "another index.parquet"),
+        ("croissant.json", "{", "[", "not in the form"),
+        ("ro-crate-metadata.json", '"version": "1.0.0"', '"version": "1.0.1"', "another version or date"),
+        ("ro-crate-metadata.json", '"identifier": "sha256:', '"identifier": "sha256:0', "another content digest"),
+        (
+            "ro-crate-metadata.json",
+            '"@id": "index.parquet"',
+            '"@id": "other.parquet"',
+            "does not describe index.parquet",
+        ),
+        ("datasheet.md", "**4 photographs**", "**40 photographs**", "other facts than the card"),
+        ("settings.json", '"device": "cpu"', '"device": "cpu", "key_file": "/a.key"', "may not be published"),
+        ("settings.json", '"version": "1.0.0"', '"version": "3.0.0"', "another version or date"),
+        ("README.md", "content_digest: ", "content_digest: 0", "another content digest"),
+        ("README.md", "k_anonymity: 1", "k_anonymity: 5", "says 5-anonymity, the index claims 1"),
+    ],
+)
+def test_papers_must_agree_with_the_index_though_signed(copy, paper, old, new, says):
+    text = (copy / paper).read_text()
+    assert old in text
+    (copy / paper).write_text(text.replace(old, new))
+    sign_again(copy)
+    assert any(problem.startswith(f"{paper}: ") and says in problem for problem in verify_release(copy))
+
+
+def test_tombstones_must_be_ids_that_are_gone_though_signed(copy):
+    index = pq.read_table(copy / "index.parquet")
+    here = index["release_photo_id"][0].as_py()
+    (copy / "tombstones.txt").write_text(f"{here}\n")
+    sign_again(copy)
+    assert f"tombstones.txt: {here} is to be deleted, yet the index holds it" in verify_release(copy)
+    for text in (
+        "b" * 16 + "\n" + "a" * 16 + "\n",
+        "a" * 16 + "\n\n",
+        "a" * 16,
+        "patient-one\n",
+        "a" * 16 + " consent\n",
+    ):
+        (copy / "tombstones.txt").write_text(text)
+        sign_again(copy)
+        said = "tombstones.txt: holds something else than release ids, sorted, each once"
+        assert said in verify_release(copy), text
+
+
+def test_embedded_images_must_be_the_released_ones_though_signed(signed):
+    (path,) = (signed / "data").glob("*.parquet")
+    original, table = path.read_bytes(), pq.read_table(path)
+
+    def problems(changed: pa.Table) -> list[str]:
+        pq.write_table(changed, path, compression="none")
+        sign_again(signed)
+        return [problem for problem in verify_release(signed) if problem.startswith("data/")]
+
+    assert problems(table) == []
+    cells = table["image"].to_pylist()
+    cells[1] = cells[0]
+    field = table.schema.field("image")
+    swapped = table.set_column(table.num_columns - 1, field, pa.array(cells, field.type))
+    (problem,) = problems(swapped)
+    assert "holds another image than images/" in problem
+    assert problems(table.slice(1)) == ["data/patients.parquet: holds other rows than the index"]
+    assert problems(table.append_column("patient_id", pa.array(["x"] * table.num_rows))) == [
+        "data/patients.parquet: has another schema than the index and its images"
+    ]
+    path.write_bytes(b"PAR1")
+    sign_again(signed)
+    assert "data/patients.parquet: cannot be read" in verify_release(signed)
+    path.rename(path.with_name("more.parquet"))
+    path.with_name("more.parquet").write_bytes(original)
+    sign_again(signed)
+    assert {
+        "data/more.parquet: belongs to no patients of the index",
+        "data/patients.parquet: missing, though images are embedded",
+    } <= set(verify_release(signed))
+
+
+def test_an_index_that_has_not_the_k_it_claims_is_found_though_signed(copy):
+    text = json.dumps({"k": 2, "quasi_identifiers": ["age"]}).encode()
+
+    def claims(table):
+        ages = pa.array(["10-19", "20-29", *["30-39"] * (table.num_rows - 2)])
+        table = table.set_column(table.schema.get_field_index("age"), table.schema.field("age"), ages)
+        return table.replace_schema_metadata(table.schema.metadata | {b"deidlib.k_anonymity": text})
+
+    change_index(copy, claims)
+    assert any("claims 2-anonymity over age, but has k = 1" in problem for problem in verify_release(copy))
 
 
 def test_a_lacking_column_is_found(copy):
@@ -217,7 +373,9 @@ def test_only_plain_rgb_counts_as_a_released_image():
 
 def test_content_digest_depends_on_paths_and_bytes(copy, whole):
     assert content_digest(copy) == content_digest(whole)
-    assert content_digest(whole) == hashlib.sha256((whole / "SHA256SUMS").read_bytes()).hexdigest()
+    by_hand = "grep -E '  (index.parquet|images/)' SHA256SUMS | sha256sum"
+    shell = subprocess.run(by_hand, shell=True, cwd=whole, capture_output=True, text=True, check=True)
+    assert shell.stdout.split()[0] == content_digest(whole)
     image = next((copy / "images").rglob("*.png"))
     image.rename(image.with_name("renamed.png"))
     assert content_digest(copy) != content_digest(whole)

@@ -14,12 +14,15 @@ rule blending:
         "<logs>/blending/{shard}.attempt-{attempt}.log",
     benchmark:
         "<benchmarks>/blending/{shard}.attempt-{attempt}.tsv"
+    priority: 5
+    group:
+        "judge"
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=more(4000),
+        runtime=more(120),
     params:
         options=options("blending"),
     shell:

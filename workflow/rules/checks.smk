@@ -15,12 +15,15 @@ rule checks:
         "<logs>/checks/{shard}.attempt-{attempt}.log",
     benchmark:
         "<benchmarks>/checks/{shard}.attempt-{attempt}.tsv"
+    priority: 6
+    group:
+        "judge"
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=more(4000),
+        runtime=more(120),
     params:
         options=options("checks"),
         weights=weights("face_landmarker", "sface", "yunet", "dlib_resnet"),

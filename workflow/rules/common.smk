@@ -50,6 +50,11 @@ def shards():
         return json.load(file)["shards"]
 
 
+def sheet(wildcards):
+    """The sample sheet. A function, because Snakemake's report shows what stands in a rule as it is."""
+    return config["cohort"]
+
+
 def cohort_of_shard(wildcards):
     """The shard's part of the sheet, which the plan wrote."""
     folder = os.path.dirname(checkpoints.plan.get().output.plan)
@@ -76,6 +81,16 @@ def of_all_attempts(table):
         attempt=range(config["attempts"]),
         table=table,
     )
+
+
+def more(amount):
+    """Resource function: memory or minutes, that much more at every retry (a job that was killed for either)."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def donors_group(wildcards):
+    """On a cluster, an attempt's donors go in one job with what comes right before them: see config/README.md."""
+    return "prepare" if wildcards.attempt == "0" else "judge"
 
 
 def of_attempts(table):
@@ -121,8 +136,7 @@ def recogniser_models():
 
 def weights(*models):
     """Params function: checksums of the models that a stage uses, so that other weights rerun it."""
-    registry = load_registry()
-    sums = [sum_[:12] for name in models or registry for sum_ in registry[name]["members"].values()]
+    sums = [sum_[:12] for name in models or REGISTRY for sum_ in REGISTRY[name]["members"].values()]
     return lambda wildcards: " ".join(sums)
 
 
@@ -136,21 +150,25 @@ def shipped(name):
     return lambda wildcards: sum_
 
 
-def hold_results(folder):
+def hold_results(config):
     """Keep a second run out of the results folder for as long as this process lives.
 
     Snakemake's own lock outlives a killed run and has to be removed by hand; this one goes with its
-    holder (so the profiles switch Snakemake's off).
+    holder (so the profiles switch Snakemake's off). The file says what `deidlib status` cannot see otherwise.
     """
+    folder = config["results"]
     os.makedirs(folder, exist_ok=True)
     global results_lock
-    results_lock = open(f"{folder}/.lock", "w")
+    results_lock = open(f"{folder}/.lock", "a")
     try:
         fcntl.flock(results_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise WorkflowError(f"Another run is working in {folder}. Wait for it, or stop it.") from None
     except OSError:
         print("This file system has no locks: make sure that no other run works in", folder)
+    results_lock.truncate(0)
+    json.dump({name: config[name] for name in ("attempts", "identity", "version")}, results_lock)
+    results_lock.flush()
 
 
 def closing_lines(config):
@@ -159,11 +177,13 @@ def closing_lines(config):
     places = {
         "release": f"{results}/release/{version}",
         "report": f"{results}/report/{version}/audit.html",
+        "reviewer's copy (private)": f"{results}/private/reviewer.html",
         "quarantine list (private)": f"{results}/private/quarantine.tsv",
     }
     return "\n".join(f"{name + ':':26} {place}" for name, place in places.items() if os.path.exists(place))
 
 
 complete(config)
+REGISTRY = load_registry()
 KEY_CHECK = key_check(config)
 GPU = int(config["device"] == "cuda")

@@ -15,12 +15,15 @@ rule donors:
         "<logs>/donors/{shard}.attempt-{attempt}.log",
     benchmark:
         "<benchmarks>/donors/{shard}.attempt-{attempt}.tsv"
+    priority: 3
+    group:
+        donors_group
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=more(4000),
+        runtime=more(120),
     params:
         options=options("donors"),
         identity=config["identity"],

@@ -22,8 +22,8 @@ rule embeddings:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=more(6000),
+        runtime=more(240),
     params:
         settings=settings_of("attempts", "checks", "identity", "generator", recognisers=True),
         weights=weights("yunet", config["generator"], *recogniser_models()),

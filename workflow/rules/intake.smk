@@ -5,19 +5,21 @@
 rule intake:
     input:
         cohort=cohort_of_shard,
-        sheet=ancient(config["cohort"]),
+        sheet=ancient(sheet),
     output:
         photos="<shard>/photos.parquet",
     log:
         "<logs>/intake/{shard}.log",
     benchmark:
         "<benchmarks>/intake/{shard}.tsv"
+    group:
+        "prepare"
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=more(4000),
+        runtime=more(120),
     params:
         options=options("intake"),
         key=KEY_CHECK,

@@ -14,12 +14,13 @@ rule inversion:
         "<logs>/inversion/{shard}.attempt-{attempt}.log",
     benchmark:
         "<benchmarks>/inversion/{shard}.attempt-{attempt}.tsv"
+    priority: 4
     conda:
         "../../envs/environment.yaml"
     threads: 8
     resources:
-        mem_mb=8000,
-        runtime=720,
+        mem_mb=more(8000),
+        runtime=more(720),
         gpu=GPU,
     params:
         options=options("inversion"),

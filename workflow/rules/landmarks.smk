@@ -12,12 +12,15 @@ rule landmarks:
         "<logs>/landmarks/{shard}.log",
     benchmark:
         "<benchmarks>/landmarks/{shard}.tsv"
+    priority: 1
+    group:
+        "prepare"
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=more(4000),
+        runtime=more(120),
     params:
         options=options("landmarks"),
         views=options("views"),

@@ -5,7 +5,7 @@
 
 checkpoint plan:
     input:
-        sheet=config["cohort"],
+        sheet=sheet,
     output:
         plan="<private>/plan.json",
     log:
@@ -17,8 +17,8 @@ checkpoint plan:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         shards=config["shards"] or 0,
         key=KEY_CHECK,

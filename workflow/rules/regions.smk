@@ -11,12 +11,15 @@ rule regions:
         "<logs>/regions/{shard}.log",
     benchmark:
         "<benchmarks>/regions/{shard}.tsv"
+    priority: 2
+    group:
+        "prepare"
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=more(4000),
+        runtime=more(120),
     params:
         options=options("regions"),
         preserve=config["preserve"],

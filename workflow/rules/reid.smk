@@ -22,8 +22,8 @@ rule reid:
         "../../envs/environment.yaml"
     threads: 4
     resources:
-        mem_mb=16000,
-        runtime=720,
+        mem_mb=more(16000),
+        runtime=more(720),
     params:
         settings=settings_of(
             "attempts", "checks", "identity", "generator", "preserve", "inversion", "reid", "release"

@@ -25,8 +25,8 @@ rule release:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=720,
+        mem_mb=more(4000),
+        runtime=more(720),
     params:
         settings=published_settings(),
         failure_report=f"{config['results']}/report/{config['version']}",

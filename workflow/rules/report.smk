@@ -1,4 +1,5 @@
-# The audit: cohort flow, privacy and fidelity figures, models, configuration, a gallery of released images.
+# The audit, as a page, as a PDF and as JSON: conclusion, cohort flow, attacks, dental fidelity, limits, law, models,
+# settings. The reviewer's copy shows originals, so it stays in private/ and out of Snakemake's report.
 
 
 rule report:
@@ -7,7 +8,9 @@ rule report:
         sums="<release>/SHA256SUMS",
     output:
         html=report("<report>/audit.html", caption="../report/audit.rst", category="Audit"),
+        pdf=report("<report>/audit.pdf", caption="../report/pdf.rst", category="Audit"),
         json=report("<report>/audit.json", caption="../report/figures.rst", category="Audit"),
+        reviewer="<private>/reviewer.html",
     log:
         "<logs>/report.log",
     benchmark:
@@ -16,11 +19,11 @@ rule report:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=more(4000),
+        runtime=more(240),
     params:
         settings=published_settings(),
     shell:
         "deidlib report --plan {input.plan:q} --release $(dirname {input.sums:q}) "
-        "--out $(dirname {output.html:q}) --config {params.settings:q} "
+        "--out $(dirname {output.html:q}) --reviewer {output.reviewer:q} --config {params.settings:q} "
         "> {log:q} 2>&1"

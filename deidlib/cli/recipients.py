@@ -1,0 +1,106 @@
+"""Commands on a finished release: verify, diff, sign. They need nothing but the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deidlib.cli.common import InputError, read
+from deidlib.logs import say
+
+Release = Annotated[Path, typer.Argument(help="Folder of a release.", show_default=False)]
+
+
+def verify(
+    release: Release,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="The institution's public key (FILE.pub): the release must be signed with it.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Re-check a release from its folder alone; exit code 1 if anything is wrong with it.
+
+    Example:
+      deidlib verify results/release/1.0.0
+    """
+    from deidlib.release import content_digest, signed_by, verify_release
+    from deidlib.release.layout import listed_sums
+
+    _must_be_folder(release)
+    problems = verify_release(release, public_key)
+    for problem in problems:
+        say(problem)
+    if problems:
+        say(f"FAILED: {len(problems)} problems")
+        raise typer.Exit(1)
+    digest = content_digest(listed_sums(release))  # which hold: the files were compared with them
+    print(f"whole: every file is as it was released (content digest {digest})")
+    signer = signed_by(release)
+    if signer is None:
+        print("not signed")
+    elif public_key is None:
+        print(f"signed with {signer}; compare that with the key that the institution published (--public-key)")
+    else:
+        print(f"signed with the key given, {signer}")
+
+
+def diff(
+    old: Annotated[Path, typer.Argument(help="Folder of the earlier version.", show_default=False)],
+    new: Annotated[Path, typer.Argument(help="Folder of the later version.", show_default=False)],
+    crosswalk: Annotated[
+        Path | None,
+        typer.Option(
+            help="results/private/crosswalk.parquet of the run that made NEW: gives the reason of each removal.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Tell what a version added, removed and changed, with reasons; ids are those of the releases.
+
+    Example:
+      deidlib diff results/release/1.0.0 results/release/1.1.0
+    """
+    from deidlib.release import compare_releases
+
+    _must_be_folder(old)
+    _must_be_folder(new)
+    found = compare_releases(old, new, None if crosswalk is None else read(crosswalk, "CROSSWALK"))
+    for mark, photographs in (("+", found.added), ("-", found.removed), ("~", found.changed)):
+        for name, reason in photographs.items():
+            print(f"{mark} {name}  {reason}")
+    for line in found.settings:
+        print(f"setting {line}")
+    print(
+        f"{len(found.added)} added, {len(found.removed)} removed, {len(found.changed)} changed, "
+        f"{found.unchanged} unchanged"
+    )
+
+
+def sign(
+    release: Release,
+    key: Annotated[
+        Path, typer.Option(help="Private Ed25519 key, made by `deidlib keygen --signing`.", show_default=False)
+    ],
+) -> None:
+    """Sign a release: adds SHA256SUMS.sig and SHA256SUMS.pub, and changes nothing else. It is verified first.
+
+    Example:
+      deidlib sign results/release/1.0.0 --key ~/signing.key
+    """
+    from deidlib.release import sign_release, verify_release
+
+    _must_be_folder(release)
+    about_signature = ("SHA256SUMS.sig", "SHA256SUMS.pub")
+    problems = [problem for problem in verify_release(release) if not problem.startswith(about_signature)]
+    if problems:
+        raise InputError(f"this release is not whole ({problems[0]}); see `deidlib verify`, and sign a whole one")
+    say(f"signed with {sign_release(release, key)}")
+
+
+def _must_be_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise InputError("this is no folder; name a release, for example results/release/1.0.0")

@@ -1,0 +1,69 @@
+"""What a table was made with: code, locked packages, models, kind of machine; written into the table's metadata.
+
+The text depends on these alone (no clock, no host name, no path), so that the same work gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+#: Name of the note in a table's metadata (see :mod:`deidlib.sealed`).
+NOTE = "deidlib"
+_PACKAGE = Path(__file__).resolve().parent
+_PACKAGES = ("numpy", "opencv-contrib-python-headless", "mediapipe", "dlib-bin", "torch", "pyarrow")
+#: Instruction sets that change how a network's sums are rounded.
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+
+
+def note() -> dict[str, str]:
+    """Give the note of what this process is and has used so far."""
+    from deidlib import models
+
+    made = {
+        "software": software(),
+        "host": host_kind(),
+        "models": dict(sorted(models.opened().items())),
+    }
+    return {NOTE: json.dumps(made, sort_keys=True)}
+
+
+@functools.cache
+def software() -> dict:
+    """Version and digest of deidlib's code, digest of the lock file (null where there is none), main packages."""
+    digest = hashlib.sha256()
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(f"{file.relative_to(_PACKAGE)}\0".encode() + file.read_bytes() + b"\0")
+    lock = _PACKAGE.parent / "uv.lock"
+    return {
+        "deidlib": version("deidlib"),
+        "code_sha256": digest.hexdigest(),
+        "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def host_kind() -> dict:
+    """Give what decides how sums are rounded: processor, its instruction sets, threads, and the GPU that was used."""
+    kind = {"system": f"{platform.system()} {platform.machine()}", "processor": None, "instructions": []}
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        name, _, value = (part.strip() for part in line.partition(":"))
+        if name == "model name":
+            kind["processor"] = value
+        elif name in ("flags", "Features"):
+            kind["instructions"] = [flag for flag in _FLAGS if flag in value.split()]
+    torch = sys.modules.get("torch")  # not imported for this
+    if torch is not None:
+        kind["threads"] = torch.get_num_threads()
+        kind["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
+    return kind

@@ -1,0 +1,246 @@
+"""``ro-crate-metadata.json``: the release as RO-Crate 1.1 with the Workflow Run Crate profile 0.5.
+
+The crate says by what the release was made: the workflow's own files (copied beside it), the settings, the software
+with its versions, the models with their checksums; and what came out. The cohort, being private, is no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from rocrate.model.contextentity import ContextEntity
+from rocrate.rocrate import ROCrate
+
+from deidlib.release.facts import Facts
+from deidlib.release.layout import (
+    CARD_FILE,
+    CRATE_FILE,
+    CROISSANT_FILE,
+    DATASHEET_FILE,
+    EMBEDDED_FOLDER,
+    IMAGES_FOLDER,
+    INDEX_FILE,
+    SETTINGS_FILE,
+    TOMBSTONES_FILE,
+    WORKFLOW_FOLDER,
+)
+
+#: The workflow's entry among the release's files, as in the repository.
+WORKFLOW_FILE = "Snakefile"
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_PROFILES = {
+    "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
+    "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
+}
+_FORMATS = {
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".parquet": "application/vnd.apache.parquet",
+    ".txt": "text/plain",
+    ".smk": "text/plain",
+}
+_TITLES = {
+    INDEX_FILE: "Index: one row for each photograph",
+    CARD_FILE: "Data card",
+    DATASHEET_FILE: "Datasheet",
+    CROISSANT_FILE: "Croissant metadata",
+    SETTINGS_FILE: "Configuration of the run, without paths",
+    TOMBSTONES_FILE: "Ids of earlier versions that are to be deleted",
+}
+_FORMAL_PARAMETER = "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE"
+
+
+def workflow_files() -> dict[str, bytes]:
+    """Path in the release → content of the workflow's files: the Snakefile and its rules."""
+    files = [_REPOSITORY / WORKFLOW_FILE, *sorted((_REPOSITORY / WORKFLOW_FOLDER / "rules").glob("*.smk"))]
+    return {file.relative_to(_REPOSITORY).as_posix(): file.read_bytes() for file in files}
+
+
+def code_digest() -> str:
+    """SHA-256 of the sorted SHA-256 lines of deidlib's Python files and the workflow's files: which code ran."""
+    package = Path(__file__).resolve().parents[1]
+    sums = {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
+    sums |= workflow_files()
+    lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(sums.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def software() -> dict[str, str]:
+    """Distribution → version of Python and of the libraries that deidlib names as its own."""
+    names = [re.match(r"[A-Za-z0-9._-]+", text)[0] for text in metadata.requires("deidlib") or []]
+    found = {"python": platform.python_version()}
+    for name in sorted(set(names)):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a marker keeps it out of this platform
+            continue
+    return found
+
+
+def ro_crate(facts: Facts, sums: Mapping[str, str]) -> bytes:
+    """JSON-LD of the crate.
+
+    Parameters
+    ----------
+    facts : Facts
+        Facts of the run.
+    sums : mapping
+        Checksum of every file of the release that is written before the crate.
+    """
+    crate = ROCrate(version="1.1")
+    crate.metadata.extra_terms = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
+    root = crate.root_dataset
+    root["name"], root["version"] = facts.name, facts.version
+    root["description"] = f"{facts.sentence.replace('*', '')}, de-identified; content digest {facts.content_digest}."
+    root["datePublished"], root["identifier"] = facts.date, f"sha256:{facts.content_digest}"
+    root["license"] = _licence(crate, facts.licence)
+    root["conformsTo"] = [
+        _add(crate, url, "CreativeWork", name=name, version=version) for url, (name, version) in _PROFILES.items()
+    ]
+    crate.metadata["conformsTo"] = [
+        {"@id": "https://w3id.org/ro/crate/1.1"},
+        {"@id": "https://w3id.org/workflowhub/workflow-ro-crate/1.0"},
+    ]
+    if facts.institution:
+        root["publisher"] = root["author"] = _add(crate, "#institution", "Organization", name=facts.institution)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the files lie in place already: nothing is copied
+        _add_files(crate, sums)
+        _add_run(crate, facts)
+    text = json.dumps(crate.metadata.generate(), indent=2, ensure_ascii=False, sort_keys=True)
+    return (text + "\n").encode()
+
+
+def _add(crate: ROCrate, identifier: str, kind: str | list[str], /, **properties) -> ContextEntity:
+    return crate.add(ContextEntity(crate, identifier, properties={"@type": kind, **properties}))
+
+
+def _licence(crate: ROCrate, text: str) -> ContextEntity:
+    identifier = text if re.match(r"https?://\S+$", text) else "#licence"
+    return _add(crate, identifier, "CreativeWork", name=text, description=f"Terms of use: {text}")
+
+
+def _add_files(crate: ROCrate, sums: Mapping[str, str]) -> None:
+    for path, digest in sums.items():
+        if path.startswith(f"{IMAGES_FOLDER}/"):
+            continue
+        name = _TITLES.get(path, path)
+        form = _FORMATS.get(Path(path).suffix, "text/plain")
+        properties = {"name": name, "encodingFormat": form, "sha256": digest}
+        if path == CARD_FILE:
+            properties["about"] = {"@id": "./"}
+        if path == WORKFLOW_FILE:
+            properties["@type"] = ["File", "SoftwareSourceCode", "ComputationalWorkflow"]
+        crate.add_file(dest_path=path, properties=properties)
+    crate.add_directory(dest_path=f"{IMAGES_FOLDER}/", properties={"name": "Images: one PNG for each photograph"})
+    if any(path.startswith(f"{EMBEDDED_FOLDER}/") for path in sums):
+        properties = {"name": "Images with their index, in Parquet files"}
+        crate.add_directory(dest_path=f"{EMBEDDED_FOLDER}/", properties=properties)
+
+
+def _add_run(crate: ROCrate, facts: Facts) -> None:
+    get = crate.dereference
+    language = _add(
+        crate,
+        "https://w3id.org/workflowhub/workflow-ro-crate#snakemake",
+        "ComputerLanguage",
+        name="Snakemake",
+        identifier={"@id": "https://doi.org/10.1093/bioinformatics/bts480"},
+        url={"@id": "https://snakemake.readthedocs.io"},
+        version=metadata.version("snakemake"),
+    )
+    settings = _parameter(crate, "settings", "File", "configuration of the run", get(SETTINGS_FILE))
+    index = _parameter(crate, "index", "File", "table of the released photographs", get(INDEX_FILE))
+    images = _parameter(crate, "images", "Dataset", "released photographs", get(f"{IMAGES_FOLDER}/"))
+    tools = _tools(crate, facts)
+    workflow = get(WORKFLOW_FILE)
+    workflow["name"] = "deidlib: from a sample sheet to a de-identified release"
+    workflow["programmingLanguage"] = language
+    workflow["version"] = facts.deidlib_version
+    workflow["conformsTo"] = {"@id": "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"}
+    workflow["input"], workflow["output"] = settings, [index, images]
+    workflow["hasPart"] = [e for e in crate.data_entities if e.id.endswith(".smk")]
+    workflow["softwareRequirements"] = tools
+    workflow["license"] = {"@id": "https://www.apache.org/licenses/LICENSE-2.0"}
+    crate.root_dataset["mainEntity"] = workflow
+    action = _add(
+        crate,
+        "#run",
+        "CreateAction",
+        name=f"Making of version {facts.version}",
+        description=(
+            f"{facts.counts['photographs'] + facts.counts['quarantined']} photographs taken in, "
+            f"{facts.counts['photographs']} released, {facts.counts['quarantined']} held back"
+        ),
+        endTime=facts.date,
+    )
+    action["instrument"] = workflow
+    action["object"] = get(SETTINGS_FILE)
+    action["result"] = [get(INDEX_FILE), get(f"{IMAGES_FOLDER}/")]
+    if facts.institution:
+        action["agent"] = get("#institution")
+    crate.root_dataset["mentions"] = action
+
+
+def _package_url(name: str, version: str) -> str:
+    """Package URL (github.com/package-url): names a distribution without saying where it was fetched."""
+    kind = "generic" if name == "python" else "pypi"
+    return f"pkg:{kind}/{name.lower().replace('_', '-')}@{version}"
+
+
+def _parameter(crate: ROCrate, name: str, kind: str, text: str, example: ContextEntity) -> ContextEntity:
+    entity = _add(
+        crate,
+        f"#parameter-{name}",
+        "FormalParameter",
+        additionalType=kind,
+        name=name,
+        description=text,
+        valueRequired=True,
+        conformsTo={"@id": _FORMAL_PARAMETER},
+    )
+    entity["workExample"] = example
+    example["exampleOfWork"] = entity
+    return entity
+
+
+def _tools(crate: ROCrate, facts: Facts) -> list[ContextEntity]:
+    tools = [
+        _add(
+            crate,
+            f"pkg:generic/deidlib@{facts.deidlib_version}",
+            "SoftwareApplication",
+            name="deidlib",
+            softwareVersion=facts.deidlib_version,
+            sha256=code_digest(),
+            description="sha256: of the sorted SHA-256 lines of its Python files and the workflow's files",
+        )
+    ]
+    tools += [
+        _add(crate, _package_url(name, version), "SoftwareApplication", name=name, softwareVersion=version)
+        for name, version in software().items()
+    ]
+    for model in facts.models:
+        sums = "; ".join(f"{file['file']} {file['sha256']}" for file in model["files"])
+        tools.append(
+            _add(
+                crate,
+                f"{_package_url(model['package'], model['version'])}#{model['name']}",
+                "SoftwareApplication",
+                name=model["name"],
+                softwareVersion=f"{model['package']} {model['version']}".strip(),
+                description=f"{model['task']}. Licence: {model['licence']}. SHA-256: {sums}",
+            )
+        )
+    return tools
+
+
+__all__ = ["CRATE_FILE", "WORKFLOW_FILE", "code_digest", "ro_crate", "software", "workflow_files"]

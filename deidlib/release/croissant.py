@@ -1,0 +1,190 @@
+"""``croissant.json``: the release in the Croissant 1.0 format (mlcommons.org/croissant), with Responsible-AI fields.
+
+Two record sets: ``photographs`` holds the index as it is, ``images`` each photograph with its patient and its pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime
+
+import mlcroissant as mlc
+import pyarrow as pa
+
+from deidlib.release.facts import Facts
+from deidlib.release.layout import IMAGES_FOLDER, INDEX_FILE
+
+_TYPES = {
+    pa.string(): mlc.DataType.TEXT,
+    pa.int32(): mlc.DataType.INT32,
+    pa.int64(): mlc.DataType.INT64,
+    pa.float32(): mlc.DataType.FLOAT32,
+}
+_FILES = "image-files"
+_FILE_NAME = mlc.Transform(regex=r"(?:.*/)?([^/]+)$")
+
+
+def croissant(facts: Facts, schema: pa.Schema, index_sha256: str) -> bytes:
+    """JSON-LD of the release.
+
+    Parameters
+    ----------
+    facts : Facts
+        Facts of the run, from which every statement is taken.
+    schema : pa.Schema
+        Of the index.
+    index_sha256 : str
+        Checksum of ``index.parquet``.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)  # its remarks on what is recommended are not the user's
+    index = mlc.FileObject(
+        id=INDEX_FILE,
+        name=INDEX_FILE,
+        description="One row for each photograph.",
+        content_url=INDEX_FILE,
+        encoding_formats=["application/x-parquet"],
+        sha256=index_sha256,
+    )
+    images = mlc.FileSet(
+        id=_FILES,
+        name=_FILES,
+        description="One PNG (8-bit sRGB, no metadata) for each photograph.",
+        encoding_formats=["image/png"],
+        includes=[f"{IMAGES_FOLDER}/**/*.png"],
+    )
+    metadata = mlc.Metadata(
+        conforms_to=["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        name=facts.name,
+        description=(
+            f"{facts.sentence.replace('*', '')} in version {facts.version}. Each image shows the patient's own dental "
+            "area inside a face drawn by a generator."
+        ),
+        version=facts.version,
+        date_published=datetime.fromisoformat(facts.date),
+        license=[facts.licence],
+        creators=[mlc.Organization(name=facts.institution)] if facts.institution else [],
+        cite_as=_citation(facts),
+        keywords=["dentistry", "orthodontics", "de-identified", "face"],
+        distribution=[index, images],
+        record_sets=[_photographs(schema), _images()],
+        **_responsible(facts),
+    )
+    return (json.dumps(metadata.to_json(), indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def _photographs(schema: pa.Schema) -> mlc.RecordSet:
+    fields = [
+        mlc.Field(
+            id=f"photographs/{column.name}",
+            name=column.name,
+            description=_described(column),
+            data_types=[_TYPES[column.type]],
+            source=_cell(column.name),
+        )
+        for column in schema
+    ]
+    key = ["photographs/release_photo_id"]
+    return mlc.RecordSet(id="photographs", name="photographs", description="The index.", key=key, fields=fields)
+
+
+def _images() -> mlc.RecordSet:
+    texts = {
+        "release_photo_id": "the photograph",
+        "release_patient_id": "its patient",
+    }
+    fields = [
+        mlc.Field(id=f"images/{name}", name=name, description=text, data_types=[mlc.DataType.TEXT], source=_cell(name))
+        for name, text in texts.items()
+    ]
+    fields.append(
+        mlc.Field(
+            id="images/file_name",
+            name="file_name",
+            description="name of the image file",
+            data_types=[mlc.DataType.TEXT],
+            source=mlc.Source(file_object=INDEX_FILE, extract=mlc.Extract(column="path"), transforms=[_FILE_NAME]),
+            references=mlc.Source(file_set=_FILES, extract=mlc.Extract(file_property=mlc.FileProperty.filename)),
+        )
+    )
+    content = mlc.Extract(file_property=mlc.FileProperty.content)
+    fields.append(
+        mlc.Field(
+            id="images/image",
+            name="image",
+            description="its pixels",
+            data_types=[mlc.DataType.IMAGE_OBJECT],
+            source=mlc.Source(file_set=_FILES, extract=content),
+        )
+    )
+    return mlc.RecordSet(id="images", name="images", description="Each photograph with its pixels.", fields=fields)
+
+
+def _cell(column: str) -> mlc.Source:
+    return mlc.Source(file_object=INDEX_FILE, extract=mlc.Extract(column=column))
+
+
+def _described(column: pa.Field) -> str:
+    metadata = column.metadata or {}
+    text, unit = (metadata.get(key, b"").decode() for key in (b"description", b"unit"))
+    return f"{text} [{unit}]" if unit else text
+
+
+def _citation(facts: Facts) -> str:
+    author = f"  author = {{{{{facts.institution}}}}},\n" if facts.institution else ""
+    return (
+        f"@misc{{dataset,\n{author}  title = {{{{{facts.name}}}}},\n  version = {{{facts.version}}},\n"
+        f"  year = {{{facts.date[:4]}}}\n}}"
+    )
+
+
+def _responsible(facts: Facts) -> dict:
+    """Responsible-AI fields, each from what the run counted, measured or was configured to do."""
+    photographs, quarantined = facts.counts["photographs"], facts.counts["quarantined"]
+    checks = facts.config.get("checks", {})
+    spread = [
+        f"{title.strip('`')}: " + ", ".join(f"{value} {n}" for value, n in tally)
+        for title, tally in facts.tallies
+        if not title.startswith("Attempt")
+    ]
+    held = [f"{n} for {code} ({meaning})" for code, n, meaning in facts.reasons]
+    return {
+        "data_collection": (
+            f"{photographs + quarantined} photographs on the institution's sample sheet; {photographs} released, "
+            f"{quarantined} held back."
+        ),
+        "data_collection_missing_data": (
+            "; ".join(f"{column} is not stated for {n} of {photographs}" for column, n in facts.missing)
+            or "No released column has empty cells."
+        ),
+        "data_manipulation_protocol": (
+            f"Outside the preserved area ({facts.config.get('preserve', 'mouth')}) every photograph shows a face drawn "
+            f"by {facts.config.get('generator', 'the generator')}; deidlib {facts.deidlib_version}, settings "
+            f"{facts.settings_digest}."
+        ),
+        "data_preprocessing_protocol": [
+            f"{key} = {value}" for key, value in sorted(facts.config.get("intake", {}).items())
+        ]
+        + [f"{key} = {value}" for key, value in sorted(facts.config.get("landmarks", {}).items())],
+        "machine_annotation_tools": [
+            f"{model['name']} ({model['task']}; {model['package']} {model['version']})" for model in facts.models
+        ],
+        "data_biases": spread + ([f"Held back: {'; '.join(held)}"] if held else []),
+        "data_limitations": [
+            f"Highest SFace cosine similarity of a released image to its patient: {facts.worst['sface']:.3f} (gate: "
+            f"below {checks.get('sface_max')}); lowest dlib distance: {facts.worst['dlib']:.3f} (gate: above "
+            f"{checks.get('dlib_min')}).",
+            f"{facts.several} of {facts.counts['patients']} patients have several photographs, linked by "
+            "release_patient_id.",
+            f"{facts.k_claim['k']}-anonymity over patients is claimed for: "
+            f"{', '.join(facts.k_claim['quasi_identifiers']) or 'no column'}.",
+        ],
+        "personal_sensitive_information": [
+            f"{name}: {text}" for name, _, text, _ in facts.columns if name in (*facts.released_columns, "timepoint")
+        ]
+        + [f"The preserved area ({facts.config.get('preserve', 'mouth')}) is the patient's own, pixel for pixel."],
+        "data_release_maintenance_plan": (
+            f"Version {facts.version}. {facts.counts['tombstones']} ids of earlier versions are on the tombstone list "
+            "and to be deleted."
+        ),
+    }

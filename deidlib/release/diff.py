@@ -1,0 +1,141 @@
+"""What changed from one version of a release to another, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from deidlib import tables
+from deidlib.release import public
+from deidlib.release.errors import ReleaseError
+from deidlib.release.layout import SETTINGS_FILE, read_index
+from deidlib.release.tombstones import read_tombstones
+from deidlib.release.verify import layout_problems
+
+#: Columns of the index that follow from the image or say where it lies: a change in them has the image's reason.
+_OF_THE_IMAGE = ("sha256", "attempt", "route", "region_method", "width", "height", "core_pixels")
+_MEASURED = ("sface_cosine", "dlib_distance", "seam")
+_CHECK = "; check it with `deidlib verify`"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Photographs (release ids) that one version added, removed or changed, each with the reason; and the settings.
+
+    Attributes
+    ----------
+    added, removed, changed : dict of str to str
+        Photograph → reason, in the order of the ids.
+    settings : list of str
+        Settings whose value differs, as ``key: old → new``.
+    unchanged : int
+        Photographs that are the same in both, image and row.
+    """
+
+    added: dict[str, str]
+    removed: dict[str, str]
+    changed: dict[str, str]
+    settings: list[str]
+    unchanged: int
+
+
+def compare_releases(old: Path, new: Path, crosswalk: pa.Table | None = None) -> Difference:
+    """Compare two versions by their indexes, settings and tombstones.
+
+    Parameters
+    ----------
+    old, new : Path
+        Folders of two versions.
+    crosswalk : pa.Table or None
+        tables.CROSSWALK of the run that made ``new``: gives the reason why a photograph is no longer released. Only the
+        institution has it.
+
+    Raises
+    ------
+    ReleaseError
+        One of the two is no release, or of a layout that this deidlib does not know.
+    """
+    before, after = _rows(old), _rows(new)
+    settings = _changed_settings(_settings(old), _settings(new))
+    patients = {row["release_patient_id"] for row in before.values()}
+    gone = set(read_tombstones_or_refuse(new))
+    why = {} if crosswalk is None else {row["release_photo_id"]: row["reason"] for row in crosswalk.to_pylist()}
+    common = sorted(before.keys() & after.keys())
+    changed = {
+        name: _why_changed(before[name], after[name], settings) for name in common if before[name] != after[name]
+    }
+    return Difference(
+        added={n: _why_added(after[n], patients) for n in sorted(after.keys() - before.keys())},
+        removed={n: _why_removed(n, gone, crosswalk is not None, why) for n in sorted(before.keys() - after.keys())},
+        changed=changed,
+        settings=settings,
+        unchanged=len(common) - len(changed),
+    )
+
+
+def read_tombstones_or_refuse(folder: Path) -> list[str]:
+    """Ids of a release's tombstone list; a ReleaseError where it is damaged."""
+    try:
+        return read_tombstones(folder)
+    except ValueError as error:
+        raise ReleaseError(f"{folder.name}: {error}{_CHECK}") from None
+
+
+def _rows(folder: Path) -> dict[str, dict]:
+    try:
+        index = read_index(folder)
+    except ValueError as error:
+        raise ReleaseError(f"{folder.name}: {error}; name a release's folder{_CHECK}") from None
+    if problems := layout_problems(index.schema):
+        raise ReleaseError(f"{folder.name}: {problems[0]}")
+    return {row["release_photo_id"]: row for row in index.to_pylist()}
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    try:
+        return dict(public.flat_config(json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))))
+    except (OSError, ValueError, AttributeError):
+        raise ReleaseError(f"{folder.name}: {SETTINGS_FILE} is missing or damaged{_CHECK}") from None
+
+
+def _changed_settings(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    names = sorted((old.keys() | new.keys()) - {"version", "release.date"})
+    absent = "not set"
+    return [f"{n}: {old.get(n, absent)} → {new.get(n, absent)}" for n in names if old.get(n) != new.get(n)]
+
+
+def _why_added(row: Mapping, patients: set[str]) -> str:
+    return "new photograph of a patient released before" if row["release_patient_id"] in patients else "new patient"
+
+
+def _why_removed(name: str, gone: set[str], told: bool, why: Mapping[str, str | None]) -> str:
+    if told:
+        code = why.get(name)
+        return f"{code}: {tables.REASONS[code]}" if code in tables.REASONS else "no longer on the sample sheet"
+    if name in gone:
+        return "withdrawn, or it no longer passes; delete it and what was derived from it (tombstones.txt)"
+    return "not on the new version's tombstone list: is it the older of the two?"
+
+
+def _why_changed(old: Mapping, new: Mapping, settings: list[str]) -> str:
+    columns = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    described = [name for name in columns if name not in (*_OF_THE_IMAGE, *_MEASURED, "path")]
+    reasons = []
+    if old["sha256"] != new["sha256"]:
+        made = [name for name in ("region_method", "attempt", "width", "core_pixels") if name in columns]
+        told = "; ".join(f"{name} {old[name]} → {new[name]}" for name in made)
+        kept = "image made anew" + (f" ({told})" if told else "")
+        # Settings of the release alone describe a photograph, they do not draw it.
+        drawn = [line for line in settings if not line.startswith(("release.", "report."))]
+        reasons.append(kept + (" with other settings" if drawn else ""))
+    if described:
+        reasons.append(f"columns changed: {', '.join(described)}")
+    if "path" in columns and old["sha256"] == new["sha256"]:
+        reasons.append("moved to another folder, which held too many images or no longer does")
+    if not reasons:
+        reasons.append(f"measured anew: {', '.join(columns)}")
+    return "; ".join(reasons)

@@ -1,0 +1,189 @@
+"""The facts of a release: what card, datasheet, Croissant and RO-Crate say, gathered once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deidlib import tables
+from deidlib.release import public
+from deidlib.release.table_risk import claim, measured_k
+
+_TALLIED = {
+    "view": "View",
+    "timepoint": "Time point",
+    "route": "Route",
+    "region_method": "Preserved area",
+    "attempt": "Attempt that passed (from 0)",
+}
+#: Most values of a released column that are listed with their counts.
+_MOST_VALUES = 40
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a release when its papers are written.
+
+    Attributes
+    ----------
+    name, licence, institution, contact : str
+        As the configuration gives them; empty where it does not.
+    version, date : str
+        Version, and its date (ISO 8601).
+    counts : dict
+        ``photographs``, ``patients``, ``quarantined``, ``tombstones``.
+    several : int
+        Patients with more than one photograph.
+    reasons : list of (code, count, meaning)
+        Of the quarantined photographs.
+    tallies : list of (title, list of (value, count))
+        Photographs by view, time point, preserved area, attempt and each released column of few values.
+    missing : list of (column, count)
+        Columns of the sheet with empty cells among the released photographs.
+    routes : dict
+        Route → photographs.
+    sides : (int, int)
+        Smallest and largest side of an image in pixels.
+    columns : list of (name, type, description, unit)
+        Of the index.
+    released_columns : list of str
+        Columns that came from the sheet by the configuration.
+    k_claim : dict
+        What the index claims: see :func:`deidlib.release.table_risk.claim`.
+    k_measured : int or None
+        Patients that share the rarest record; None where the columns tell nobody apart.
+    worst : dict
+        ``sface``: highest cosine similarity; ``dlib``: lowest distance.
+    content_digest, settings_digest : str
+        See :func:`deidlib.release.layout.content_digest` and :func:`deidlib.release.public.config_digest`.
+    config : dict
+        The public configuration, ``release.date`` being the release's.
+    models : list of dict
+        See :func:`deidlib.release.public.public_models`.
+    embedded : int
+        Parquet files that hold the images as well.
+    """
+
+    name: str
+    licence: str
+    institution: str
+    contact: str
+    version: str
+    date: str
+    counts: dict
+    several: int
+    reasons: list
+    tallies: list
+    missing: list
+    routes: dict
+    sides: tuple
+    columns: list
+    released_columns: list
+    k_claim: dict
+    k_measured: int | None
+    worst: dict
+    content_digest: str
+    settings_digest: str
+    config: dict
+    models: list
+    embedded: int
+
+    @property
+    def deidlib_version(self) -> str:
+        """Version of the software that made the release."""
+        return package_version("deidlib")
+
+    @property
+    def per_patient(self) -> bool:
+        """Whether all photographs of a patient show the same new person."""
+        return self.config.get("identity", "per_patient") == "per_patient"
+
+    @property
+    def sentence(self) -> str:
+        """The card's first sentence: its counts in words."""
+        return counts_sentence(self.counts)
+
+
+def gather(
+    index: pa.Table,
+    reasons: Mapping[str, int],
+    tombstones: int,
+    embedded: int,
+    version: str,
+    date: str,
+    content_digest: str,
+    config: Mapping,
+    models: list[dict],
+) -> Facts:
+    """Gather the facts of a release.
+
+    Parameters
+    ----------
+    index : pa.Table
+        The release's index.
+    reasons : mapping
+        Reason code → number of quarantined photographs.
+    tombstones, embedded : int
+        Ids on the tombstone list; Parquet files with images.
+    version, date, content_digest : str
+        See :class:`Facts`.
+    config, models
+        As for :func:`deidlib.release.write_release`.
+    """
+    options = config.get("release", {})
+    patients = Counter(index["release_patient_id"].to_pylist())
+    released = [name for name in index.schema.names if name not in tables.INDEX.names]
+    tallies = [(title, _tally(index, name)) for name, title in _TALLIED.items()]
+    tallies += [(f"`{name}`", _tally(index, name)) for name in released]
+    shown = public.public_config(config)
+    return Facts(
+        name=options.get("name") or "De-identified dental photographs",
+        licence=options.get("licence") or "not stated",
+        institution=config.get("report", {}).get("institution") or "",
+        contact=options.get("contact") or "",
+        version=version,
+        date=date,
+        counts={
+            "photographs": index.num_rows,
+            "patients": len(patients),
+            "quarantined": sum(reasons.values()),
+            "tombstones": tombstones,
+        },
+        several=sum(1 for n in patients.values() if n > 1),
+        reasons=[(code, n, tables.REASONS.get(code, "")) for code, n in sorted(reasons.items())],
+        tallies=[(title, tally) for title, tally in tallies if len(tally) <= _MOST_VALUES],
+        missing=[(n, index[n].null_count) for n in ("view", "timepoint", *released) if index[n].null_count],
+        routes=dict(_tally(index, "route")),
+        sides=(pc.min(index["width"]).as_py(), pc.max(index["width"]).as_py()),
+        columns=[(f.name, str(f.type), _meta(f, "description"), _meta(f, "unit")) for f in index.schema],
+        released_columns=released,
+        k_claim=claim(index) or {"k": None, "quasi_identifiers": []},
+        k_measured=measured_k(index),
+        worst={"sface": pc.max(index["sface_cosine"]).as_py(), "dlib": pc.min(index["dlib_distance"]).as_py()},
+        content_digest=content_digest,
+        settings_digest=public.config_digest(config),
+        config=shown | {"version": version, "release": {**shown.get("release", {}), "date": date}},
+        models=public.public_models(models),
+        embedded=embedded,
+    )
+
+
+def counts_sentence(counts: Mapping) -> str:
+    """Say how many photographs of how many patients, in bold Markdown."""
+    photographs, patients = counts.get("photographs"), counts.get("patients")
+    many, several = "s" * (photographs != 1), "s" * (patients != 1)
+    return f"**{photographs} photograph{many}** of **{patients} patient{several}**"
+
+
+def _tally(index: pa.Table, column: str) -> list[tuple[str, int]]:
+    counts = Counter("not stated" if value is None else str(value) for value in index[column].to_pylist())
+    return sorted(counts.items())
+
+
+def _meta(field: pa.Field, key: str) -> str:
+    return (field.metadata or {}).get(key.encode(), b"").decode()

@@ -1,0 +1,142 @@
+"""Where things lie in a release's folder, and the checksums over them.
+
+No folder holds more than :data:`FOLDER_MAX` images, whatever the size of the dataset. A photograph lies in the folder
+of the first two characters of its id; a folder that would hold too many is divided by the next one, and so on. Ids are
+spread evenly, so below about 900 000 photographs no path depends on what else is released, and above it a path changes
+only where its own folder overflows (or, after withdrawals, fits again), about once while a dataset grows 32-fold. The
+rule depends on the set of ids alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+INDEX_FILE = "index.parquet"
+CARD_FILE = "README.md"
+DATASHEET_FILE = "datasheet.md"
+CROISSANT_FILE = "croissant.json"
+CRATE_FILE = "ro-crate-metadata.json"
+SETTINGS_FILE = "settings.json"
+TOMBSTONES_FILE = "tombstones.txt"
+IMAGES_FOLDER = "images"
+EMBEDDED_FOLDER = "data"
+WORKFLOW_FOLDER = "workflow"
+
+SUMS_FILE = "SHA256SUMS"
+SIGNATURE_FILE = "SHA256SUMS.sig"
+PUBLIC_KEY_FILE = "SHA256SUMS.pub"
+#: Files that SHA256SUMS does not list: itself, and its signature, which is added later.
+UNLISTED = frozenset({SUMS_FILE, SIGNATURE_FILE, PUBLIC_KEY_FILE})
+
+#: Most images of a folder.
+FOLDER_MAX = 1000
+
+
+def image_paths(release_photo_ids: Collection[str], folder_max: int = FOLDER_MAX) -> dict[str, str]:
+    """Path of every released image relative to the release folder.
+
+    Parameters
+    ----------
+    release_photo_ids : collection of str
+        All photographs of the release.
+    folder_max : int
+        Most images of a folder.
+
+    Returns
+    -------
+    dict of str to str
+        Photograph → path, for example ``images/ab/abcdefghijklmnop.png``.
+    """
+    paths: dict[str, str] = {}
+    waiting = [(f"{IMAGES_FOLDER}/{name}", 2, ids) for name, ids in _divided(set(release_photo_ids), 0, 2).items()]
+    while waiting:
+        folder, depth, ids = waiting.pop()
+        if len(ids) <= folder_max:
+            paths.update((name, f"{folder}/{name}.png") for name in ids)
+        else:
+            waiting += [(f"{folder}/{part}", depth + 1, few) for part, few in _divided(ids, depth, depth + 1).items()]
+    return paths
+
+
+def _divided(ids: Iterable[str], start: int, end: int) -> dict[str, list[str]]:
+    parts = defaultdict(list)
+    for name in ids:
+        parts[name[start:end]].append(name)
+    return parts
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every regular file but the :data:`UNLISTED`: path relative to ``folder`` → digest, sorted."""
+    folder = Path(folder)
+    sums = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            relative = path.relative_to(folder).as_posix()
+            if relative not in UNLISTED and path.is_file() and not path.is_symlink():
+                sums[relative] = file_digest(path)
+    return dict(sorted(sums.items()))
+
+
+def listed_sums(folder: Path) -> dict[str, str]:
+    """Checksums as ``SHA256SUMS`` lists them: path → digest.
+
+    Raises
+    ------
+    ValueError
+        It is missing, or a line is not a checksum and a path.
+    """
+    try:
+        text = (Path(folder) / SUMS_FILE).read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(f"{SUMS_FILE}: missing or not a list of checksums") from None
+    lines = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in text.split("\n") if line]
+    if not all(lines):
+        raise ValueError(f"{SUMS_FILE}: a line is not a checksum and a path")
+    return {line[2]: line[1] for line in lines}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sums_text(sums: Mapping[str, str]) -> str:
+    """Write checksums as the text of ``SHA256SUMS`` (``sha256sum -c`` reads it)."""
+    return "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items()))
+
+
+def content_digest(sums: Mapping[str, str] | Path) -> str:
+    """One SHA-256 for what a release holds: of the sorted ``SHA256SUMS`` lines of the index and the images.
+
+    The papers beside them (card, datasheet, metadata, tombstones) name version and date, and images embedded in
+    Parquet files repeat what the images are; so two releases have one digest exactly if index and images are the
+    same. ``grep -E '  (index.parquet|images/)' SHA256SUMS | sha256sum`` gives it too.
+
+    Parameters
+    ----------
+    sums : mapping or Path
+        What :func:`checksums` gave, or a release folder.
+    """
+    sums = sums if isinstance(sums, Mapping) else checksums(sums)
+    kept = {path: sum_ for path, sum_ in sums.items() if path == INDEX_FILE or path.startswith(f"{IMAGES_FOLDER}/")}
+    return hashlib.sha256(sums_text(kept).encode()).hexdigest()
+
+
+def read_index(folder: Path) -> pa.Table:
+    """Read a release's index and validate every cell; a ValueError where that cannot be done."""
+    try:
+        index = pq.read_table(Path(folder) / INDEX_FILE)
+        index.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{INDEX_FILE}: cannot be read ({type(error).__name__})") from None
+    return index

@@ -1,0 +1,51 @@
+"""What no longer belongs to a run goes from the private folder, so that no withdrawn patient's pixels stay there.
+
+The stages rewrite their tables when the sheet changes: a photograph whose patient revoked consent is in them without
+its image. What they do not rewrite is removed here: attempts beyond the configured number, shards that are no longer
+planned, the unfinished files of runs that were killed, and pages that show originals (the report makes them anew).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+_ATTEMPT = re.compile(r"attempt-([0-9]+)")
+#: What tables.write leaves when it is killed: ".photos.parquet." and a random end.
+_UNFINISHED = re.compile(r"\.[^/]+\.(parquet|json|tsv)\.[^/]+")
+
+
+def drop_leftovers(private: Path, shards: list[str], attempts: int) -> list[str]:
+    """Remove what belongs to no shard, attempt or finished table of this run, and pages of earlier reports.
+
+    Parameters
+    ----------
+    private : Path
+        The results' private folder.
+    shards : list of str
+        Names of the planned shards.
+    attempts : int
+        Number of attempts of a photograph.
+
+    Returns
+    -------
+    list of str
+        What was removed, relative to ``private``.
+    """
+    removed = sorted(private.glob("*.html"))
+    for folder in sorted((private / "shards").glob("*/")):
+        if folder.name not in shards:
+            removed.append(folder)
+            continue
+        for path in sorted(folder.rglob("*")):
+            match = _ATTEMPT.fullmatch(path.name)
+            beyond = path.is_dir() and match is not None and int(match[1]) >= attempts
+            if beyond or (path.is_file() and _UNFINISHED.fullmatch(path.name)):
+                removed.append(path)
+    for path in removed:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return [path.relative_to(private).as_posix() for path in removed]

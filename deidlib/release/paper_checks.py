@@ -1,0 +1,185 @@
+"""Whether a release's papers say what its index holds, and the embedded images are the released ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from deidlib.release import card, public
+from deidlib.release.embedded import embedded_files, embedded_schema
+from deidlib.release.layout import (
+    CARD_FILE,
+    CRATE_FILE,
+    CROISSANT_FILE,
+    DATASHEET_FILE,
+    EMBEDDED_FOLDER,
+    IMAGES_FOLDER,
+    INDEX_FILE,
+    SETTINGS_FILE,
+    TOMBSTONES_FILE,
+    content_digest,
+)
+from deidlib.release.table_risk import claimed_k
+from deidlib.release.tombstones import read_tombstones
+
+PAPERS = (CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, CRATE_FILE, SETTINGS_FILE, TOMBSTONES_FILE)
+_CROISSANT_TYPES = {pa.string(): "sc:Text", pa.int32(): "cr:Int32", pa.int64(): "cr:Int64", pa.float32(): "cr:Float32"}
+
+
+def paper_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+    """List where card, datasheet, settings, Croissant, RO-Crate or tombstones contradict the index or each other.
+
+    Parameters
+    ----------
+    folder : Path
+        A release.
+    index : pa.Table
+        Its index, of a schema that was found right.
+    sums : mapping
+        Checksums of its files.
+    """
+    try:
+        facts = card.read_card((folder / CARD_FILE).read_bytes().decode())
+    except (OSError, ValueError):
+        return [f"{CARD_FILE}: missing, or without the front matter that deidlib writes"]
+    problems = _card_problems(facts, index, sums)
+    problems += _tombstone_problems(folder, facts, index)
+    for check in (_datasheet_problems, _settings_problems, _croissant_problems, _crate_problems):
+        try:
+            problems += check(folder, facts, index, sums)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            name = check.__name__.removeprefix("_").removesuffix("_problems")
+            problems.append(f"{_FILES[name]}: missing, or not in the form that deidlib writes")
+    return problems
+
+
+_FILES = {"datasheet": DATASHEET_FILE, "settings": SETTINGS_FILE, "croissant": CROISSANT_FILE, "crate": CRATE_FILE}
+
+
+def _card_problems(facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+    counts = {"photographs": index.num_rows, "patients": len(pc.unique(index["release_patient_id"]))}
+    problems = [
+        f"{CARD_FILE}: says {facts.get(name)} {name}, the index holds {n}"
+        for name, n in counts.items()
+        if facts.get(name) != n
+    ]
+    if facts.get("k_anonymity") != claimed_k(index):
+        problems.append(f"{CARD_FILE}: says {facts.get('k_anonymity')}-anonymity, the index claims {claimed_k(index)}")
+    if facts.get("content_digest") != content_digest(sums):
+        problems.append(f"{CARD_FILE}: states another content digest than index and images have")
+    return problems
+
+
+def _tombstone_problems(folder: Path, facts: dict, index: pa.Table) -> list[str]:
+    try:
+        gone = read_tombstones(folder)
+    except ValueError as error:
+        return [str(error)]
+    here = set(index["release_photo_id"].to_pylist()) | set(index["release_patient_id"].to_pylist())
+    problems = [f"{TOMBSTONES_FILE}: {name} is to be deleted, yet the index holds it" for name in gone if name in here]
+    if facts.get("tombstones") != len(gone):
+        problems.append(f"{CARD_FILE}: says {facts.get('tombstones')} tombstones, {TOMBSTONES_FILE} holds {len(gone)}")
+    return problems
+
+
+def _datasheet_problems(folder: Path, facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+    text = (folder / DATASHEET_FILE).read_text(encoding="utf-8")
+    stated = (f", version {facts['version']}\n", card.counts_sentence(facts), facts["content_digest"])
+    return [] if all(part in text for part in stated) else [f"{DATASHEET_FILE}: states other facts than the card"]
+
+
+def _settings_problems(folder: Path, facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+    settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    problems = []
+    if settings != public.public_config(settings):
+        problems.append(f"{SETTINGS_FILE}: holds what may not be published (a path, a key, a dropped column)")
+    if (settings["version"], settings["release"]["date"]) != (facts["version"], facts["date"]):
+        problems.append(f"{SETTINGS_FILE}: states another version or date than the card")
+    return problems
+
+
+def _croissant_problems(folder: Path, facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+    content = json.loads((folder / CROISSANT_FILE).read_text(encoding="utf-8"))
+    problems = []
+    if content["version"] != facts["version"] or not content["datePublished"].startswith(facts["date"]):
+        problems.append(f"{CROISSANT_FILE}: states another version or date than the card")
+    if card.counts_sentence(facts).replace("*", "") not in content["description"]:
+        problems.append(f"{CROISSANT_FILE}: states other counts than the card")
+    files = {entry["@id"]: entry for entry in content["distribution"]}
+    if files[INDEX_FILE]["sha256"] != sums.get(INDEX_FILE) or files[INDEX_FILE]["contentUrl"] != INDEX_FILE:
+        problems.append(f"{CROISSANT_FILE}: names another {INDEX_FILE} than the one that is there")
+    records = {entry["@id"]: entry for entry in content["recordSet"]}
+    stated = {field["name"]: field["dataType"] for field in records["photographs"]["field"]}
+    if stated != {field.name: _CROISSANT_TYPES[field.type] for field in index.schema}:
+        problems.append(f"{CROISSANT_FILE}: states other columns than the index has")
+    return problems
+
+
+def _crate_problems(folder: Path, facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+    entities = {e["@id"]: e for e in json.loads((folder / CRATE_FILE).read_text(encoding="utf-8"))["@graph"]}
+    root = entities["./"]
+    problems = []
+    if (root["version"], root["datePublished"]) != (facts["version"], facts["date"]):
+        problems.append(f"{CRATE_FILE}: states another version or date than the card")
+    digest = f"sha256:{facts['content_digest']}"
+    if root["identifier"] != digest or card.counts_sentence(facts).replace("*", "") not in root["description"]:
+        problems.append(f"{CRATE_FILE}: states other counts or another content digest than the card")
+    parts = {part["@id"] for part in root["hasPart"]}
+    listed = {
+        path: sum_ for path, sum_ in sums.items() if path != CRATE_FILE and not path.startswith(f"{IMAGES_FOLDER}/")
+    }
+    for path, sum_ in listed.items():
+        if path not in parts or entities[path].get("sha256") != sum_:
+            problems.append(f"{CRATE_FILE}: does not describe {path} as it is")
+    folders = {f"{name}/" for name in (IMAGES_FOLDER, EMBEDDED_FOLDER) if any(p.startswith(f"{name}/") for p in sums)}
+    problems += [f"{CRATE_FILE}: names {path}, which is not there" for path in sorted(parts - {*listed, *folders})]
+    return problems
+
+
+def embedded_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+    """List where ``data/*.parquet`` (where it is there) holds other rows or images than index and image files."""
+    found = sorted(path for path in sums if path.startswith(f"{EMBEDDED_FOLDER}/"))
+    if not found:
+        return []
+    sizes: dict[str, int] = {}
+    for row in index.select(["release_patient_id", "path"]).to_pylist():
+        path = folder / row["path"]
+        size = path.stat().st_size if row["path"] in sums else 0
+        sizes[row["release_patient_id"]] = sizes.get(row["release_patient_id"], 0) + size
+    expected = embedded_files(sizes)
+    problems = [f"{path}: belongs to no patients of the index" for path in found if path not in expected]
+    problems += [f"{path}: missing, though images are embedded" for path in expected if path not in found]
+    for path in set(found) & set(expected):
+        patients = pa.array(expected[path])
+        rows = index.filter(pc.is_in(index["release_patient_id"], value_set=patients))
+        problems += _embedded_file_problems(folder, path, rows, sums)
+    return sorted(problems)
+
+
+def _embedded_file_problems(folder: Path, path: str, rows: pa.Table, sums: Mapping[str, str]) -> list[str]:
+    try:
+        with pq.ParquetFile(folder / path) as file:
+            if not file.schema_arrow.equals(embedded_schema(rows.schema), check_metadata=True):
+                return [f"{path}: has another schema than the index and its images"]
+            at = 0
+            for batch in file.iter_batches(batch_size=16):
+                part = pa.Table.from_batches([batch])
+                if part.select(rows.schema.names).to_pylist() != rows.slice(at, batch.num_rows).to_pylist():
+                    return [f"{path}: holds other rows than the index"]
+                for row in part.select(["path", "image"]).to_pylist():
+                    if not _is_image(folder, row):
+                        return [f"{path}: holds another image than {row['path']}"]
+                at += batch.num_rows
+            return [] if at == rows.num_rows else [f"{path}: holds other rows than the index"]
+    except (OSError, ValueError, pa.ArrowException):
+        return [f"{path}: cannot be read"]
+
+
+def _is_image(folder: Path, row: dict) -> bool:
+    name, data = row["image"]["path"], row["image"]["bytes"]
+    return name == Path(row["path"]).name and (folder / row["path"]).read_bytes() == data

@@ -1,0 +1,116 @@
+"""Tombstones: what earlier versions held and this one does not, for recipients to delete.
+
+A photograph is gone when its patient revoked consent, when it was taken out of the sheet, or when it no longer passes
+the gate. The list in a version's folder (``tombstones.txt``) names release ids alone, one a line and sorted, without
+saying why: those of the photographs, and a patient's own where no photograph of theirs is left. It is cumulative, so
+a recipient of any earlier version needs only the newest list. An id that is released again is on it no longer.
+
+What was released before is read from the versions that lie beside the new one, and from a private ledger
+(``released.parquet``: pseudonyms alone), because a version that holds a withdrawn patient is best removed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deidlib import tables
+from deidlib.release.errors import ReleaseError
+from deidlib.release.layout import INDEX_FILE, TOMBSTONES_FILE, read_index
+from deidlib.release.versions import precedence, versions_in
+
+LEDGER_FILE = "released.parquet"
+
+
+def tombstones(private: Path, release_root: Path, version: str, index: pa.Table) -> list[str]:
+    """Release ids that versions below ``version`` named and ``index`` does not, sorted.
+
+    Parameters
+    ----------
+    private : Path
+        The results' private folder, which holds the ledger once something was released.
+    release_root : Path
+        Folder of all versions.
+    version : str
+        The version that is written.
+    index : pa.Table
+        Its index.
+
+    Raises
+    ------
+    ReleaseError
+        An earlier version's index is damaged and the ledger does not know that version.
+    """
+    below = precedence(version)
+    ledger = _read_ledger(private)
+    before = [name for name in pc.unique(ledger["version"]).to_pylist() if precedence(name) < below]
+    earlier = _ids(ledger.filter(pc.is_in(ledger["version"], value_set=pa.array(before, pa.string()))))
+    for name in versions_in(release_root):
+        if precedence(name) < below:
+            earlier |= _ids_of_folder(release_root / name)
+    return sorted(earlier - _ids(index))
+
+
+def record_release(private: Path, version: str, index: pa.Table) -> None:
+    """Note in the private ledger what a version released for the first time."""
+    ledger = _read_ledger(private)
+    known = pc.is_in(index["release_photo_id"], value_set=ledger["release_photo_id"].combine_chunks())
+    added = index.filter(pc.invert(known)).select(["release_photo_id", "release_patient_id"])
+    added = added.append_column("version", pa.array([version] * added.num_rows, pa.string()))
+    both = pa.concat_tables([ledger, added.select(tables.RELEASED.names).cast(tables.RELEASED)])
+    path = private / LEDGER_FILE
+    tables.write(both.sort_by("release_photo_id"), path, tables.RELEASED)
+    path.chmod(0o600)
+
+
+def read_tombstones(folder: Path) -> list[str]:
+    """Ids of a release's list, in its order.
+
+    Raises
+    ------
+    ValueError
+        There is none, or it holds something else than sorted ids, each once.
+    """
+    try:
+        text = (folder / TOMBSTONES_FILE).read_bytes().decode("ascii")
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(f"{TOMBSTONES_FILE}: missing or not a list of ids") from None
+    ids = text.split("\n")[:-1]
+    if text != tombstones_text(ids) or ids != sorted(set(ids)) or not all(tables.is_pseudonym(name) for name in ids):
+        raise ValueError(f"{TOMBSTONES_FILE}: holds something else than release ids, sorted, each once")
+    return ids
+
+
+def tombstones_text(ids: list[str]) -> str:
+    """Write ids as the text of ``tombstones.txt``."""
+    return "".join(f"{name}\n" for name in ids)
+
+
+def _ids(index: pa.Table) -> set[str]:
+    return set(index["release_photo_id"].to_pylist()) | set(index["release_patient_id"].to_pylist())
+
+
+def _read_ledger(private: Path) -> pa.Table:
+    try:
+        return tables.read(private / LEDGER_FILE, tables.RELEASED).cast(tables.RELEASED)
+    except FileNotFoundError:
+        return tables.RELEASED.empty_table()
+    except (pa.ArrowInvalid, OSError, ValueError):
+        raise ReleaseError(
+            f"{LEDGER_FILE} of the private folder is damaged. It says what was released before, so that recipients can "
+            "be told what to delete. Restore it from a backup; only if every released version still lies in the "
+            "release folder may you delete it"
+        ) from None
+
+
+def _ids_of_folder(folder: Path) -> set[str]:
+    try:
+        return _ids(read_index(folder)) | set(read_tombstones(folder))
+    except (ValueError, KeyError):
+        raise ReleaseError(
+            f"version {folder.name} in the release folder is damaged ({INDEX_FILE} or {TOMBSTONES_FILE}), so what it "
+            f"released cannot be told; restore it from a copy, or remove it if {LEDGER_FILE} of the private folder is "
+            "there, which remembers its ids"
+        ) from None

@@ -1,0 +1,150 @@
+"""The attack suite's results (``attacks.json``) as the audit shows them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from deidlib.release.errors import ReleaseError
+from deidlib.report.figures.attacks import SCORE_KINDS
+
+#: What is taken over into ``audit.json``; nothing else of the private file leaves it.
+LISTS = ("attacks", "recognisers", "calibration", "scores", "ranks", "tradeoff", "words")
+BLOCKS = ("table_risk", "seeds", "inputs")
+
+REGION_WORDS = {
+    "whole": "whole image",
+    "region_only": "preserved area alone",
+    "context_only": "all but the preserved area",
+}
+#: False match rates at which the error trade-off is tabled.
+_STATED_FMR = (0.1, 0.01, 0.001)
+_STATED_RANKS = (1, 5, 10, 100)
+
+
+def read_attacks(path: Path | None) -> dict | None:
+    """Read what the audit takes from ``attacks.json``.
+
+    Returns
+    -------
+    dict or None
+        ``gate`` (``passed`` and ``criteria``), the lists :data:`LISTS` and the blocks :data:`BLOCKS`, empty where the
+        file lacks them; NaN becomes null. None where ``path`` is None.
+
+    Raises
+    ------
+    ReleaseError
+        The file is missing, damaged or of another form.
+    """
+    if path is None:
+        return None
+    try:
+        found = _finite(json.loads(Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ReleaseError("attacks.json is missing: run the attack suite (deidlib reid) first") from None
+    except (OSError, ValueError):
+        raise ReleaseError("attacks.json is damaged: delete it and run the workflow again") from None
+    gate = found.get("gate") if isinstance(found, dict) else None
+    if not isinstance(gate, dict) or not isinstance(gate.get("criteria"), list):
+        raise ReleaseError("attacks.json holds no release gate: delete it and run the workflow again")
+    lists = {name: found.get(name) or [] for name in LISTS}
+    blocks = {name: found.get(name) or {} for name in BLOCKS}
+    if not all(isinstance(value, list) for value in lists.values()):
+        raise ReleaseError("attacks.json is from another version of deidlib: delete it and run the workflow again")
+    return {"gate": gate, **lists, **blocks}
+
+
+def nothing_attacked() -> dict:
+    """Give the suite's part of the audit where the suite did not run."""
+    return {name: [] for name in LISTS} | {name: {} for name in BLOCKS}
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def recogniser_titles(audit: dict) -> dict[str, str]:
+    """Name of each recogniser for programs → for readers."""
+    return {entry["name"]: entry.get("title") or entry["name"] for entry in audit["recognisers"]}
+
+
+def grouped(audit: dict) -> list[dict]:
+    """Attacks of one name together, in the order of the suite: ``title, explanation, intended, rows``."""
+    titles = recogniser_titles(audit)
+    groups: dict[str, dict] = {}
+    for attack in audit["attacks"]:
+        group = groups.setdefault(attack["name"], {key: attack[key] for key in ("name", "title")} | {"rows": []})
+        by = titles.get(attack["recogniser"], attack["recogniser"])
+        group["rows"].append({**attack, "by": by or "none needed", "sees": REGION_WORDS[attack["region"]]})
+    for group in groups.values():
+        texts = dict.fromkeys(row.get("explanation") or "" for row in group["rows"])
+        group["explanation"] = " ".join(text for text in texts if text)
+        group["intended"] = all(row.get("intended") for row in group["rows"])
+    return list(groups.values())
+
+
+def forest_rows(audit: dict) -> list[dict]:
+    """Rows of the figure that shows every attack's rate with its interval."""
+    titles, rows = recogniser_titles(audit), []
+    for attack in audit["attacks"]:
+        parts = [attack["title"], titles.get(attack["recogniser"], attack["recogniser"])]
+        parts += [REGION_WORDS[attack["region"]]] if attack["region"] != "whole" else []
+        kept = {key: attack.get(key) for key in ("rate", "ci95", "chance", "hits", "trials", "intended")}
+        rows.append({"label": ", ".join(part for part in parts if part), **kept})
+    return rows
+
+
+def fnmr_table(audit: dict) -> list[dict]:
+    """FNMR of each calibration at the stated FMRs: the lowest among the points of its DET that keep the FMR."""
+    titles, rows = recogniser_titles(audit), []
+    for entry in audit["calibration"]:
+        at = {}
+        for fmr in _STATED_FMR:
+            kept = [fnmr for f, fnmr in entry.get("det") or [] if f <= fmr]
+            at[fmr] = min(kept) if kept else None
+        rows.append({**entry, "title": titles.get(entry["recogniser"], entry["recogniser"]), "at": at})
+    return rows
+
+
+def rank_table(audit: dict) -> list[dict]:
+    """Rank-k rates of each rank curve with its chance level, at the stated ranks that the curve holds."""
+    titles, rows = recogniser_titles(audit), []
+    for entry in audit["ranks"]:
+        found, chance = ({int(k): rate for k, rate in entry.get(name) or []} for name in ("cmc", "chance"))
+        at = [(k, found[k], chance.get(k)) for k in _STATED_RANKS if k in found]
+        by = titles.get(entry["recogniser"], entry["recogniser"])
+        rows.append({**entry, "title": by, "sees": REGION_WORDS[entry["region"]], "at": at})
+    return rows
+
+
+def stated_ranks(rows: list[dict]) -> list[int]:
+    """Ranks that any row of :func:`rank_table` states."""
+    return sorted({k for row in rows for k, _, _ in row["at"]})
+
+
+def score_groups(audit: dict) -> list[dict]:
+    """Each recogniser with its scores and thresholds, the guide first: what one score figure shows."""
+    groups = []
+    for entry in sorted(audit["recognisers"], key=lambda entry: entry.get("role") != "guide"):
+        scores = [one for one in audit["scores"] if one["recogniser"] == entry["name"]]
+        thresholds = [
+            (one["threshold"], _threshold_words(one))
+            for one in audit["calibration"]
+            if one["recogniser"] == entry["name"] and one["threshold"] is not None
+        ]
+        order = list(SCORE_KINDS)
+        scores.sort(key=lambda one: order.index(one["kind"]) if one["kind"] in order else len(order))
+        if scores:
+            groups.append({**entry, "scores": scores, "thresholds": thresholds})
+    return groups
+
+
+def _threshold_words(calibration: dict) -> str:
+    if calibration.get("source") == "published" or calibration.get("fmr") is None:
+        return "published"
+    return f"FMR {100 * calibration['fmr']:g} %, {calibration['source']}"

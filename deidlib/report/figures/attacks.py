@@ -1,0 +1,285 @@
+"""Figures of the attack suite: scores, error trade-off, ranks, rates with intervals, privacy against utility."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from deidlib.report.figures.svg import BLUE, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, drawing, to_svg
+
+#: Kind of score → what its legend says, and how it is drawn.
+SCORE_KINDS = {
+    "impostor": ("originals of different people", {"fill": True, "color": LINE}),
+    "genuine": ("originals of the same person", {"color": INK, "linewidth": 1.3}),
+    "released_other_photo": (
+        "released against another original of the patient",
+        {"color": ORANGE, "linewidth": 1.3, "linestyle": (0, (4, 2))},
+    ),
+    "released_same_photo": (
+        "released against its own original",
+        {"fill": True, "facecolor": BLUE + "66", "edgecolor": BLUE, "linewidth": 1.1},
+    ),
+    "stopped": ("attempts that the gate stopped", {"color": SOFT, "linewidth": 1.1, "linestyle": (0, (1, 1))}),
+}
+REGION_TITLES = {
+    "whole": "Attacker sees the whole image",
+    "region_only": "… the preserved area alone",
+    "context_only": "… everything but that area",
+}
+
+
+def score_figure(
+    key: str,
+    title: str,
+    measure: str,
+    scores: list[dict],
+    thresholds: list[tuple[float, str]],
+    same_above: bool,
+    counts: bool = False,
+) -> Markup | None:
+    """Distributions of one recogniser's scores with its thresholds.
+
+    Parameters
+    ----------
+    key, title : str
+        See :func:`deidlib.report.figures.svg.to_svg`.
+    measure : str
+        Title of the axis.
+    scores : list of dict
+        ``kind, n, width, bins`` with bins as ``[[lower edge, count], …]``, one entry a kind.
+    thresholds : list of (float, str)
+        Scores at which the recogniser says "the same person", each with its name; the first one bounds the zone.
+    same_above : bool
+        Scores above the threshold mean the same person (similarity), else scores below (distance).
+    counts : bool
+        Draw counts; else each kind as shares of its own number, so that kinds of different size compare.
+
+    Returns
+    -------
+    Markup or None
+        None where there is no score.
+    """
+    shown = {entry["kind"]: entry for entry in scores if entry.get("bins") and entry["kind"] in SCORE_KINDS}
+    if not shown:
+        return None
+    with drawing(2.75) as figure:
+        axes = figure.subplots()
+        for kind, (label, style) in SCORE_KINDS.items():
+            if kind in shown:
+                edges, shares = stairs_of(shown[kind])
+                heights = shares * shown[kind]["n"] if counts else shares
+                axes.stairs(heights, edges, label=f"{label} (n = {shown[kind]['n']:,})", **style)
+        low, high = axes.get_xlim()
+        for number, (threshold, name) in enumerate(thresholds):
+            low, high = min(low, threshold), max(high, threshold)
+            room = 0.3 * (high - low)  # for the threshold's name
+            before, behind = (0.1 * room, room) if same_above else (room, 0.1 * room)
+            low, high = min(low, threshold - before), max(high, threshold + behind)
+            axes.axvline(threshold, color=RED, linewidth=1.2, linestyle=((0, (5, 3)), (0, (1, 2)))[number % 2])
+            axes.annotate(
+                f"{threshold:.3g} ({name})",
+                (threshold, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=((4, -9 - 11 * number) if same_above else (-4, -9 - 11 * number)),
+                textcoords="offset points",
+                ha="left" if same_above else "right",
+                color=RED,
+                fontsize=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+            ).set_in_layout(False)
+        if thresholds:
+            zone = (thresholds[0][0], high) if same_above else (low, thresholds[0][0])
+            axes.axvspan(*zone, color=ROSE, zorder=0, linewidth=0, label="taken for the same person")
+        axes.set(xlim=(low, high), ylim=(0, None), xlabel=measure)
+        axes.set_ylabel("images" if counts else "share of the scores")
+        if counts:
+            axes.yaxis.get_major_locator().set_params(integer=True)
+        else:
+            axes.yaxis.set_major_formatter(_per_cent())
+        figure.legend(loc="outside upper left", ncols=2)
+        words = "; ".join(f"{SCORE_KINDS[kind][0]}: {_spread(entry)}" for kind, entry in shown.items())
+        bounds = ", ".join(f"{threshold:.3g} ({name})" for threshold, name in thresholds) or "none"
+        return to_svg(figure, key, title, f"{measure}. {words}. Thresholds: {bounds}.")
+
+
+def _per_cent() -> PercentFormatter:
+    return PercentFormatter(1, decimals=0, symbol="\N{NO-BREAK SPACE}%")
+
+
+def stairs_of(entry: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and shares of all classes from the first to the last, the empty ones between them included."""
+    width, total = entry["width"], sum(count for _, count in entry["bins"])
+    first = min(edge for edge, _ in entry["bins"])
+    places = {round((edge - first) / width): count for edge, count in entry["bins"]}
+    numbers = np.arange(max(places) + 1)
+    shares = np.array([places.get(int(number), 0) for number in numbers]) / max(total, 1)
+    return first + np.append(numbers, numbers[-1] + 1) * width, shares
+
+
+def _spread(entry: dict) -> str:
+    ends = [entry.get(name) for name in ("min", "median", "max")]
+    if None in ends:
+        return f"{entry['n']} scores"
+    return f"{entry['n']} scores from {ends[0]:.3f} to {ends[2]:.3f}, median {ends[1]:.3f}"
+
+
+def det_figure(calibration: list[dict], titles: dict[str, str]) -> Markup | None:
+    """Detection error trade-off of each recogniser on original photographs (ISO/IEC 19795-1).
+
+    ``calibration`` entries hold ``recogniser, det`` with det as ``[[fmr, fnmr], …]``; None where no entry has one.
+    """
+    curves = [entry for entry in calibration if len(entry.get("det") or []) > 1]
+    if not curves:
+        return None
+    with drawing(3.0) as figure:
+        axes = figure.subplots()
+        rates = [rate for entry in curves for pair in entry["det"] for rate in pair if rate > 0]
+        floor = 10 ** np.floor(np.log10(min(rates, default=0.001)))
+        for entry, (colour, _) in zip(curves, SERIES * len(curves), strict=False):
+            name = titles.get(entry["recogniser"], entry["recogniser"])
+            fmr, fnmr = np.maximum(np.array(sorted(map(tuple, entry["det"]))), floor / 2).T
+            axes.plot(fmr, fnmr, color=colour, drawstyle="steps-post", label=f"{name}, {entry.get('source', '')}")
+            if entry.get("fmr") and entry.get("fnmr") is not None:
+                axes.plot(entry["fmr"], max(entry["fnmr"], floor / 2), "o", color=colour, markersize=5)
+        axes.set(xscale="log", yscale="log", xlabel="false match rate (FMR)", ylabel="false non-match rate (FNMR)")
+        axes.set(xlim=(floor / 2, 1), ylim=(floor / 2, 1.15))
+        axes.grid(True)
+        figure.legend(loc="outside right upper")
+        words = "; ".join(
+            f"{titles.get(entry['recogniser'], entry['recogniser'])}: FNMR {_percent(entry.get('fnmr'))} at FMR "
+            f"{_percent(entry.get('fmr'))}"
+            for entry in curves
+        )
+        alternative = f"False non-match rate against false match rate, both on logarithmic axes. {words}."
+        return to_svg(figure, "det", "Error trade-off of the recognisers on original photographs", alternative)
+
+
+def _percent(rate: float | None) -> str:
+    return "not measured" if rate is None else f"{100 * rate:.3g} %"
+
+
+def rank_figure(ranks: list[dict], titles: dict[str, str]) -> Markup | None:
+    """Cumulative match characteristic: how often the patient is among the first k of the gallery, by what is seen."""
+    curves = [entry for entry in ranks if entry.get("cmc")]
+    regions = [region for region in REGION_TITLES if any(entry["region"] == region for entry in curves)]
+    if not regions:
+        return None
+    with drawing(2.7) as figure:
+        panels = figure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
+        words, names = [], []
+        for axes, region in zip(panels, regions, strict=True):
+            for entry in (entry for entry in curves if entry["region"] == region):
+                if entry["recogniser"] not in names:
+                    names.append(entry["recogniser"])
+                name = titles.get(entry["recogniser"], entry["recogniser"])
+                colour, marker = SERIES[names.index(entry["recogniser"]) % len(SERIES)]
+                axes.plot(*zip(*entry["cmc"], strict=True), color=colour, marker=marker, markersize=4, label=name)
+                if entry.get("chance"):
+                    axes.plot(*zip(*entry["chance"], strict=True), color=SOFT, linestyle=":", label="chance")
+                words.append(f"{name}, {region.replace('_', ' ')}: rank 1 {_percent(entry['cmc'][0][1])}")
+            axes.set(xscale="log", xlabel="rank k", title=REGION_TITLES[region], ylim=(-0.03, 1.03))
+            axes.yaxis.set_major_formatter(_per_cent())
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.grid(True, axis="y")
+        panels[0].set_ylabel("patient among the first k")
+        _one_legend(figure, panels)
+        return to_svg(figure, "ranks", "Rank curves of closed-set identification", "; ".join(words) + ".")
+
+
+def _one_legend(figure, panels) -> None:
+    handles: dict[str, object] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
+
+
+def forest_figure(rows: list[dict]) -> Markup | None:
+    """Rate of every attack with its 95 % interval and its chance level, one line each.
+
+    Parameters
+    ----------
+    rows : list of dict
+        ``label, rate, ci95, chance, hits, trials, intended`` in the order to draw, from the top.
+    """
+    rows = [row for row in rows if row["rate"] is not None]
+    if not rows:
+        return None
+    with drawing(0.75 + 0.2 * len(rows)) as figure:
+        axes = figure.subplots()
+        for place, row in enumerate(rows):
+            colour = SOFT if row["intended"] else BLUE
+            axes.plot(row["ci95"], [place, place], color=colour, linewidth=1.4, solid_capstyle="butt")
+            axes.plot(row["rate"], place, "s" if row["intended"] else "o", color=colour, markersize=4.5)
+            if row["chance"] is not None:
+                axes.plot(row["chance"], place, "|", color=RED, markersize=9, markeredgewidth=1.5)
+        axes.plot([], [], "o-", color=BLUE, markersize=4.5, label="rate with 95 % interval")
+        if any(row["intended"] for row in rows):
+            axes.plot([], [], "s-", color=SOFT, markersize=4.5, label="the same, where the release intends it")
+        axes.plot([], [], "|", color=RED, markersize=9, markeredgewidth=1.5, linestyle="none", label="chance")
+        axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) - 0.4, -0.6))
+        axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter(_per_cent())
+        axes.grid(True, axis="x")
+        axes.spines["left"].set_visible(False)
+        figure.legend(loc="outside upper left", ncols=3)
+        words = "; ".join(f"{row['label']}: {row['hits']} of {row['trials']}" for row in rows)
+        return to_svg(figure, "forest", "Success of every attack", words + ".")
+
+
+def tradeoff_figure(tradeoff: list[dict], titles: dict[str, str]) -> Markup | None:
+    """Privacy against utility: success of verification and mean score over the share of the image preserved."""
+    points = [entry for entry in tradeoff if entry.get("rate") is not None]
+    if not points:
+        return None
+    names = list(dict.fromkeys(entry["recogniser"] for entry in points))
+    with drawing(2.9) as figure:
+        left, right = figure.subplots(1, 2)
+        for number, name in enumerate(names):
+            colour, marker = SERIES[number % len(SERIES)]
+            mine = sorted((e for e in points if e["recogniser"] == name), key=lambda entry: entry["preserved_share"])
+            for entry in mine:
+                x = 100 * entry["preserved_share"] * (1 + 0.04 * number)  # beside each other, not on top
+                filled = colour if entry.get("operating_point") else "white"
+                style = {"color": colour, "markerfacecolor": filled, "markersize": 6}
+                left.plot([x, x], entry["ci95"], color=colour, linewidth=1.2)
+                left.plot(x, entry["rate"], marker, **style)
+                if entry.get("mean_score") is not None:
+                    right.plot(x, entry["mean_score"], marker, **style)
+            left.plot([], [], marker, color=colour, label=titles.get(name, name))
+        shares = {}
+        for entry in points:
+            shares.setdefault(entry["preserve"], 100 * entry["preserved_share"])
+        for axes in (left, right):
+            axes.set(xscale="log", xlabel="share of the image that is the patient's own")
+            axes.set_xticks(sorted(shares.values()), [f"{share:.2g} %" for share in sorted(shares.values())])
+            axes.minorticks_off()
+            axes.grid(True, axis="y")
+            _name_areas(axes, shares)
+        left.set(ylim=(-0.03, 1.03), ylabel="taken for the patient")
+        left.yaxis.set_major_formatter(_per_cent())
+        right.set_ylabel("mean score")
+        figure.legend(loc="outside upper left", ncols=4)
+        words = "; ".join(
+            f"{entry['preserve'].replace('_', ' ')}, guide {entry['guide']:g}, "
+            f"{titles.get(entry['recogniser'], entry['recogniser'])}: {entry['hits']} of {entry['trials']}"
+            for entry in points
+        )
+        return to_svg(figure, "tradeoff", "Privacy against utility", words + ".")
+
+
+def _name_areas(axes: Axes, shares: dict[str, float]) -> None:
+    for area, share in shares.items():
+        axes.annotate(
+            area.replace("_", " "),
+            (share, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7.5,
+            color=SOFT,
+        )

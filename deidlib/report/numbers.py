@@ -1,0 +1,203 @@
+"""Everything that ``audit.json`` holds, from the tally of all outcomes, the release folder and the attack suite."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
+
+import pyarrow as pa
+
+from deidlib import tables
+from deidlib.checks.smile import MEASURES
+from deidlib.release import content_digest, public, verify_release
+from deidlib.release.verify import read_index
+from deidlib.report.attacks import nothing_attacked
+from deidlib.report.criteria import conclusion, photograph_criteria, suite_criteria
+from deidlib.report.smile import SEED, smile_numbers
+from deidlib.report.tally import (
+    JUDGES,
+    NOT_APPLICABLE,
+    OPTIONAL,
+    STEPS,
+    Tally,
+    applicable,
+    histogram,
+    judge_numbers,
+    rate,
+    summary,
+)
+
+#: Distributions whose versions the audit states.
+SOFTWARE = (
+    "deidlib",
+    "torch",
+    "mediapipe",
+    "opencv-contrib-python-headless",
+    "dlib-bin",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "matplotlib",
+    "weasyprint",
+    "snakemake",
+)
+#: Width of the classes in which a measure's distribution is given.
+_CLASSES = {"mouth_shift": 0.5, "realism": 0.025, "seam": 0.05, "survival": 0.02}
+
+
+def audit_numbers(
+    tally: Tally,
+    suite: dict | None,
+    release_folder: Path | None,
+    index: pa.Table | None,
+    attempts: int,
+    version: str,
+    config: dict,
+    models: list[dict],
+) -> dict:
+    """Everything that ``audit.json`` holds.
+
+    Parameters
+    ----------
+    tally : Tally
+        All outcomes.
+    suite : dict or None
+        From :func:`deidlib.report.attacks.read_attacks`; None where the attack suite did not run.
+    release_folder, index
+        The release and its index, None where there is none (or where the index cannot be read).
+    attempts, version, config, models
+        As for :func:`deidlib.release.write_release`.
+    """
+    thresholds = config["checks"]
+    release = _release_numbers(tally, release_folder, index)
+    withheld = not release["written"] and suite is not None and suite["gate"].get("passed") is not True
+    rows = photograph_criteria(tally, thresholds, release, withheld) + suite_criteria(suite, len(tally.released_ids))
+    verdict = conclusion(rows, tally, release["written"])
+    attacked = {key: value for key, value in (suite or nothing_attacked()).items() if key != "gate"}
+    return {
+        "title": config.get("release", {}).get("name") or "De-identified dental photographs",
+        "institution": config.get("report", {}).get("institution") or "",
+        "version": version,
+        "conclusion": verdict,
+        "gate": {"passed": verdict["passed"], "criteria": rows},
+        "release": release,
+        "cohort": _cohort_numbers(tally, attempts, release["written"]),
+        "privacy": {name: judge_numbers(tally, name, thresholds) for name in JUDGES},
+        "fidelity": _fidelity_numbers(tally, thresholds),
+        **attacked,
+        "seeds": attacked["seeds"] | {"smile_bootstrap": SEED},
+        "models": public.public_models(models),
+        "configuration": public.public_config(config),
+        "configuration_sha256": public.config_digest(config),
+        "software": {name: _installed(name) for name in SOFTWARE},
+    }
+
+
+def index_of(folder: Path | None) -> pa.Table | None:
+    """Read the release's index; None where there is none, or where it cannot be read."""
+    if folder is None:
+        return None
+    try:
+        return read_index(folder).select(tables.INDEX.names)
+    except (ValueError, KeyError):
+        return None
+
+
+def _fidelity_numbers(tally: Tally, thresholds: dict) -> dict:
+    measured = {name: summary(tally.released[name], name, thresholds) for name in ("survival", *OPTIONAL)}
+    for name, numbers in measured.items():
+        width = _CLASSES[name]
+        numbers["histogram"] = {"width": width, "bins": histogram(tally.released[name], width)}
+    counted = {
+        name: {"kept": _kept(tally.released[name], name), "n": len(applicable(tally.released[name]))}
+        for name in ("core_equal", "metadata_free", "faces_yunet", "faces_mediapipe")
+    }
+    smile = {name: smile_numbers(name, tally.smile[name], tally.owners) for name in MEASURES}
+    return measured | counted | {"smile": smile}
+
+
+def _release_numbers(tally: Tally, folder: Path | None, index: pa.Table | None) -> dict:
+    if folder is None or not folder.is_dir():
+        nothing = {"written": False, "problems": 0, "agrees": False}
+        return nothing | {"content_sha256": None, "images": 0, "pixels": None}
+    agrees = index is not None and _as_judged(tally) == _as_indexed(index)
+    side = index["width"].to_pylist() if index is not None and index.num_rows else []
+    core = index["core_pixels"].to_pylist() if side else []
+    area = sum(w * h for w, h in zip(side, index["height"].to_pylist(), strict=True)) if side else 0
+    share = round(sum(core) / area, 6) if area else None
+    return {
+        "written": True,
+        "problems": len(verify_release(folder)),
+        "agrees": agrees,
+        "content_sha256": content_digest(folder),
+        "images": len(side),
+        "pixels": {"smallest_side": min(side), "largest_side": max(side), "patients_own_share": share}
+        if side
+        else None,
+    }
+
+
+def _as_judged(tally: Tally) -> list[tuple]:
+    scores = (tally.released[name] for name in ("sface_cosine", "dlib_distance"))
+    cells = ([None if value == NOT_APPLICABLE else value for value in column] for column in scores)
+    return sorted(zip(tally.released_ids, *cells, strict=True))
+
+
+def _as_indexed(index: pa.Table) -> list[tuple]:
+    rows = index.select(["release_photo_id", "sface_cosine", "dlib_distance"]).to_pylist()
+    return sorted(tuple(row.values()) for row in rows)
+
+
+def _cohort_numbers(tally: Tally, attempts: int, written: bool) -> dict:
+    passed, patients = len(tally.released_ids), len(tally.released_patients)
+    return {
+        "photographs": tally.photographs,
+        "patients": len(tally.patients),
+        "passed": passed,
+        "passed_patients": patients,
+        "passed_rate": rate(passed, tally.photographs),
+        "released": passed if written else 0,
+        "released_patients": patients if written else 0,
+        "quarantined": sum(tally.reasons.values()),
+        "flow": _flow(tally),
+        "reasons": {
+            code: {"photographs": n, "meaning": tables.REASONS.get(code, "")}
+            for code, n in sorted(tally.reasons.items())
+        },
+        "views": _sorted(tally.views),
+        "routes": _sorted(tally.routes),
+        "methods": _sorted(tally.methods),
+        "attempts": [
+            {"attempt": number, "judged": tally.judged[number], "released": tally.attempts[number]}
+            for number in range(attempts)
+        ],
+        "failed_checks": _sorted(tally.failed_checks),
+    }
+
+
+def _flow(tally: Tally) -> list[dict]:
+    """Photographs that enter each step and those that it holds back, by reason, the most frequent first."""
+    entering, flow = tally.photographs, []
+    for step in STEPS:
+        lost = {reason: n for (at, reason), n in tally.lost.items() if at == step}
+        ordered = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
+        flow.append({"step": step, "entering": entering, "held_back": dict(ordered)})
+        entering -= sum(lost.values())
+    return flow
+
+
+def _kept(values: list, name: str) -> int:
+    expected = 1 if name.startswith("faces_") else True
+    return sum(value is not None and value == expected for value in values)
+
+
+def _sorted(counts: Counter) -> dict[str, int]:
+    return {str(key): counts[key] for key in sorted(counts)}
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,109 @@
+"""The reviewer's copy: originals beside what was made of them, for eyes inside the institution alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from deidlib.images import decode_png
+from deidlib.regions import cut_region
+from deidlib.release import public
+from deidlib.release.outcomes import Outcome, read_outcomes
+from deidlib.report import gallery
+
+#: Most pairs in one copy; more make a page that no browser opens with pleasure.
+MOST = 100
+SIDE = 384  # px
+_SQUARE = ("crop_left", "crop_top", "crop_side")
+
+
+def write_reviewer_copy(
+    private: Path, out: Path, shards: list[str], attempts: int, version: str, config: dict, most: int = MOST
+) -> Path:
+    """Write one HTML file with originals and released images side by side, mode 0600.
+
+    It shows patients: it belongs into the results' private folder and nowhere else. Shown are photographs that
+    passed every check on single photographs, one of each patient first.
+
+    Parameters
+    ----------
+    private : Path
+        The results' private folder.
+    out : Path
+        File to write.
+    shards, attempts, version, config
+        As for :func:`deidlib.report.write_report`.
+    most : int
+        Most photographs to show.
+    """
+    passed = [
+        (shard, outcome)
+        for shard in shards
+        for outcome in read_outcomes(private, shard, attempts, config["checks"], config["identity"])
+        if outcome.attempt is not None
+    ]
+    chosen = _one_of_each_patient_first(passed, most)
+    pairs = []
+    for shard in shards:
+        outcomes = [outcome for at, outcome in chosen if at == shard]
+        pairs += _pairs(Path(private) / "shards" / shard, outcomes)
+    order = {outcome.photo["release_photo_id"]: place for place, (_, outcome) in enumerate(chosen)}
+    pairs.sort(key=lambda pair: order[pair["release_photo_id"]])
+    html = public.render("reviewer.html.j2", pairs=pairs, passed=len(passed), version=version)
+    _write_private(Path(out), html.encode())
+    return Path(out)
+
+
+def _one_of_each_patient_first(passed: list[tuple[str, Outcome]], most: int) -> list[tuple[str, Outcome]]:
+    rows = [
+        {"place": place, **{name: outcome.photo[name] for name in ("release_patient_id", "release_photo_id")}}
+        for place, (_, outcome) in enumerate(passed)
+    ]
+    return [passed[row["place"]] for row in gallery.choose_rows(rows, most)]
+
+
+def _pairs(folder: Path, outcomes: list[Outcome]) -> Iterator[dict]:
+    wanted = {outcome.photo["release_photo_id"] for outcome in outcomes}
+    if not wanted:
+        return
+    squares = {row["release_photo_id"]: row for row in _rows(folder / "regions.parquet", wanted, _SQUARE)}
+    originals = {}
+    for row in _rows(folder / "photos.parquet", wanted, ("image",)):
+        crop, inside = cut_region(decode_png(row["image"]), squares[row["release_photo_id"]])
+        whole = np.where(inside[..., None], crop, 255).astype(np.uint8)
+        originals[row["release_photo_id"]] = gallery.thumbnail_of(whole, SIDE)
+    results = {}
+    for attempt in sorted({outcome.attempt for outcome in outcomes}):
+        mine = {outcome.photo["release_photo_id"] for outcome in outcomes if outcome.attempt == attempt}
+        for row in _rows(folder / f"attempt-{attempt}" / "blended.parquet", mine, ("image",)):
+            results[row["release_photo_id"]] = gallery.thumbnail_of(decode_png(row["image"]), SIDE)
+    for outcome in outcomes:
+        photo_id = outcome.photo["release_photo_id"]
+        yield {
+            **{name: outcome.photo[name] for name in ("release_photo_id", "release_patient_id", "row", "view")},
+            "attempt": outcome.attempt,
+            "check": outcome.check,
+            "original": originals[photo_id],
+            "result": results[photo_id],
+        }
+
+
+def _rows(path: Path, wanted: set[str], columns: tuple[str, ...]) -> Iterator[dict]:
+    """Rows of some photographs, a few images in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=8, columns=["release_photo_id", *columns]):
+            yield from (row for row in batch.to_pylist() if row["release_photo_id"] in wanted)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    aside = path.with_name(f".{path.name}.partial")
+    aside.unlink(missing_ok=True)
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)

@@ -1,0 +1,240 @@
+"""How far a run has come, from its results folder alone: what is decided, how fast, when it will end.
+
+A shard's photographs are decided one by one as stages hold them back, and all of them once its last attempt is
+checked. The pace is that of the first attempt's inversion, which takes nearly all of the time: photographs of the
+shards that are through it, by the times of its tables, in the last day of work. Later attempts come on top.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from deidlib import sealed, tables
+from deidlib.attempts import GROUP_COLUMN, released_attempts
+
+RUN_FILE = ".lock"
+STAGES = ("photos", "landmarks", "regions")
+ATTEMPT_STAGES = ("donors", "faces", "blended", "checks")
+_TITLES = dict(
+    zip(
+        (*STAGES, *ATTEMPT_STAGES),
+        ("intake", "landmarks", "regions", "donors", "inversion", "blending", "checks"),
+        strict=True,
+    )
+)
+_SCHEMAS = {
+    "photos": tables.PHOTOS,
+    "landmarks": tables.LANDMARKS,
+    "regions": tables.REGIONS,
+    "donors": tables.DONORS,
+    "faces": tables.FACES,
+    "blended": tables.BLENDED,
+    "checks": tables.CHECKS,
+}
+_WINDOW = 24 * 3600.0
+
+
+@dataclass
+class Stage:
+    """One stage, of one attempt where it has attempts: finished shards, photographs in them, those it held back."""
+
+    shards: int = 0
+    photos: int = 0
+    stopped: int = 0
+
+
+@dataclass
+class Status:
+    """What :func:`read_status` found. ``inverted`` are a shard's time and photographs each, in the order of time."""
+
+    photos: int = 0
+    shards: int = 0
+    attempts: int = 1
+    running: bool | None = None
+    passed: int = 0
+    reasons: Counter = field(default_factory=Counter)
+    stages: dict[str, Stage] = field(default_factory=dict)
+    inverted: list[tuple[float, int]] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    begun: float | None = None
+
+    @property
+    def quarantined(self) -> int:
+        """Photographs that are held back for good."""
+        return sum(self.reasons.values())
+
+    @property
+    def decided(self) -> int:
+        """Photographs whose fate is known."""
+        return self.passed + self.quarantined
+
+    @property
+    def ahead(self) -> int:
+        """Photographs of shards that are not through their first inversion."""
+        return self.photos - sum(count for _, count in self.inverted)
+
+    def per_hour(self) -> float | None:
+        """Photographs per hour through the first inversion in the last day of work; None: too little to tell."""
+        if not self.inverted or self.begun is None:
+            return None
+        last = self.inverted[-1][0]
+        since = max(self.begun, last - _WINDOW)
+        counted = sum(count for time, count in self.inverted if time > since)
+        return counted / (last - since) * 3600 if last > since and counted else None
+
+
+def read_status(results: Path) -> Status:
+    """Read the tables of a results folder; nothing is written, and a run may go on meanwhile.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing was planned here yet.
+    """
+    private = Path(results) / "private"
+    plan = json.loads((private / "plan.json").read_text(encoding="utf-8"))
+    run, running = _run(Path(results))
+    status = Status(plan["n_photos"], len(plan["shards"]), running=running)
+    status.attempts = run.get("attempts") or _attempts_seen(private, plan["shards"])
+    status.begun = (private / "shards" / "pinned.json").stat().st_mtime
+    names = [*STAGES, *(f"{stage} {attempt}" for attempt in range(status.attempts) for stage in ATTEMPT_STAGES)]
+    status.stages = {name: Stage() for name in names}
+    for shard in plan["shards"]:
+        _add_shard(status, private / "shards" / shard, run.get("identity") or "per_patient")
+    status.inverted.sort()
+    releases = Path(results) / "release"
+    status.versions = sorted(folder.parent.name for folder in releases.glob("*/SHA256SUMS"))
+    return status
+
+
+def page(status: Status, now: datetime) -> str:
+    """Tell the status on one page of plain text."""
+    left = status.photos - status.decided
+    lines = [
+        _line("photographs", status.photos, f"in {status.shards:,} shards"),
+        _line("passed", status.passed, _share(status.passed, status.photos)),
+        _line("in quarantine", status.quarantined, _share(status.quarantined, status.photos)),
+        *(_line(f"  {reason}", count, "") for reason, count in status.reasons.most_common()),
+        _line("under way or waiting", left, _share(left, status.photos)),
+        "",
+        *_pace(status, now),
+        "",
+        f"{'stage':24}{'shards':>12}{'photographs':>14}{'held back':>12}",
+    ]
+    for name, stage in status.stages.items():
+        title, _, attempt = name.partition(" ")
+        shown = _TITLES[title] + (f", attempt {attempt}" if attempt else "")
+        lines.append(f"{shown:24}{f'{stage.shards:,}/{status.shards:,}':>12}{stage.photos:>14,}{stage.stopped:>12,}")
+    lines += ["", f"releases: {', '.join(status.versions) or 'none yet'}"]
+    if status.damaged:
+        lines.append(f"damaged (start the workflow again, which makes them anew): {', '.join(status.damaged)}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _add_shard(status: Status, folder: Path, identity: str) -> None:
+    stopped: dict[str, str] = {}
+    photos = _known(status, folder / "photos.parquet", "photos", ["release_photo_id", "release_patient_id"])
+    for stage in STAGES:
+        table = _known(status, folder / f"{stage}.parquet", stage, ["release_photo_id", "status", "reason"])
+        if table is None:
+            continue
+        gone = table.filter(pc.not_equal(table["status"], tables.OK)).to_pylist()
+        _count(status.stages[stage], table.num_rows, len(gone))
+        stopped |= {row["release_photo_id"]: row["reason"] or "gate_failed" for row in gone}
+    passed: dict[str, set[int]] = {}
+    finished = False
+    for attempt in range(status.attempts):
+        for stage in ATTEMPT_STAGES:
+            path = folder / f"attempt-{attempt}" / f"{stage}.parquet"
+            kept = "passed" if stage == "checks" else "status"
+            table = _known(status, path, stage, ["release_photo_id", kept])
+            if table is None:
+                continue
+            good = [value in (True, tables.OK) for value in table[kept].to_pylist()]
+            _count(status.stages[f"{stage} {attempt}"], table.num_rows, good.count(False))
+            if stage == "checks":
+                for photo_id, ok in zip(table["release_photo_id"].to_pylist(), good, strict=True):
+                    passed.setdefault(photo_id, set()).update({attempt} if ok else ())
+                finished = attempt == status.attempts - 1
+            elif stage == "faces" and attempt == 0 and photos is not None:
+                status.inverted.append((path.stat().st_mtime, photos.num_rows))
+    status.reasons.update(stopped.values())
+    if not finished or photos is None:
+        return
+    members = list(
+        zip(*(photos[name].to_pylist() for name in ("release_photo_id", GROUP_COLUMN[identity])), strict=True)
+    )
+    chosen = released_attempts(members, passed)
+    released = sum(chosen.get(group) in passed.get(photo_id, ()) for photo_id, group in members)
+    status.passed += released
+    status.reasons.update({"gate_failed": len(members) - released - len(stopped)})
+    status.reasons += Counter()  # without zeros
+
+
+def _known(status: Status, path: Path, stage: str, columns: list[str]):
+    try:
+        return tables.read(path, _SCHEMAS[stage], columns)
+    except FileNotFoundError:
+        return None
+    except (sealed.Damaged, ValueError):
+        name = str(path.relative_to(path.parents[2 if path.parent.name.startswith("attempt-") else 1]))
+        if name not in status.damaged:
+            status.damaged.append(name)
+        return None
+
+
+def _count(stage: Stage, photos: int, stopped: int) -> None:
+    stage.shards += 1
+    stage.photos += photos
+    stage.stopped += stopped
+
+
+def _run(results: Path) -> tuple[dict, bool | None]:
+    """What the last run said of itself, and whether it is going on (None where the file system cannot tell)."""
+    try:
+        with open(results / RUN_FILE, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                running = False
+            except BlockingIOError:
+                running = True
+            except OSError:
+                running = None
+            return json.loads(file.read() or "{}"), running
+    except (OSError, ValueError):
+        return {}, None
+
+
+def _attempts_seen(private: Path, shards: list[str]) -> int:
+    return max((len(list((private / "shards" / shard).glob("attempt-*"))) for shard in shards), default=1) or 1
+
+
+def _pace(status: Status, now: datetime) -> list[str]:
+    doing = {True: "a run is going on", False: "no run is going on"}
+    lines = [doing.get(status.running, "this file system cannot tell whether a run is going on")]
+    rate = status.per_hour()
+    if rate is None:
+        return [*lines, "per hour and expected end: known when the first shard is through inversion"]
+    lines.append(f"{rate:,.0f} photographs per hour in the last day of work")
+    if status.ahead and status.running is not False:
+        hours = status.ahead / rate
+        lines.append(
+            f"expected end of the first attempt: {now + timedelta(hours=hours):%Y-%m-%d %H:%M}, in {hours:,.1f} h"
+        )
+    return lines
+
+
+def _line(name: str, count: int, text: str) -> str:
+    return f"{name:24}{count:>12,}  {text}"
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.1%}" if total else ""

@@ -1,0 +1,47 @@
+"""A cohort that is as cheap as one can be and still goes the whole way: for the cluster's test, the soak, the benches.
+
+The portrait that scikit-image ships (NASA, public domain), cut a little differently for every photograph, a text that
+is called a photograph, and settings with few inversion steps and bounds of quality (not of privacy) wide enough for
+them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from PIL import Image
+from skimage import data
+
+SETTINGS = {
+    "attempts": 2,
+    "device": "cpu",
+    "inversion": {"steps": 2, "refine_steps": 1},
+    "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "realism_max": 10.0},
+}
+KEY = "one fixed key, so that every run draws the same donors"
+
+
+def write_cohort(folder: Path, patients: int, shards: int, **settings) -> Path:
+    """Write photographs, sheet, key and configuration into ``folder``; returns the configuration's path."""
+    photos = folder / "cohort"
+    photos.mkdir(parents=True, exist_ok=True)
+    rows = ["patient_id\tphoto_id\tpath\tconsent"]
+    portrait = Image.fromarray(data.astronaut())
+    for i in range(patients):
+        left, top = 20 + i % 37, i // 37
+        portrait.crop((left, top, left + 384, top + 384)).save(photos / f"{i}.png")
+        rows.append(f"P{i}\tP{i}-a\t{i}.png\tyes")
+    (photos / "text.jpg").write_text("this is no image")
+    rows.append("Q\tQ-a\ttext.jpg\tyes")
+    (photos / "samples.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "key").write_text(KEY)
+    (folder / "key").chmod(0o600)
+    given = {"cohort": str(photos / "samples.tsv"), "key_file": str(folder / "key"), "shards": shards}
+    (folder / "my.yaml").write_text(yaml.safe_dump(SETTINGS | given | settings))
+    return folder / "my.yaml"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder``, by its relative path."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}

@@ -1,0 +1,260 @@
+"""Faults at random times, on one machine and on a SLURM of one node; the release must come out whole and equal, or not.
+
+make soak                                             # as root on Debian; about a quarter of an hour on 2 cores
+python tests/soak/soak.py --faults 30 --seed 1
+
+A clean run gives the bytes to compare with. Then the same cohort runs again and again while random faults strike: a
+stage, a job or the controller is killed, slurmctld too, the node is drained, the disk is full, an intermediate file is
+damaged. After each, a release is either absent or complete; at the end of every round it must equal the clean run's,
+byte for byte. Exit code 1 with the seed and the log where it does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "tests"))
+from small_cohort import contents, write_cohort  # noqa: E402
+
+CLUSTER = REPOSITORY / "tests" / "slurm" / "cluster.sh"
+SLURM = [
+    *("--workflow-profile", REPOSITORY / "workflow" / "profiles" / "slurm", "--set-threads", "inversion=2"),
+    *("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"),
+    *("--latency-wait", "5"),
+]
+LOCAL = ["--cores", "2"]
+DISK = "512m"
+ROUND_STARTS = 40  # a round that needs more is stuck
+
+
+class Soak:
+    """One results folder on a small disk of its own, and a run that is started, struck and started again."""
+
+    def __init__(self, folder: Path, seed: int, slurm: bool, log: BinaryIO):
+        self.rng, self.slurm, self.log = random.Random(seed), slurm, log
+        self.settings = write_cohort(folder / "given", patients=6, shards=3)
+        self.work = folder / "work"
+        self.work.mkdir()
+        run("mount", "-t", "tmpfs", "-o", f"size={DISK}", "deidlib-soak", self.work)
+        self.process: subprocess.Popen | None = None
+        self.done = collections.Counter()
+        self.clean: dict[str, bytes] = {}
+
+    def start(self, where: list) -> None:
+        """Start Snakemake in a session of its own, so that it can be killed with all that it started."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", *where]
+        self.process = subprocess.Popen(
+            [*map(str, command), "--configfile", str(self.settings)],
+            cwd=self.work,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+        )
+
+    def release(self) -> dict[str, bytes]:
+        """Everything of the release and its report."""
+        return {
+            f"{part}/{name}": content
+            for part in ("release", "report")
+            if (self.work / "results" / part / "1.0.0").is_dir()
+            for name, content in contents(self.work / "results" / part / "1.0.0").items()
+        }
+
+    def check(self) -> None:
+        """A release that is there is the whole one."""
+        there = {name: content for name, content in self.release().items() if name.startswith("release/")}
+        wanted = {name: content for name, content in self.clean.items() if name.startswith("release/")}
+        if there and there != wanted:
+            raise SystemExit(f"a release that is not whole: {sorted(set(wanted) ^ set(there))}")
+
+    def round(self, faults: int) -> None:
+        """From nothing to a release, through as many faults as come in time."""
+        clear(self.work)
+        for _ in range(ROUND_STARTS):
+            on_cluster = self.slurm and self.rng.random() < 0.6
+            self.start(SLURM if on_cluster else LOCAL)
+            while self.process.poll() is None:
+                until = time.monotonic() + self.rng.uniform(2, 12)
+                while time.monotonic() < until and self.process.poll() is None:
+                    time.sleep(0.1)
+                if self.process.poll() is None and sum(self.done.values()) < faults:
+                    self.strike(on_cluster)
+            self.check()
+            self.settle()
+            if self.process.returncode == 0:
+                break
+            if sum(self.done.values()) < faults and self.rng.random() < 0.5:
+                self.damage()
+        else:
+            raise SystemExit("a round did not come to an end; runs.log says what happened")
+        if self.release() != self.clean:
+            changed = [name for name in self.clean if self.release().get(name) != self.clean[name]]
+            raise SystemExit(f"the release differs from the clean run's: {changed}")
+        say(f"round done: {len(self.clean)} files equal the clean run's; faults so far: {dict(self.done)}")
+
+    def strike(self, on_cluster: bool) -> None:
+        """One random fault on what is running."""
+        faults = [self.kill_stage, self.kill_stage, self.kill_controller, self.stop_controller, self.fill_disk]
+        if on_cluster:
+            faults += [self.cancel_job, self.cancel_job, self.restart_slurmctld, self.drain_node]
+        fault = self.rng.choice(faults)
+        if fault():
+            self.done[fault.__name__] += 1
+            say(f"{sum(self.done.values()):3} {fault.__name__} ({'slurm' if on_cluster else 'local'})")
+
+    def kill_stage(self) -> bool:
+        stages = [pid for pid in processes(self.work) if is_stage(pid)]
+        return bool(stages) and kill(self.rng.choice(stages))
+
+    def kill_controller(self) -> bool:
+        """As when the login node goes down: the controller, and on one machine all its stages."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        return True
+
+    def stop_controller(self) -> bool:
+        """As Ctrl-C does."""
+        os.kill(self.process.pid, signal.SIGINT)
+        return True
+
+    def fill_disk(self) -> bool:
+        ballast = self.work / "ballast"
+        subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=1M"], stderr=subprocess.DEVNULL, check=False)
+        time.sleep(self.rng.uniform(2, 6))
+        ballast.unlink()
+        return True
+
+    def cancel_job(self) -> bool:
+        jobs = run("squeue", "--noheader", "--format=%i", "--states=RUNNING").split()
+        return bool(jobs) and run("scancel", self.rng.choice(jobs)) is not None
+
+    def restart_slurmctld(self) -> bool:
+        run(CLUSTER, "restart-controller")
+        return True
+
+    def drain_node(self) -> bool:
+        node = run("sinfo", "--noheader", "--format=%n").split()[0]
+        run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=soak")
+        time.sleep(self.rng.uniform(2, 6))
+        run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        return True
+
+    def damage(self) -> None:
+        """Flip one bit of one table, as a bad disk does."""
+        shards = self.work / "results" / "private" / "shards"
+        tables = sorted(file for file in shards.rglob("*.parquet") if file.stat().st_size)
+        if not tables:
+            return
+        file = self.rng.choice(tables)
+        content = bytearray(file.read_bytes())
+        content[self.rng.randrange(4, len(content))] ^= 1 << self.rng.randrange(8)
+        file.write_bytes(content)
+        self.done["damage"] += 1
+        say(f"{sum(self.done.values()):3} damage ({file.relative_to(shards)})")
+
+    def settle(self) -> None:
+        """What docs/cluster.md asks for before a start: none of the last run's jobs is left."""
+        if self.slurm:
+            subprocess.run(["scancel", "--user=root"], check=False)
+            while run("squeue", "--noheader"):
+                time.sleep(0.3)
+        while left := [pid for pid in processes(self.work) if is_stage(pid)]:
+            kill(left[0])
+            time.sleep(0.1)
+
+
+def processes(folder: Path) -> list[int]:
+    """Processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and Path(os.readlink(entry / "cwd")) == folder:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def words(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def is_stage(pid: int) -> bool:
+    """A `deidlib STAGE` process: the interpreter, then the command's own file."""
+    return any(Path(os.fsdecode(word)).name == "deidlib" for word in words(pid)[:2])
+
+
+def kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def run(*command) -> str:
+    return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def clear(folder: Path) -> None:
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def main() -> None:
+    """Strike until there were enough faults and the last round came to its end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/deidlib-soak"))
+    given = parser.parse_args()
+    if os.geteuid():
+        raise SystemExit("the soak needs root: it mounts a small disk and starts a SLURM of its own")
+    slurm = subprocess.run([CLUSTER, "start"], check=False).returncode == 0
+    shutil.rmtree(given.folder, ignore_errors=True)
+    given.folder.mkdir(parents=True)
+    say(f"seed {given.seed}, {'local and slurm' if slurm else 'local only'}")
+    with open(given.folder / "runs.log", "ab") as log:
+        strike(Soak(given.folder, given.seed, slurm, log), given.faults)
+
+
+def strike(soak: Soak, faults: int) -> None:
+    """A clean run, then rounds until there were enough faults."""
+    try:
+        soak.start(LOCAL)
+        if soak.process.wait():
+            raise SystemExit("the clean run failed; runs.log says why")
+        soak.clean = soak.release()
+        say(f"clean run: {len(soak.clean)} files")
+        while sum(soak.done.values()) < faults:
+            soak.round(faults)
+        say(f"{sum(soak.done.values())} faults, every round ended with the clean run's bytes")
+    finally:
+        if soak.process and soak.process.poll() is None:
+            os.killpg(soak.process.pid, signal.SIGKILL)
+        soak.settle()
+        run("umount", "--lazy", soak.work)
+        if soak.slurm:
+            subprocess.run([CLUSTER, "stop"], check=False)
+
+
+if __name__ == "__main__":
+    main()
