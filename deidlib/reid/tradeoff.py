@@ -171,9 +171,9 @@ def words(entries: Sequence[Mapping]) -> list[str]:
     most = max(entry["trials"] for entry in entries)
     return [
         f"Privacy against utility: {most:,} photographs were made again with other preserved areas and with other "
-        "strengths of the guide, and compared with all originals of the patient; the most alike counts. These were "
-        "made with fewer steps than a release takes. At the operating point the released images themselves were "
-        "compared. Photographs without such an area (closed lips show no teeth) are left out of its counts. With so few "
+        "strengths of the guide, and compared with all originals of the patient; the most alike counts. They were made "
+        "with fewer steps than a release takes. At the operating point the released images themselves were compared. "
+        "Photographs without such an area (closed lips show no teeth) are left out of its counts. With so few "
         "photographs look at the mean scores rather than at the rates."
     ]
 
