@@ -27,9 +27,10 @@ from deidlib.reid.identification import search
 FEWEST = 4
 #: Most photographs that are learned from and attacked: of a larger cohort, patients are drawn.
 MOST_PHOTOS = 20_000
-#: Candidate ridge penalties, in units of the embeddings' variance, and training steps: from nothing learned to much.
+#: Candidate ridge penalties, in units of the embeddings' variance: from nothing learned to much.
 _PENALTIES = np.geomspace(1e3, 1e-2, 9)
-_STEPS = (0, 25, 75, 200)
+#: Training steps at least, passes through the photographs at least, and the shares of them after which a map is tried.
+_STEPS, _PASSES, _TRIED = 200, 20, (0, 0.125, 0.375, 1)
 _INNER_FOLDS = 3
 _HIDDEN, _BATCH, _RATE, _DECAY, _SHARPNESS = 64, 256, 3e-3, 0.03, 10.0
 
@@ -108,10 +109,12 @@ def mlp_maps(
         torch.manual_seed(int(rng.integers(2**31)))
         network = _Network(x.shape[1])
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
-    for done in range(_STEPS[-1] + 1):
-        if done in _STEPS:
+    last = max(_STEPS, _PASSES * len(x) // _BATCH)
+    tried = {round(share * last) for share in _TRIED}
+    for done in range(last + 1):
+        if done in tried:
             yield lambda vectors: _applied(network, (vectors - mean) / scale)
-        if done < _STEPS[-1]:
+        if done < last:
             rows = rng.permutation(len(x))[:_BATCH]
             noise = torch.from_numpy(0.1 * rng.standard_normal((len(rows), x.shape[1]), dtype=np.float32))
             loss = contrast(network(x[rows] + noise), y[rows], person[rows], person[rows])
