@@ -67,17 +67,19 @@ def linear_maps(
     """Ridge regression of originals on released ones, both centred, for every penalty.
 
     Shrunk towards a multiple of the identity, not towards 0: with little to learn from, the map leaves an embedding
-    as it is, and the attack is the recogniser's own.
+    as it is, and the attack is the recogniser's own; or it turns it round, since a method that leads away from the
+    patient makes the least alike face the likeliest.
     """
     mean, offset = released.mean(axis=0), originals.mean(axis=0)
     x, y = released - mean, originals - offset
-    multiple = max(float(np.sum(x * y) / max(np.sum(x**2), 1e-12)), 1e-3)
+    size = max(abs(float(np.sum(x * y) / max(np.sum(x**2), 1e-12))), 1e-3)
     u, s, vt = np.linalg.svd(x, full_matrices=False)
-    target = u.T @ (y - multiple * x)
     variance = max(float(np.mean(s**2)), 1e-12)
-    for penalty in _PENALTIES:
-        weights = vt.T @ ((s / (s**2 + penalty * variance))[:, None] * target)
-        yield lambda vectors, w=weights: (vectors - mean) @ w + multiple * (vectors - mean)
+    for multiple in (size, -size):
+        target = u.T @ (y - multiple * x)
+        for penalty in _PENALTIES:
+            weights = vt.T @ ((s / (s**2 + penalty * variance))[:, None] * target)
+            yield lambda vectors, m=multiple, w=weights: (vectors - mean) @ w + m * (vectors - mean)
 
 
 class _Network(nn.Module):
@@ -98,13 +100,23 @@ class _Network(nn.Module):
 def mlp_maps(
     released: np.ndarray, originals: np.ndarray, patients: np.ndarray, rng: np.random.Generator
 ) -> Iterator[Map]:
-    """Small network, after more and more steps of learning to bring a photograph near its patient's originals."""
+    """Small network, after more and more steps of learning to bring a photograph near its patient's originals.
+
+    It starts from the embedding as it is, and once more from the embedding turned round.
+    """
     mean, offset = released.mean(axis=0), originals.mean(axis=0)
     scale = max(float(np.std(released - mean)), 1e-12)
     x = torch.from_numpy(((released - mean) / scale).astype(np.float32))
     y = torch.from_numpy((originals - offset).astype(np.float32))
     _, person = np.unique(patients, return_inverse=True)
     person = torch.from_numpy(person)
+    for sign in (1, -1):
+        yield from _trained(sign * x, y, person, lambda vectors, sign=sign: sign * (vectors - mean) / scale, rng)
+
+
+def _trained(
+    x: Tensor, y: Tensor, person: Tensor, scaled: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
+) -> Iterator[Map]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         network = _Network(x.shape[1])
@@ -113,7 +125,7 @@ def mlp_maps(
     tried = {round(share * last) for share in _TRIED}
     for done in range(last + 1):
         if done in tried:
-            yield lambda vectors: _applied(network, (vectors - mean) / scale)
+            yield lambda vectors: _applied(network, scaled(vectors))
         if done < last:
             rows = rng.permutation(len(x))[:_BATCH]
             noise = torch.from_numpy(0.1 * rng.standard_normal((len(rows), x.shape[1]), dtype=np.float32))
