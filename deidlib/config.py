@@ -140,6 +140,13 @@ def key_file(cfg: Mapping, environment: Mapping[str, str] | None = None) -> Path
     return Path(named).expanduser()
 
 
+def models_file(cfg: Mapping, environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return the user's own model registry: ``models_file``, else ``DEIDLIB_MODELS_FILE``, else None."""
+    environment = os.environ if environment is None else environment
+    named = cfg.get("models_file") or environment.get("DEIDLIB_MODELS_FILE")
+    return Path(named).expanduser() if named else None
+
+
 def _merged(base: Mapping, over: Mapping, rule: Mapping) -> dict:
     result = dict(base)
     for key, value in over.items():

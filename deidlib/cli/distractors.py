@@ -32,9 +32,9 @@ def bank_faces(generator: str, names: list[str]) -> tuple[dict[str, np.ndarray],
     """Embeddings of the donor bank by the recognisers that it holds, and its digest."""
     import numpy as np
 
-    from deidlib.cli.weights import DATA
+    from deidlib.models import bank_file
 
-    path = DATA / f"donors-{generator}.parquet"
+    path = bank_file(generator)
     columns = [name for name in names if name in _IN_BANK]
     if not columns:
         return {}, sha256(path)

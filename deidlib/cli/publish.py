@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from deidlib.cli.attempts import GENERATORS
 from deidlib.cli.common import PRIVATE, InputError, open_private, read_json, settings
 from deidlib.logs import say
 
@@ -55,10 +56,11 @@ def release(
     verdict = read_json(attacks) if attacks.is_file() else {}
     try:
         obey_gate(plan.parent, names, cfg["attempts"], cfg, verdict)
-        folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models())
+        folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg))
     except (GateFailed, NothingReleased):
         if failure_report is not None:
-            report(plan, failure_report, None, given)
+            suite = attacks if attacks.is_file() else None
+            report(plan, failure_report, None, given, attacks=suite, reviewer=plan.parent / "reviewer.html")
         raise
     _share(folder)
     say(f"release {out.name}: written and complete")
@@ -101,7 +103,7 @@ def report(
     names = read_json(plan)["shards"]
     suite = attacks or plan.parent / "reid" / "attacks.json"
     suite = suite if attacks or suite.exists() else None
-    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models(), suite)
+    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg), suite)
     _share(folder)
     if reviewer is not None:
         open_private(reviewer)
@@ -109,10 +111,12 @@ def report(
     say(f"report {out.name}: written")
 
 
-def _models() -> list[dict]:
+def _models(cfg) -> list[dict]:
     from deidlib import models
 
-    return [{"name": name, **entry} for name, entry in models.load_registry().items()]
+    others = set(GENERATORS) - {cfg["generator"]}
+    registry = models.load_registry()
+    return [{"name": name, **entry} for name, entry in registry.items() if name not in others]
 
 
 def _share(folder: Path) -> None:

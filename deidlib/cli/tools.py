@@ -107,7 +107,7 @@ def list_models() -> None:
         except models.ModelError:
             state = "not fetched"
         print(f"{name}  ({state})\n  {' '.join(entry['task'].split())}")
-        print(f"  from {entry['package']} {entry['version']}")
+        print(f"  from {entry['package']} {entry['version']}".rstrip())
         print(f"  licence: {' '.join(entry['licence'].split())}")
     print(f"cache: {models.cache_folder()}")
 

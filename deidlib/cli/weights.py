@@ -10,10 +10,9 @@ import pyarrow as pa
 from deidlib import tables
 from deidlib.cli.common import InputError
 from deidlib.images import decode_png
-from deidlib.models import files
+from deidlib.logs import say
+from deidlib.models import bank_file, files, preview_file
 from deidlib.routes import GENERATE
-
-DATA = Path(__file__).resolve().parent.parent / "data"
 
 
 def landmarker_file() -> Path:
@@ -83,7 +82,20 @@ def generator(name: str):
     """Open a generator, on the CPU."""
     from deidlib.generators import load_generator
 
-    return load_generator(name, files(name), DATA / f"preview-{name}.npz")
+    return load_generator(name, files(name), preview_file(name))
+
+
+def fit_preview(name: str, network) -> None:
+    """Fit the preview of a StyleGAN2 generator and write it beside the checkpoint; the default's is shipped."""
+    if name != "stylegan2" or network.own_resolution <= 256:
+        return
+    from deidlib.generators.running_rgb import LEAST_PSNR, fit_running_rgb, save_running_rgb, use_running_rgb
+
+    estimate = fit_running_rgb(network)
+    save_running_rgb(estimate, preview_file(name))
+    use_running_rgb(network, preview_file(name))
+    verdict = "used" if estimate.psnr >= LEAST_PSNR else "too low: previews are whole images shrunk, which is slower"
+    say(f"preview: {estimate.psnr:.1f} dB, {verdict}")
 
 
 def donor_model(name: str) -> tuple:
@@ -92,8 +104,15 @@ def donor_model(name: str) -> tuple:
     from deidlib.donors.edit import fit_editor
     from deidlib.generators import latent_prior
 
-    network, bank = generator(name), read_bank()
+    network, bank = generator(name), read_bank(_built_bank(name))
     return network, fit_editor(bank, latent_prior(network)), bank
+
+
+def _built_bank(name: str) -> Path:
+    path = bank_file(name)
+    if not path.is_file():
+        raise InputError(f"generator {name} has no donor bank yet; run `deidlib donors build --generator {name}` once")
+    return path
 
 
 def guide():

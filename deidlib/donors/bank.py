@@ -14,11 +14,13 @@ import torch
 from deidlib import tables
 from deidlib.detectors import AgeSex, YuNet
 from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, GEOMETRY_POINTS, SKIN_PATCHES, bridge_edge, measure
-from deidlib.landmarks import ALIGNED_SIDE, FaceLandmarker
+from deidlib.landmarks import ALIGNED_SIDE, FaceLandmarker, aligned_to_native, transform_points
+from deidlib.models import DATA_FOLDER
 
-BANK_FILE = Path(__file__).parent.parent / "data" / "donors-mobilestylegan.parquet"
+BANK_FILE = DATA_FOLDER / "donors-mobilestylegan.parquet"
 _TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
 _MAX_YAW = 45.0
+_MISPLACED = 0.06  # of the frame; the default generator's faces: median 0.011, largest of 30 0.031
 SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female")
 
 
@@ -65,16 +67,20 @@ def read_bank(path: Path = BANK_FILE) -> Bank:
 def truncated_codes(generator: torch.nn.Module, n: int, seed: int) -> np.ndarray:
     """N codes w, (n, 512) float16, drawn with a truncation ψ that varies over the bank's range."""
     rng = np.random.default_rng(seed)
-    with torch.no_grad():
-        mean = generator.map(torch.from_numpy(rng.standard_normal((20000, 512)).astype(np.float32))).mean(0)
-        w = generator.map(torch.from_numpy(rng.standard_normal((n, 512)).astype(np.float32)))
+    place = next(generator.parameters()).device
+
+    def mapped(k: int) -> torch.Tensor:
+        with torch.no_grad():
+            return generator.map(torch.from_numpy(rng.standard_normal((k, 512)).astype(np.float32)).to(place)).cpu()
+
+    mean, w = mapped(20000).mean(0), mapped(n)
     psi = torch.from_numpy(rng.uniform(*_TRUNCATION, (n, 1)).astype(np.float32))
     return (mean + psi * (w - mean)).numpy().astype(np.float16)
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
     """(N, 3, H, W) in [−1, 1] to (N, H, W, 3) uint8."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def build_bank(
@@ -91,7 +97,7 @@ def build_bank(
     """Draw and describe donors until ``size`` of them qualify.
 
     An entry qualifies if MediaPipe and YuNet agree that it shows one face, both recognisers embed it, and its
-    |yaw| is at most 45°.
+    |yaw| is at most 45°. A generator whose faces do not lie where FFHQ's alignment puts them is an error.
 
     Returns
     -------
@@ -99,20 +105,47 @@ def build_bank(
         ``tables.BANK``.
     """
     rows: list[dict] = []
+    places: list[float] = []
+    place = next(generator.parameters()).device
     for codes in np.array_split(truncated_codes(generator, size + size // 8, seed), (size + size // 8) // 4):
-        w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, generator.n_styles, -1)
+        w = torch.from_numpy(codes.astype(np.float32)).to(place)[:, None].expand(-1, generator.n_styles, -1)
         with torch.no_grad():
             images = torch.nn.functional.avg_pool2d(generator.synthesise(w).float(), ALIGNED_SIDE // FEATURE_SIDE)
             small = to_uint8(generator.preview(w))
         for code, image, preview in zip(codes, to_uint8(images), small, strict=True):
             row = _describe(image, landmarker, detector, sface, dlib, age_sex)
             if row is not None and len(rows) < size:
+                places.append(row.pop("misplaced"))
+                if len(places) == min(16, size) and np.median(places) > _MISPLACED:
+                    raise ValueError(
+                        "the generator's faces do not lie where FFHQ's alignment puts them: use weights trained on "
+                        "aligned FFHQ images (not on FFHQ-U)"
+                    )
                 rows.append({"bank_id": len(rows), "w": code, "bridge_edge": bridge_edge(preview), **row})
                 if progress:
                     progress()
         if len(rows) == size:
             return tables.from_rows(rows, tables.BANK)
     raise ValueError(f"only {len(rows)} of {size} donors qualify: is this a face generator?")
+
+
+def misplacement(points: np.ndarray) -> float:
+    """How far a generated face lies from where FFHQ's alignment would put it: RMS shift of the frame's corners.
+
+    Parameters
+    ----------
+    points : ndarray, (478, 2)
+        Landmarks in pixels of the 1024² aligned frame.
+
+    Returns
+    -------
+    float
+        As a fraction of the frame's side.
+    """
+    last = ALIGNED_SIDE - 1
+    corners = np.array([[0, 0], [last, 0], [0, last], [last, last]], np.float64)
+    shifts = transform_points(aligned_to_native(points), corners) - corners
+    return float(np.sqrt(np.mean(np.sum(shifts**2, axis=1))) / ALIGNED_SIDE)
 
 
 def describe_faces(faces: np.ndarray, landmarker: FaceLandmarker, sface, age_sex: AgeSex) -> tuple[Looks, np.ndarray]:
@@ -157,6 +190,6 @@ def _describe(image: np.ndarray, landmarker, detector, sface, dlib, age_sex) -> 
     if any(e is None for e in embeddings.values()):
         return None
     points = (faces[0].points + 0.5) * (ALIGNED_SIDE / FEATURE_SIDE) - 0.5
-    row = measure(image, points, faces[0], age_sex)
+    row = measure(image, points, faces[0], age_sex) | {"misplaced": misplacement(points)}
     halves = {name: np.asarray(row.pop(name), np.float16).reshape(-1) for name in ("geometry", "skin")}
     return {**row, **halves, **{name: e.astype(np.float16) for name, e in embeddings.items()}}

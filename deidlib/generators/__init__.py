@@ -1,7 +1,9 @@
 """Generators: what turns a latent code into a face. Imports torch and numpy only.
 
 A generator has ``n_styles``, ``w_dim``, ``resolution``, ``map(z) -> w``, ``synthesise(w_plus) -> images`` and
-``preview(w_plus) -> images at a quarter of the size``; see :class:`deidlib.generators.mobilestylegan.MobileStyleGAN`.
+``preview(w_plus) -> images at a quarter of the size``; see
+:class:`deidlib.generators.mobilestylegan.MobileStyleGAN` and :class:`deidlib.generators.stylegan2.StyleGAN2`. Each
+draws in the aligned frame of 1024², whatever its own size.
 """
 
 from __future__ import annotations
@@ -77,15 +79,38 @@ def load_generator(name: str, files: dict[str, Path], preview_file: Path) -> Gen
     Parameters
     ----------
     name : str
-        ``mobilestylegan``.
+        ``mobilestylegan`` or ``stylegan2``.
     files : dict
         File name to path, as ``deidlib.models.files(name)`` gives them.
     preview_file : Path
-        Weights of the preview head that belongs to the generator.
+        Weights of the preview head that belongs to the generator. ``stylegan2`` does without, more slowly.
     """
+    if name == "stylegan2":
+        (path,) = files.values()
+        return _load_stylegan2(path, preview_file).to(memory_format=torch.channels_last)
     if name != "mobilestylegan":
-        raise ValueError(f"generator: {name!r} is not known; this version has mobilestylegan")
+        raise ValueError(f"generator: {name!r} is not known; this version has mobilestylegan and stylegan2")
     from deidlib.generators.mobilestylegan import MobileStyleGAN
 
     generator = MobileStyleGAN(files["MappingNetwork.xml"], files["SynthesisNetwork.xml"], preview_file)
     return generator.to(memory_format=torch.channels_last)
+
+
+def _load_stylegan2(path: Path, preview_file: Path) -> Generator:
+    from deidlib.generators.checkpoints import read_checkpoint
+    from deidlib.generators.running_rgb import use_running_rgb
+    from deidlib.generators.stylegan2 import StyleGAN2
+
+    generator = StyleGAN2(read_checkpoint(path))
+    if generator.own_resolution not in (256, 512, 1024):
+        raise ValueError(
+            f"generator: the checkpoint draws {generator.own_resolution}² pixels; bring one of 256², 512² or 1024²"
+        )
+    if (generator.z_dim, generator.w_dim) != (512, 512):
+        raise ValueError(
+            f"generator: z and w of the checkpoint have {generator.z_dim} and {generator.w_dim} values, where 512 are "
+            "expected (as in every published network of faces)"
+        )
+    if generator.own_resolution > 256 and preview_file.is_file():
+        use_running_rgb(generator, preview_file)
+    return generator

@@ -64,14 +64,19 @@ class PreviewHead(nn.Module):
         return haar_synthesis(self.linear(x) + self.to_bands(h))
 
 
-def _random_codes(generator: nn.Module, n: int, w_mean: Tensor, rng: torch.Generator) -> Tensor:
-    """W+ codes as inversion meets them: truncated, style-mixed at a random layer, a little noise per layer."""
-    w = generator.map(torch.randn(2 * n, W_DIM, generator=rng))
+def random_codes(
+    generator: nn.Module, n: int, w_mean: Tensor, rng: torch.Generator, device: torch.device | str = "cpu"
+) -> Tensor:
+    """W+ codes as inversion meets them: truncated, style-mixed at a random layer, a little noise per layer.
+
+    ``generator`` is on ``device``; ``w_mean`` and ``rng`` are on the CPU.
+    """
+    w = generator.map(torch.randn(2 * n, W_DIM, generator=rng).to(device)).cpu()
     psi = torch.rand(2 * n, 1, generator=rng) * 0.6 + 0.4
     a, b = (w_mean + psi * (w - w_mean)).chunk(2)
     cut = torch.randint(0, 2 * generator.n_styles, (n, 1, 1), generator=rng)
     codes = torch.where(torch.arange(generator.n_styles)[None, :, None] < cut, a[:, None], b[:, None])
-    return codes + 0.05 * torch.randn(codes.shape, generator=rng)
+    return (codes + 0.05 * torch.randn(codes.shape, generator=rng)).to(device)
 
 
 def load_preview_head(path: Path) -> PreviewHead:
@@ -114,7 +119,7 @@ def train_preview(generator: nn.Module, minutes: float, seed: int = 0, log=print
     w_mean = generator.map(torch.randn(8192, W_DIM, generator=rng)).mean(0)
     torch.manual_seed(seed)
     head = PreviewHead().to(memory_format=torch.channels_last)
-    _start_from_least_squares(head, *_generate_pairs(generator, _random_codes(generator, 8, w_mean, rng)))
+    _start_from_least_squares(head, *_generate_pairs(generator, random_codes(generator, 8, w_mean, rng)))
     slow = [*head.style.parameters(), *head.linear.parameters()]
     fast = [p for module in (head.squeeze, head.conv1, head.conv2, head.to_bands) for p in module.parameters()]
     rates = [5e-5, 1.5e-3]
@@ -125,7 +130,7 @@ def train_preview(generator: nn.Module, minutes: float, seed: int = 0, log=print
         fall = 0.5 * (1 + math.cos(math.pi * elapsed / minutes)) + 0.01
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * fall
-        codes = _random_codes(generator, 2, w_mean, rng)
+        codes = random_codes(generator, 2, w_mean, rng)
         features, image = _generate_pairs(generator, codes)
         buffer += [(f.bfloat16(), c[PREVIEW_STYLE], i) for f, c, i in zip(features, codes, image, strict=True)]
         buffer = buffer[-400:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 from deidlib.release.errors import ReleaseError
@@ -19,7 +20,7 @@ REGION_WORDS = {
     "context_only": "all but the preserved area",
 }
 #: False match rates at which the error trade-off is tabled.
-_STATED_FMR = (0.1, 0.01, 0.001)
+_STATED_FMR = (0.01, 0.001)
 _STATED_RANKS = (1, 5, 10, 100)
 
 
@@ -74,29 +75,51 @@ def recogniser_titles(audit: dict) -> dict[str, str]:
 
 
 def grouped(audit: dict) -> list[dict]:
-    """Attacks of one name together, in the order of the suite: ``title, explanation, intended, rows``."""
+    """Attacks of one name together, in the order of the suite: ``title, explanation, intended, rows``.
+
+    The explanation holds what is said of every row; a row's ``remark`` the rest, each sentence where it occurs first
+    (one with numbers: first for this recogniser and this part of the image).
+    """
     titles = recogniser_titles(audit)
     groups: dict[str, dict] = {}
     for attack in audit["attacks"]:
         group = groups.setdefault(attack["name"], {key: attack[key] for key in ("name", "title")} | {"rows": []})
         by = titles.get(attack["recogniser"], attack["recogniser"])
-        group["rows"].append({**attack, "by": by or "none needed", "sees": REGION_WORDS[attack["region"]]})
+        said = _sentences(attack.get("explanation") or "", by)
+        row = {"by": by or "none needed", "sees": REGION_WORDS[attack["region"]], "said": said}
+        group["rows"].append(attack | row)
+    seen: set[tuple] = set()
     for group in groups.values():
-        texts = dict.fromkeys(row.get("explanation") or "" for row in group["rows"])
-        group["explanation"] = " ".join(text for text in texts if text)
-        group["intended"] = all(row.get("intended") for row in group["rows"])
+        rows = group["rows"]
+        common = [one for one in rows[0]["said"] if all(one in row["said"] for row in rows)]
+        group["explanation"] = " ".join(common)
+        group["intended"] = all(row.get("intended") for row in rows)
+        for row in rows:
+            told = {one: _told_of(one, row) for one in row["said"] if one not in common}
+            row["remark"] = " ".join(one for one, of in told.items() if of not in seen)
+            seen.update(told.values())
     return list(groups.values())
 
 
+def _told_of(sentence: str, row: dict) -> tuple:
+    return (sentence, row["by"], row["sees"]) if any(map(str.isdigit, sentence)) else (sentence,)
+
+
+def _sentences(text: str, recogniser: str | None) -> list[str]:
+    """Sentences of an explanation, its recogniser unnamed, so that those of two recognisers compare."""
+    if recogniser and text.startswith(recogniser):
+        text = "The recogniser" + text.removeprefix(recogniser)
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", text) if text else []
+
+
 def forest_rows(audit: dict) -> list[dict]:
-    """Rows of the figure that shows every attack's rate with its interval."""
-    titles, rows = recogniser_titles(audit), []
+    """Rows of the figure of all attacks on whole images: ``label`` and, of each recogniser, the attack."""
+    rows: dict[str, dict] = {}
     for attack in audit["attacks"]:
-        parts = [attack["title"], titles.get(attack["recogniser"], attack["recogniser"])]
-        parts += [REGION_WORDS[attack["region"]]] if attack["region"] != "whole" else []
-        kept = {key: attack.get(key) for key in ("rate", "ci95", "chance", "hits", "trials", "intended")}
-        rows.append({"label": ", ".join(part for part in parts if part), **kept})
-    return rows
+        if attack["region"] == "whole" and attack["rate"] is not None:
+            row = rows.setdefault(attack["name"], {"label": attack["title"], "attacks": []})
+            row["attacks"].append(attack)
+    return list(rows.values())
 
 
 def fnmr_table(audit: dict) -> list[dict]:
@@ -145,6 +168,7 @@ def score_groups(audit: dict) -> list[dict]:
 
 
 def _threshold_words(calibration: dict) -> str:
-    if calibration.get("source") == "published" or calibration.get("fmr") is None:
+    published = calibration["threshold"] == calibration.get("published_threshold")
+    if published or calibration.get("source") == "published" or calibration.get("fmr") is None:
         return "published"
     return f"FMR {100 * calibration['fmr']:g} %, {calibration['source']}"

@@ -120,7 +120,7 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
 def _figures(audit: dict) -> dict[str, Markup | None]:
     titles, checks = attacks.recogniser_titles(audit), audit["configuration"].get("checks", {})
     drawn = {
-        "forest": figures.forest_figure(attacks.forest_rows(audit)),
+        "forest": figures.forest_figure(attacks.forest_rows(audit), titles),
         "det": figures.det_figure(audit["calibration"], titles),
         "ranks": figures.rank_figure(audit["ranks"], titles),
         "tradeoff": figures.tradeoff_figure(audit["tradeoff"], titles),

@@ -120,6 +120,19 @@ def test_a_wrong_setting_is_refused_before_any_job(noise):
     assert "cohort: missing" in done.stdout
 
 
+def test_a_generator_of_ones_own_has_to_be_there_with_its_bank_before_any_job(noise):
+    given = {"cohort": "cohort/samples.tsv", "key_file": "key", "generator": "stylegan2"}
+    done = snakemake(noise, environment={"DEIDLIB_MODELS_FILE": ""}, **given)
+    assert done.returncode != 0
+    assert "Register it in a file of your own and name that in models_file" in done.stdout
+    entry = {"task": "t", "path": "w.pkl", "sha256": "0" * 64, "licence": "l", "citation": "c", "use": "u"}
+    (noise / "my.yaml").write_text(yaml.safe_dump({"stylegan2": entry}))
+    done = snakemake(noise, models_file="my.yaml", **given)
+    assert done.returncode != 0
+    assert "run `deidlib donors build --generator stylegan2` once" in done.stdout
+    assert not (noise / "results").exists()
+
+
 def test_a_wrong_sheet_is_shown_with_line_and_mend(noise):
     sheet = noise / "cohort" / "samples.tsv"
     sheet.write_text(sheet.read_text().replace("consent", "consent\tview").replace("\tyes", "\tyes\tsideways"))

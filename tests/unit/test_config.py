@@ -120,6 +120,13 @@ def test_a_wrong_configuration_names_key_value_and_mend(wrong, message):
     assert re.search(message, str(caught.value)), str(caught.value)
 
 
+def test_own_models_are_named_in_the_configuration_or_the_environment():
+    environment = {"DEIDLIB_MODELS_FILE": "there/models.yaml"}
+    assert config.models_file({"models_file": "here/models.yaml"}, environment) == Path("here/models.yaml")
+    assert config.models_file({"models_file": None}, environment) == Path("there/models.yaml")
+    assert config.models_file(config.complete_config(GOOD), {}) is None
+
+
 def test_without_a_cohort_the_message_says_how_to_name_one():
     with pytest.raises(config.ConfigError, match=r"cohort: missing; .*--config cohort=folder/samples\.tsv"):
         config.complete_config({})

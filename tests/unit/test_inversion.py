@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.generators import latent_prior
 from deidlib.guide import Guide, crop, fit_template, read_weights
@@ -125,6 +126,46 @@ def test_grey_photographs_give_grey_faces(generator, perceptual, guide, prior, t
     grey = replace(one, grey=np.array([True]))
     image = invert(generator, perceptual, guide, prior, grey, SETTINGS | {"steps": 2}).images[0]
     assert np.ptp(image.astype(int), axis=2).max() == 0
+
+
+def test_a_batch_that_finds_no_memory_is_halved(generator, perceptual, guide, prior, targets):
+    """The generator really is given smaller batches, and the result is that of one at a time."""
+    sizes = []
+
+    class Tight(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.n_styles, self.w_dim = generator, generator.n_styles, generator.w_dim
+
+        def synthesise(self, w):
+            sizes.append(len(w))
+            if len(w) > 1:
+                raise torch.OutOfMemoryError("no room for two")
+            return self.inner.synthesise(w)
+
+        preview = synthesise
+
+    settings = SETTINGS | {"steps": 0, "refine_steps": 1, "batch": 2}
+    tight = invert(Tight(), perceptual, guide, prior, targets, settings)
+    assert sizes[0] == 2
+    assert set(sizes[1:]) == {1}
+    alone = invert(generator, perceptual, guide, prior, targets, settings | {"batch": 1})
+    assert (tight.images == alone.images).all()
+
+
+def test_codes_that_melt_are_refused(generator, prior):
+    """Offsets from the donor beyond the gate's bound, as seen: at 0.3 and 0.5 twelve of twelve faces are sound, at 0.9
+    (every layer by itself) seven are broken, at 1.2 and 1.8 in the first six layers alone six and ten.
+    """
+    rng, donors = np.random.default_rng(5), read_bank().w[100 + 37 * np.arange(12)]
+    bound = stage_options("checks", "{}")["realism_max"]
+    for deviation, layers, sound in ((0.3, 16, True), (0.9, 16, False), (1.2, 6, False), (1.8, 6, False)):
+        offsets = np.zeros((12, generator.n_styles, 512))
+        shape = (12, layers, 512) if layers == generator.n_styles else (12, 1, 512)
+        offsets[:, :layers] = deviation * rng.standard_normal(shape)
+        codes = donors[:, None] + offsets @ prior.axes.T
+        distance = np.sqrt(np.mean(prior.distance(codes, donors[:, None]) ** 2, axis=1))
+        assert ((distance <= bound) == sound).all()
 
 
 def test_progress_counts_photographs(generator, perceptual, guide, prior, targets):

@@ -222,32 +222,145 @@ def test_processes_that_fetch_at_once_leave_a_whole_cache(wheels, cache):
     models.files("b", REGISTRY)
 
 
-def own_entry(file: Path, **changes) -> dict:
+def own_recogniser(file: Path, **changes) -> dict:
     text = dict.fromkeys(("task", "licence", "citation", "use"), "x")
     block = {"name": "mine", "title": "Mine", "role": "judge", "published_accuracy": "not known"}
-    return {**text, "file": file.name, "sha256": hashlib.sha256(b"net").hexdigest(), "recogniser": block, **changes}
+    return {**text, "path": file.name, "sha256": hashlib.sha256(b"net").hexdigest(), "recogniser": block, **changes}
 
 
 def test_a_users_own_network_is_a_checked_file_beside_the_registry(tmp_path):
     file, registry = tmp_path / "mine.onnx", tmp_path / "models.yaml"
     file.write_bytes(b"net")
-    registry.write_text(yaml.safe_dump({"mine_net": own_entry(file)}))
+    registry.write_text(yaml.safe_dump({"mine_net": own_recogniser(file)}))
     loaded = models.load_registry(registry)
     assert models.files("mine_net", loaded) == {"mine.onnx": file}
     assert models.fetch(["mine_net"], registry=loaded) == []
     assert models.recognisers(loaded)["mine"]["model"] == "mine_net"
     file.write_bytes(b"another net")
     os.utime(file, ns=(1, 1))
-    with pytest.raises(models.ModelError, match="has SHA-256"):
+    with pytest.raises(models.ModelError, match="its SHA-256 is"):
         models.fetch(["mine_net"], registry=loaded)
     file.unlink()
-    with pytest.raises(models.ModelError, match="no file mine"):
+    with pytest.raises(models.ModelError, match="is not where models_file says"):
         models.files("mine_net", loaded)
 
 
 @pytest.mark.parametrize(("change", "named"), [({"role": "jury"}, "guide, judge"), ({"title": ""}, "`title`")])
 def test_a_recogniser_declares_what_the_audit_prints(tmp_path, change, named):
-    entry_ = own_entry(tmp_path / "mine.onnx")
+    entry_ = own_recogniser(tmp_path / "mine.onnx")
     (tmp_path / "models.yaml").write_text(yaml.safe_dump({"m": entry_ | {"recogniser": entry_["recogniser"] | change}}))
     with pytest.raises(models.ModelError, match=named):
         models.load_registry(tmp_path / "models.yaml")
+
+
+# A user's own model ---------------------------------------------------------------------------------------------------
+
+
+def own_entry(checkpoint: Path, **changes) -> dict:
+    return {
+        "task": "generator",
+        "path": checkpoint.name,
+        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "licence": "NVIDIA Source Code License-NC",
+        "citation": "Karras et al. 2020",
+        "use": "research only",
+        **changes,
+    }
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    path = tmp_path / "weights-of-st-example.pkl"
+    path.write_bytes(b"weights")
+    return path
+
+
+def write_own(checkpoint: Path, monkeypatch, content) -> Path:
+    path = checkpoint.with_name("my-models.yaml")
+    path.write_text(yaml.safe_dump(content))
+    monkeypatch.setenv("DEIDLIB_MODELS_FILE", str(path))
+    return path
+
+
+def test_own_generator_is_read_where_it_lies(checkpoint, monkeypatch, tmp_path):
+    write_own(checkpoint, monkeypatch, {"stylegan2": own_entry(checkpoint)})
+    monkeypatch.chdir("/")  # its path is relative to the file that names it
+    registry = models.load_registry()
+    assert set(registry) > {"stylegan2", "mobilestylegan", "sface"}
+    assert list(models.files("stylegan2").values()) == [checkpoint]
+    assert models.fetch(["stylegan2"]) == []
+    sum_ = hashlib.sha256(b"weights").hexdigest()
+    assert models.bank_file("stylegan2") == tmp_path / f"donors-{sum_[:12]}.parquet"
+    assert models.preview_file("stylegan2") == tmp_path / f"preview-{sum_[:12]}.npz"
+    assert models.bank_file("mobilestylegan").is_file()
+    assert models.preview_file("mobilestylegan").is_file()
+
+
+def test_own_generator_may_also_stand_in_the_registry_itself(checkpoint):
+    path = checkpoint.with_name("models.yaml")
+    path.write_text(yaml.safe_dump(REGISTRY | {"stylegan2": own_entry(checkpoint)}))
+    registry = models.load_registry(path)
+    assert set(registry) == {"a", "b", "stylegan2"}
+    assert list(models.files("stylegan2", registry).values()) == [checkpoint]
+
+
+def test_own_generator_is_published_without_its_path_or_file_name(checkpoint, monkeypatch):
+    from deidlib.cli.publish import _models
+    from deidlib.release.public import public_models
+
+    write_own(checkpoint, monkeypatch, {"stylegan2": own_entry(checkpoint)})
+    published = {model["name"]: model for model in public_models(_models({"generator": "stylegan2"}))}
+    assert "mobilestylegan" not in published, "what was not used"
+    sum_ = hashlib.sha256(b"weights").hexdigest()
+    assert published["stylegan2"]["files"] == [{"file": "stylegan2.pkl", "sha256": sum_}]
+    assert published["stylegan2"]["licence"] == "NVIDIA Source Code License-NC"
+    assert "st-example" not in str(published)
+    assert str(checkpoint.parent) not in str(published)
+    assert "stylegan2" not in {model["name"] for model in _models({"generator": "mobilestylegan"})}
+
+
+def test_another_file_than_the_registered_checkpoint_is_refused(checkpoint, monkeypatch):
+    write_own(checkpoint, monkeypatch, {"stylegan2": own_entry(checkpoint)})
+    checkpoint.write_bytes(b"other weights")
+    for use in (models.files, lambda name: models.fetch([name])):
+        with pytest.raises(models.ModelError, match="correct sha256 in models_file") as error:
+            use("stylegan2")
+        assert hashlib.sha256(b"other weights").hexdigest() in str(error.value)
+    checkpoint.unlink()
+    with pytest.raises(models.ModelError, match="not where models_file says"):
+        models.files("stylegan2")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"sface": {"path": "a.onnx"}}, "holds sface; what can be brought along is stylegan2"),
+        ({"mine": {"path": "a.onnx", "recogniser": {"role": "guide"}}}, "has the role judge"),
+        ({"stylegan2": {"package": "x"}}, "stylegan2 needs a `path` and a `sha256`"),
+        ({"stylegan2": "a.pkl"}, "stylegan2 needs a `path` and a `sha256`"),
+        (["stylegan2"], "holds no models"),
+        ({"stylegan2": {"path": "a.pkl", "sha256": "ab12"}}, "needs a text for `task`"),
+    ],
+)
+def test_wrong_file_of_ones_own_is_refused(checkpoint, monkeypatch, content, message):
+    write_own(checkpoint, monkeypatch, content)
+    with pytest.raises(models.ModelError, match=message):
+        models.load_registry()
+
+
+def test_own_entry_needs_a_checksum_and_own_file_has_to_be_there(checkpoint, monkeypatch):
+    file = write_own(checkpoint, monkeypatch, {"stylegan2": own_entry(checkpoint, sha256="12ab")})
+    with pytest.raises(models.ModelError, match="SHA-256 of 64"):
+        models.load_registry()
+    file.write_text("{")
+    with pytest.raises(models.ModelError, match=r"my-models\.yaml is missing or no YAML"):
+        models.load_registry()
+    file.unlink()
+    with pytest.raises(models.ModelError, match=r"my-models\.yaml is missing or no YAML"):
+        models.load_registry()
+
+
+def test_without_an_own_file_the_message_says_how_to_bring_a_checkpoint(monkeypatch):
+    monkeypatch.delenv("DEIDLIB_MODELS_FILE", raising=False)
+    with pytest.raises(models.ModelError, match="Register it in a file of your own"):
+        models.bank_file("stylegan2")

@@ -165,7 +165,7 @@ def test_a_registered_network_is_opened_with_its_preprocessing(tmp_path, model_f
     (file,) = model_files("sface").values()
     entry = models.load_registry()["sface"]
     mine = {key: entry[key] for key in ("task", "licence", "citation", "use")}
-    mine |= {"file": str(file), "sha256": next(iter(entry["members"].values()))}
+    mine |= {"path": str(file), "sha256": next(iter(entry["members"].values()))}
     mine["recogniser"] = {**entry["recogniser"], "name": "mine", "preprocessing": {"mean": 0.0, "scale": 1.0}}
     (tmp_path / "models.yaml").write_text(yaml.safe_dump(models.load_registry() | {"mine_net": mine}))
     monkeypatch.setattr(models, "REGISTRY_PATH", tmp_path / "models.yaml")

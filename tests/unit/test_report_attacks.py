@@ -193,8 +193,23 @@ def test_what_is_no_number_becomes_null(tmp_path):
 
 def test_error_rates_are_read_off_the_trade_off_at_points_that_keep_the_rate():
     (sface, one) = attacks.fnmr_table({**FULL})
-    assert sface["at"] == {0.1: 0.1, 0.01: 0.2, 0.001: 0.2}
+    assert sface["at"] == {0.01: 0.2, 0.001: 0.2}
     assert set(one["at"].values()) == {None}
+
+
+def test_what_is_said_of_every_attack_of_a_name_is_said_once():
+    said = "{} compares faces. A hit is a match. Chance is {}."
+    rows = [
+        attack("a", "sface", 0, 3, explanation=said.format("SFace", "1 of 9")),
+        attack("a", "one", 0, 3, explanation=said.format("Judge One", "0 of 9")),
+        attack("b", "one", 0, 3, explanation=said.format("Judge One", "0 of 9") + " B is new."),
+        attack("b", "sface", 0, 3, explanation=said.format("SFace", "1 of 9") + " B is new."),
+    ]
+    first, second = attacks.grouped(FULL | {"attacks": rows})
+    assert first["explanation"] == "The recogniser compares faces. A hit is a match."
+    assert [row["remark"] for row in first["rows"]] == ["Chance is 1 of 9.", "Chance is 0 of 9."]
+    assert second["explanation"] == "The recogniser compares faces. A hit is a match. B is new."
+    assert [row["remark"] for row in second["rows"]] == ["", ""]
 
 
 def test_every_reason_of_quarantine_is_explained_in_the_flow(tmp_path):

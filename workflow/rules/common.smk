@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from deidlib import config as settings
 from deidlib import keys
-from deidlib.models import load_registry
+from deidlib.models import ModelError, bank_file, load_registry, preview_file
 from deidlib.models import recognisers as registered_recognisers
 
 # `deidlib` is found whether Snakemake was started by `uv run snakemake` or `.venv/bin/snakemake`.
@@ -41,6 +41,20 @@ def key_check(config):
         os.environ.update(DEIDLIB_KEY_FILE=str(key_file.absolute()))
         return keys.pseudonym(keys.read_key(key_file), "key-check")
     except ValueError as error:
+        refuse(error)
+
+
+def find_generator(config):
+    """Tell the jobs of the user's own models, and see before any job that the generator and its bank are there.
+
+    As with the key, the jobs learn of the file by the environment.
+    """
+    try:
+        if own := settings.models_file(config):
+            os.environ.update(DEIDLIB_MODELS_FILE=str(own.absolute()))
+        if not bank_file(config["generator"]).is_file():
+            refuse(f"no donor bank yet; run `deidlib donors build --generator {config['generator']}` once")
+    except ModelError as error:
         refuse(error)
 
 
@@ -110,7 +124,7 @@ def options(stage):
 
 def published_settings():
     """Params function: the whole configuration as JSON, without where things lie."""
-    private = ("cohort", "results", "key_file")
+    private = ("cohort", "results", "key_file", "models_file")
     kept = {name: value for name, value in config.items() if name not in private}
     return lambda wildcards: json.dumps(kept, sort_keys=True)
 
@@ -140,9 +154,12 @@ def weights(*models):
     return lambda wildcards: " ".join(sums)
 
 
-def shipped(name):
-    """Params function: checksum of a file that comes with deidlib: another one reruns what uses it."""
-    path = f"{workflow.basedir}/deidlib/data/{name}"
+def beside_weights(locate):
+    """Params function: checksum of what belongs to the generator's weights: another one reruns what uses it.
+
+    ``locate`` is ``bank_file`` or ``preview_file``.
+    """
+    path = locate(config["generator"])
     sum_ = "absent"  # the stage that needs it will say so
     if os.path.isfile(path):
         with open(path, "rb") as file:
@@ -184,6 +201,7 @@ def closing_lines(config):
 
 
 complete(config)
-REGISTRY = load_registry()
 KEY_CHECK = key_check(config)
+find_generator(config)
+REGISTRY = load_registry()
 GPU = int(config["device"] == "cuda")

@@ -29,7 +29,7 @@ rule donors:
         identity=config["identity"],
         generator=config["generator"],
         key=KEY_CHECK,
-        bank=shipped(f"donors-{config['generator']}.parquet"),
+        bank=beside_weights(bank_file),
         weights=weights(config["generator"], "sface", "yunet", "age_net", "gender_net"),
     shell:
         "deidlib donors choose {input.failed:q} --photos {input.photos:q} --landmarks {input.landmarks:q} "

@@ -26,7 +26,7 @@ rule inversion:
         options=options("inversion"),
         generator=config["generator"],
         device=config["device"],
-        preview=shipped(f"preview-{config['generator']}.npz"),
+        preview=beside_weights(preview_file),
         weights=weights(config["generator"], "stlpips", "sface"),
     shell:
         "deidlib invert --photos {input.photos:q} --landmarks {input.landmarks:q} "

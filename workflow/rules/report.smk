@@ -6,6 +6,7 @@ rule report:
     input:
         plan=ancient("<private>/plan.json"),
         sums="<release>/SHA256SUMS",
+        attacks="<private>/reid/attacks.json",
     output:
         html=report("<report>/audit.html", caption="../report/audit.rst", category="Audit"),
         pdf=report("<report>/audit.pdf", caption="../report/pdf.rst", category="Audit"),
@@ -25,5 +26,6 @@ rule report:
         settings=published_settings(),
     shell:
         "deidlib report --plan {input.plan:q} --release $(dirname {input.sums:q}) "
-        "--out $(dirname {output.html:q}) --reviewer {output.reviewer:q} --config {params.settings:q} "
+        "--attacks {input.attacks:q} --reviewer {output.reviewer:q} "
+        "--out $(dirname {output.html:q}) --config {params.settings:q} "
         "> {log:q} 2>&1"

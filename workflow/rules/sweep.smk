@@ -38,8 +38,8 @@ rule sweep:
             "reid",
         ),
         device=config["device"],
-        preview=shipped(f"preview-{config['generator']}.npz"),
-        weights=weights(config["generator"], "stlpips", "yunet", *recogniser_models()),
+        preview=beside_weights(preview_file),
+        weights=weights(config["generator"], "stlpips", "sface", "yunet", *recogniser_models()),
     shell:
         "deidlib sweep --plan {input.plan:q} --out {output.sweep:q} --device {params.device} "
         "--config {params.settings:q} "

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from deidlib.report.figures.svg import BLUE, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, drawing, to_svg
+from deidlib.report.figures.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, drawing, to_svg
 
 #: Kind of score → what its legend says, and how it is drawn.
 SCORE_KINDS = {
@@ -20,6 +20,10 @@ SCORE_KINDS = {
     "released_same_photo": (
         "released against its own original",
         {"fill": True, "facecolor": BLUE + "66", "edgecolor": BLUE, "linewidth": 1.1},
+    ),
+    "impostor_bank": (
+        "synthetic faces of the donor bank",
+        {"color": GREEN, "linewidth": 1.1, "linestyle": (0, (1, 1))},
     ),
     "stopped": ("attempts that the gate stopped", {"color": SOFT, "linewidth": 1.1, "linestyle": (0, (1, 1))}),
 }
@@ -161,30 +165,38 @@ def _percent(rate: float | None) -> str:
 
 
 def rank_figure(ranks: list[dict], titles: dict[str, str]) -> Markup | None:
-    """Cumulative match characteristic: how often the patient is among the first k of the gallery, by what is seen."""
+    """Cumulative match characteristic: how often the patient is among the first k of the gallery.
+
+    A row of panels for each gallery, the largest first; a column for each part of the image that the attacker sees.
+    """
     curves = [entry for entry in ranks if entry.get("cmc")]
     regions = [region for region in REGION_TITLES if any(entry["region"] == region for entry in curves)]
+    galleries = sorted({entry["gallery"] for entry in curves}, reverse=True)
     if not regions:
         return None
-    with drawing(2.7) as figure:
-        panels = figure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
-        words, names = [], []
-        for axes, region in zip(panels, regions, strict=True):
-            for entry in (entry for entry in curves if entry["region"] == region):
-                if entry["recogniser"] not in names:
-                    names.append(entry["recogniser"])
-                name = titles.get(entry["recogniser"], entry["recogniser"])
-                colour, marker = SERIES[names.index(entry["recogniser"]) % len(SERIES)]
-                axes.plot(*zip(*entry["cmc"], strict=True), color=colour, marker=marker, markersize=4, label=name)
-                if entry.get("chance"):
-                    axes.plot(*zip(*entry["chance"], strict=True), color=SOFT, linestyle=":", label="chance")
-                words.append(f"{name}, {region.replace('_', ' ')}: rank 1 {_percent(entry['cmc'][0][1])}")
-            axes.set(xscale="log", xlabel="rank k", title=REGION_TITLES[region], ylim=(-0.03, 1.03))
-            axes.yaxis.set_major_formatter(_per_cent())
-            axes.xaxis.set_major_formatter("{x:,.0f}")
-            axes.grid(True, axis="y")
-        panels[0].set_ylabel("patient among the first k")
-        _one_legend(figure, panels)
+    with drawing(0.5 + 2.1 * len(galleries)) as figure:
+        panels = figure.subplots(len(galleries), len(regions), sharey=True, squeeze=False)
+        words, names = [], list(dict.fromkeys(entry["recogniser"] for entry in curves))
+        for entry in curves:
+            axes = panels[galleries.index(entry["gallery"])][regions.index(entry["region"])]
+            name = titles.get(entry["recogniser"], entry["recogniser"])
+            colour, marker = SERIES[names.index(entry["recogniser"]) % len(SERIES)]
+            if entry.get("chance"):
+                axes.plot(*zip(*entry["chance"], strict=True), color=SOFT, linestyle=":", label="chance")
+            axes.plot(*zip(*entry["cmc"], strict=True), color=colour, marker=marker, markersize=4, label=name)
+            region = entry["region"].replace("_", " ")
+            words.append(f"{name}, {region}, {entry['gallery']:,} faces: rank 1 {_percent(entry['cmc'][0][1])}")
+        for row, gallery in zip(panels, galleries, strict=True):
+            for axes in row:
+                axes.set(xscale="log", xlabel=f"rank k of {gallery:,}", ylim=(-0.03, 1.03))
+                axes.yaxis.set_major_formatter(_per_cent())
+                axes.xaxis.set_major_formatter("{x:,.0f}")
+                axes.xaxis.set_minor_formatter("")
+                axes.grid(True, axis="y")
+            row[0].set_ylabel("patient among the first k")
+        for axes, region in zip(panels[0], regions, strict=True):
+            axes.set_title(REGION_TITLES[region])
+        _one_legend(figure, panels.flat)
         return to_svg(figure, "ranks", "Rank curves of closed-set identification", "; ".join(words) + ".")
 
 
@@ -196,28 +208,34 @@ def _one_legend(figure, panels) -> None:
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
 
 
-def forest_figure(rows: list[dict]) -> Markup | None:
-    """Rate of every attack with its 95 % interval and its chance level, one line each.
+def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
+    """Rate of every attack with its 95 % interval and its chance level, a line each, the recognisers side by side.
 
     Parameters
     ----------
     rows : list of dict
-        ``label, rate, ci95, chance, hits, trials, intended`` in the order to draw, from the top.
+        ``label, attacks`` in the order to draw, from the top; attacks hold ``recogniser, rate, ci95, chance, hits,
+        trials, intended``.
+    titles : dict
+        Recogniser → its name for readers.
     """
-    rows = [row for row in rows if row["rate"] is not None]
     if not rows:
         return None
-    with drawing(0.75 + 0.2 * len(rows)) as figure:
+    names = list(dict.fromkeys(attack["recogniser"] for row in rows for attack in row["attacks"]))
+    with drawing(0.8 + (0.14 + 0.11 * len(names)) * len(rows)) as figure:
         axes = figure.subplots()
         for place, row in enumerate(rows):
-            colour = SOFT if row["intended"] else BLUE
-            axes.plot(row["ci95"], [place, place], color=colour, linewidth=1.4, solid_capstyle="butt")
-            axes.plot(row["rate"], place, "s" if row["intended"] else "o", color=colour, markersize=4.5)
-            if row["chance"] is not None:
-                axes.plot(row["chance"], place, "|", color=RED, markersize=9, markeredgewidth=1.5)
-        axes.plot([], [], "o-", color=BLUE, markersize=4.5, label="rate with 95 % interval")
-        if any(row["intended"] for row in rows):
-            axes.plot([], [], "s-", color=SOFT, markersize=4.5, label="the same, where the release intends it")
+            for number, attack in enumerate(row["attacks"]):
+                y = place + (number + 0.5) / len(row["attacks"]) * 0.7 - 0.35
+                colour, marker = SERIES[names.index(attack["recogniser"]) % len(SERIES)]
+                fill = "white" if attack.get("intended") else colour
+                axes.plot(attack["ci95"], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt")
+                axes.plot(attack["rate"], y, marker, color=colour, markerfacecolor=fill, markersize=4.5)
+                if attack["chance"] is not None:
+                    axes.plot(attack["chance"], y, "|", color=RED, markersize=7, markeredgewidth=1.5)
+        for name, (colour, marker) in zip(names, SERIES * len(names), strict=False):
+            label = titles.get(name, name) if name else "no recogniser needed"
+            axes.plot([], [], marker, linestyle="-", color=colour, markersize=4.5, label=label)
         axes.plot([], [], "|", color=RED, markersize=9, markeredgewidth=1.5, linestyle="none", label="chance")
         axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) - 0.4, -0.6))
         axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
@@ -225,8 +243,13 @@ def forest_figure(rows: list[dict]) -> Markup | None:
         axes.xaxis.set_major_formatter(_per_cent())
         axes.grid(True, axis="x")
         axes.spines["left"].set_visible(False)
-        figure.legend(loc="outside upper left", ncols=3)
-        words = "; ".join(f"{row['label']}: {row['hits']} of {row['trials']}" for row in rows)
+        figure.legend(loc="outside upper left", ncols=4)
+        words = "; ".join(
+            f"{row['label']}{', ' + titles.get(one['recogniser'], one['recogniser']) if one['recogniser'] else ''}: "
+            f"{one['hits']} of {one['trials']}"
+            for row in rows
+            for one in row["attacks"]
+        )
         return to_svg(figure, "forest", "Success of every attack", words + ".")
 
 
