@@ -28,7 +28,7 @@ rule reid:
         settings=settings_of(
             "attempts", "checks", "identity", "generator", "preserve", "inversion", "reid", "release"
         ),
-        bank=shipped(f"donors-{config['generator']}.parquet"),
+        bank=beside_weights(bank_file),
         weights=weights(*recogniser_models()),
     shell:
         "deidlib reid --plan {input.plan:q} --sweep {input.sweep:q} --out {output.attacks:q} "

@@ -38,7 +38,7 @@ rule sweep:
             "reid",
         ),
         device=config["device"],
-        preview=shipped(f"preview-{config['generator']}.npz"),
+        preview=beside_weights(preview_file),
         weights=weights(config["generator"], "stlpips", "yunet", *recogniser_models()),
     shell:
         "deidlib sweep --plan {input.plan:q} --out {output.sweep:q} --device {params.device} "
