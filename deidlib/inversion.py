@@ -5,10 +5,11 @@ area-preserving inversion (arXiv 2307.02019). The code is sought as an offset fr
 coordinates of W, so that one unit is one standard deviation of what the generator draws, and
 
     loss = Σ_area [ a·ST-LPIPS + b·MSE ] + c·‖u‖² + d·‖u − mean over layers of u‖²
-           + g·[ max(0, cos(e, e_patient)) + 1 − cos(e, e_donor) ],
+           + g·[ max(0, cos(e, e_patient)) + 1 − cos(e, e_donor) ] + k·MSE of the upper face's detail to the donor's,
 
 where c and d keep the code in the domain, and e is the guide's embedding of the generated face with the patient's
-preserved area in it, which g leads away from the patient and to the donor: the same new person in every photograph.
+preserved area in it, which g leads away from the patient and to the donor: the same new person in every photograph. k
+keeps the donor's eyes: without it an attribute far from the mouth, such as glasses or closed lids, may come half-way in.
 Most steps run on the quarter-size preview; the last few on the full image. Imports torch and numpy only.
 """
 
@@ -28,6 +29,8 @@ from deidlib.perceptual import STLPIPS
 
 WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
 BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
+UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
+DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,12 @@ def _frames_at(frames: Tensor, side: int) -> Tensor:
     return frames @ corner
 
 
+def _upper_detail(images: Tensor) -> Tensor:
+    """Detail of the upper face, whatever its light: at preview size, minus the local mean."""
+    upper = _resized(images, WORK_SIDE // 2)[:, :, UPPER[0], UPPER[1]]
+    return upper - F.avg_pool2d(upper, DETAIL, stride=1, padding=DETAIL // 2, count_include_pad=False)
+
+
 def _luminance_where(images: Tensor, grey: Tensor) -> Tensor:
     luma = (images * images.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]).sum(1, keepdim=True)
     return torch.where(grey[:, None, None, None], luma.expand_as(images), images)
@@ -176,6 +185,8 @@ def _invert_batch(
     donor_identity = torch.from_numpy(np.asarray(batch.identities, np.float32)).to(device)
     with torch.no_grad(), autocast:
         patient = guide(crop(photos, frames))
+        start = generator.preview(donors[:, None].expand(-1, generator.n_styles, -1))
+        donor_detail = _upper_detail(_luminance_where(start.float(), grey))
     composites = {
         full: (_resized(photos, size), _resized(fades, size), _frames_at(frames, size))
         for full, size in ((False, WORK_SIDE // 2), (True, WORK_SIDE))
@@ -194,6 +205,7 @@ def _invert_batch(
             lpips = perceptual.distance(perceptual.features(box), target_features, weight)
         squared = ((box.float() - target).square() * weight).sum(dim=(1, 2, 3)) / (3 * weight.sum(dim=(1, 2, 3)))
         spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+        detail = (_upper_detail(image.float()) - donor_detail).square().mean(dim=(1, 2, 3))
         identity = 0.0
         if settings["guide"]:
             photo, fade, frame = composites[full]
@@ -206,6 +218,7 @@ def _invert_batch(
             + settings["stay"] * offset.square().mean(dim=(1, 2))
             + settings["spread"] * spread
             + settings["guide"] * identity
+            + settings["keep"] * detail
         )
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
@@ -250,7 +263,7 @@ def invert(
     settings : dict
         ``steps`` on the preview and ``refine_steps`` at full size; ``learning_rate`` in standard deviations of W a
         step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``,
-        ``spread`` and ``guide`` (0: not guided); ``batch`` (photographs at once; halved when memory runs out);
+        ``spread``, ``guide`` (0: not guided) and ``keep``; ``batch`` (photographs at once; halved when memory runs out);
         ``bf16``, used where the device computes in it.
     progress : callable, optional
         Called with the number of photographs finished.

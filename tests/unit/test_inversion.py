@@ -23,6 +23,7 @@ SETTINGS = {
     "stay": 0.05,
     "spread": 0.2,
     "guide": 0.5,
+    "keep": 20.0,
     "batch": 1,
     "bf16": False,
 }
