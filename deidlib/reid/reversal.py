@@ -334,5 +334,6 @@ def _trained(restored: Restored) -> str:
         "The attacker has released photographs of other people together with their originals and trains a network to "
         f"restore the one from the other (in the aligned face, {SIDE}² pixels): here on one half of the patients, to "
         f"attack the other, and the other way round. The mean difference from the original went from {released:.1f} to "
-        f"{after:.1f} grey levels on patients that the network had not seen. "
+        f"{after:.1f} grey levels on patients that the network had not seen"
+        + (": it learned its own patients by heart and little else. " if after >= released else ". ")
     )
