@@ -18,6 +18,8 @@ SETTINGS = {
     "device": "cpu",
     "inversion": {"steps": 2, "refine_steps": 1},
     "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "realism_max": 10.0},
+    "reid": {"sweep_photos": 0},
+    "release": {"k": 1, "columns": {}, "date": "2026-03-01"},
 }
 KEY = "one fixed key, so that every run draws the same donors"
 

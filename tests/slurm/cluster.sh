@@ -39,6 +39,8 @@ check_link() {
     fi
 }
 
+# The node claims 64 GB (config_overrides), so that every job fits wherever this runs; the cores are the machine's, and
+# limit what runs at a time.
 configure() {
     host=$(hostname -s)
     mkdir -p "$folder"/{state,spool,log}
@@ -50,6 +52,7 @@ SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 SlurmctldPort=$port
 SlurmdPort=$((port + 1))
+SlurmdParameters=config_overrides
 AuthType=auth/munge
 AuthInfo=socket=$folder/munge.socket
 CryptoType=crypto/munge
@@ -72,7 +75,7 @@ MinJobAge=3600
 KillWait=2
 UnkillableStepTimeout=30
 MailProg=/bin/true
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Boards=1 SocketsPerBoard=1 CoresPerSocket=$(nproc) ThreadsPerCore=1 Gres=gpu:1 RealMemory=$(free -m | awk '/^Mem:/ {print int($2 * 0.9)}') State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Boards=1 SocketsPerBoard=1 CoresPerSocket=$(nproc) ThreadsPerCore=1 Gres=gpu:1 RealMemory=64000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 CONF
     echo "Name=gpu File=/dev/null" >"$folder/gres.conf" # one to ask for: no GPU stands behind it

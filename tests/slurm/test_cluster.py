@@ -16,7 +16,7 @@ CLUSTER = Path(__file__).parent / "cluster.sh"
 #: What a cluster without accounting, and with two processors, needs besides the profile; and no long waits.
 SITE = [
     *("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
-    *("--set-threads", "inversion=2", "--set-resources", "inversion:gpu=1"),
+    *("--max-threads", "2", "--set-resources", "inversion:gpu=1"),
 ]
 
 
@@ -68,7 +68,7 @@ def test_a_cluster_gives_the_same_release_as_one_machine(cluster, model_files, t
         + 2 * ["judge_blending_checks"]
         + 4 * ["inversion"]
         + 2 * ["embeddings"]
-        + ["reid", "release", "report"]
+        + ["reid", "release", "report", "sweep"]
     )
     asked = {name: gpus(job) for job, name in submitted}
     assert {name for name, wants in asked.items() if wants} == {"inversion"}

@@ -29,7 +29,7 @@ from small_cohort import contents, write_cohort  # noqa: E402
 
 CLUSTER = REPOSITORY / "tests" / "slurm" / "cluster.sh"
 SLURM = [
-    *("--workflow-profile", REPOSITORY / "workflow" / "profiles" / "slurm", "--set-threads", "inversion=2"),
+    *("--workflow-profile", REPOSITORY / "workflow" / "profiles" / "slurm", "--max-threads", "2"),
     *("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"),
     *("--latency-wait", "5"),
 ]

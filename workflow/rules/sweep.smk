@@ -22,8 +22,8 @@ rule sweep:
         "../../envs/environment.yaml"
     threads: 8
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=more(8000),
+        runtime=more(240),
         gpu=GPU,
     params:
         settings=settings_of(
