@@ -123,6 +123,7 @@ def invert_faces(
             donors=np.array([d["w"] for d in part], np.float32),
             grey=np.array([photo_rows[i]["grey"] for i in ids]),
             identities=np.array([d["sface"] for d in part], np.float32),
+            likenesses=np.array([d["likeness"] for d in part], np.float32),
         )
         result = invert(generator, perceptual, guide, prior, targets, settings, progress)
         for k, donor in enumerate(part):

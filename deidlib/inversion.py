@@ -5,10 +5,12 @@ area-preserving inversion (arXiv 2307.02019). The code is sought as an offset fr
 coordinates of W, so that one unit is one standard deviation of what the generator draws, and
 
     loss = Σ_area [ a·ST-LPIPS + b·MSE ] + c·‖u‖² + d·‖u − mean over layers of u‖²
-           + g·[ max(0, cos(e, e_patient)) + 1 − cos(e, e_donor) ],
+           + g·[ |cos(e, e_patient) − s| + 1 − cos(e, e_donor) ] + k·MSE of the upper face's detail,
 
-where c and d keep the code in the domain, and e is the guide's embedding of the generated face with the patient's
-preserved area in it, which g leads away from the patient and to the donor: the same new person in every photograph.
+where c and d keep the code in the domain. e is the guide's embedding of the generated face with the patient's preserved
+area in it; g leads it to the likeness s that a stranger of the patient's look has (led farther, the patient would be
+the least alike of all, and found by that), and to the donor: the same new person in every photograph. k keeps the
+donor's brows and eyes: without it glasses or closed lids may come half-way in.
 Most steps run on the quarter-size preview; the last few on the full image. Imports torch and numpy only.
 """
 
@@ -28,6 +30,8 @@ from deidlib.perceptual import STLPIPS
 
 WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
 BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
+UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
+DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Targets:
         Pixels of the aligned frame at 512² to the guide's frame.
     identities : ndarray, (N, 128), float32
         The guide's embedding of each photograph's donor.
+    likenesses : ndarray, (N,), float32
+        Cosine between result and photograph, as the guide embeds them, that is aimed at.
     """
 
     images: np.ndarray
@@ -62,6 +68,7 @@ class Targets:
     fades: np.ndarray
     frames: np.ndarray
     identities: np.ndarray
+    likenesses: np.ndarray
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,6 +128,12 @@ def _frames_at(frames: Tensor, side: int) -> Tensor:
     return frames @ corner
 
 
+def _upper_detail(images: Tensor) -> Tensor:
+    """Detail of the upper face, whatever its light: at preview size, minus the local mean."""
+    upper = _resized(images, WORK_SIDE // 2)[:, :, UPPER[0], UPPER[1]]
+    return upper - F.avg_pool2d(upper, DETAIL, stride=1, padding=DETAIL // 2, count_include_pad=False)
+
+
 def _luminance_where(images: Tensor, grey: Tensor) -> Tensor:
     luma = (images * images.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]).sum(1, keepdim=True)
     return torch.where(grey[:, None, None, None], luma.expand_as(images), images)
@@ -174,8 +187,11 @@ def _invert_batch(
     fades = torch.from_numpy(np.asarray(batch.fades, np.float32)).to(device)[:, None]
     frames = torch.from_numpy(np.asarray(batch.frames, np.float32)).to(device)
     donor_identity = torch.from_numpy(np.asarray(batch.identities, np.float32)).to(device)
+    likeness = torch.from_numpy(np.asarray(batch.likenesses, np.float32)).to(device)
     with torch.no_grad(), autocast:
         patient = guide(crop(photos, frames))
+        start = generator.preview(donors[:, None].expand(-1, generator.n_styles, -1))
+        donor_detail = _upper_detail(_luminance_where(start.float(), grey))
     composites = {
         full: (_resized(photos, size), _resized(fades, size), _frames_at(frames, size))
         for full, size in ((False, WORK_SIDE // 2), (True, WORK_SIDE))
@@ -194,18 +210,20 @@ def _invert_batch(
             lpips = perceptual.distance(perceptual.features(box), target_features, weight)
         squared = ((box.float() - target).square() * weight).sum(dim=(1, 2, 3)) / (3 * weight.sum(dim=(1, 2, 3)))
         spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+        detail = (_upper_detail(image.float()) - donor_detail).square().mean(dim=(1, 2, 3))
         identity = 0.0
         if settings["guide"]:
             photo, fade, frame = composites[full]
             with autocast:
                 embedding = guide(crop(fade * photo + (1 - fade) * image.float(), frame))
-            identity = (embedding * patient).sum(1).clamp_min(0) + 1 - (embedding * donor_identity).sum(1)
+            identity = ((embedding * patient).sum(1) - likeness).abs() + 1 - (embedding * donor_identity).sum(1)
         loss = (
             settings["perceptual"] * lpips.float()
             + settings["pixel"] * squared
             + settings["stay"] * offset.square().mean(dim=(1, 2))
             + settings["spread"] * spread
             + settings["guide"] * identity
+            + settings["keep"] * detail
         )
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
@@ -250,8 +268,8 @@ def invert(
     settings : dict
         ``steps`` on the preview and ``refine_steps`` at full size; ``learning_rate`` in standard deviations of W a
         step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``,
-        ``spread`` and ``guide`` (0: not guided); ``batch`` (photographs at once; halved when memory runs out);
-        ``bf16``, used where the device computes in it.
+        ``spread``, ``guide`` (0: not guided) and ``keep``; ``batch`` (photographs at once; halved when memory runs
+        out); ``bf16``, used where the device computes in it.
     progress : callable, optional
         Called with the number of photographs finished.
 

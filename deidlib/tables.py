@@ -180,6 +180,7 @@ DONORS = pa.schema(
             "the donor's w with this photograph's pose and expression (512 values)",
         ),
         _field("sface", pa.list_(pa.float32()), "SFace embedding of the donor's face (128 values, unit length)"),
+        _field("likeness", pa.float32(), "SFace cosine to the patient that inversion aims at: a fitting stranger's"),
         *_STATUS,
     ]
 )

@@ -24,6 +24,7 @@ _AGE_UNIT = 4.0  # years
 _FEMALE_UNIT = 0.18
 _COSINE_UNIT = 0.06
 _DRAWS = 12
+_STRANGER, _MOST_ALIKE, _STRANGERS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
 _GLASSES_COST = 100.0  # in the units of mismatch: worse than any fit
 #: How much each skin patch counts. Cheeks and forehead tell the skin and the light; below them a beard may be dark, and
 #: a shaded face must not pass for a bearded one.
@@ -85,15 +86,39 @@ def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
     return allowed if look.sface is None else allowed & (bank.sface @ look.sface < sface_max)
 
 
-def resemblance(sface: np.ndarray, look: Likeness) -> np.ndarray:
-    """How much faces with the embeddings (N, 128) resemble the patient, (N,), in the units of :func:`mismatch`.
+def stranger_likeness(bank: Bank, fit: np.ndarray, look: Likeness, rng: np.random.Generator, draws: int) -> float:
+    """Cosine to the patient that the released face is to have: what a stranger who fits as well happens to have.
 
-    Zero for a face as far as strangers usually are (cosine 0), so that of entries that fit alike the least similar come
-    first.
+    A face led as far from the patient as possible would betray them, for the patient would be the least alike of all.
+    So the likeness is drawn from those of the best-fitting entries; of several draws the lowest counts.
+
+    Parameters
+    ----------
+    bank : Bank
+        The donors, who are strangers to every patient.
+    fit : ndarray, (N,)
+        :func:`mismatch` of each entry, resemblance left out.
+    look : Likeness
+        The patient.
+    rng : Generator
+        Keyed by the patient.
+    draws : int
+        More at later attempts.
+    """
+    if look.sface is None:
+        return _STRANGER
+    strangers = bank.sface[np.argsort(fit, kind="stable")[:_STRANGERS]] @ look.sface
+    return float(np.minimum(rng.choice(strangers, size=draws), _MOST_ALIKE).min())
+
+
+def resemblance(sface: np.ndarray, look: Likeness, likeness: float) -> np.ndarray:
+    """How much more than ``likeness`` faces with the embeddings (N, 128) resemble the patient, (N,).
+
+    In the units of :func:`mismatch`; zero for a face that is no more alike than that.
     """
     if look.sface is None:
         return np.zeros(len(sface))
-    return (np.clip(sface @ look.sface, 0, None) / _COSINE_UNIT) ** 2
+    return (np.clip(sface @ look.sface - likeness, 0, None) / _COSINE_UNIT) ** 2
 
 
 def draw_mixtures(order: np.ndarray, rng: np.random.Generator, pool: int, mix: int) -> list[tuple]:
@@ -117,12 +142,12 @@ def _view(look: Likeness) -> dict:
     return {name: look.features[name] for name in VIEW_FEATURES}
 
 
-def _best(codes: np.ndarray, see: Callable, features: dict, grey: bool, look: Likeness, wariness: float) -> tuple:
-    """Which of several codes draws the face that fits best and resembles the patient least, and its embedding."""
+def _best(codes: np.ndarray, see: Callable, features: dict, grey: bool, excess: Callable) -> tuple:
+    """Which of several codes draws the face that fits best and does not resemble the patient, and its embedding."""
     looks, found = see(codes)
     if not found.any():
         raise ValueError("no mixture of donors draws a face: is this the bank of this generator?")
-    cost = mismatch(looks, features, grey) + wariness * resemblance(looks.sface, look)
+    cost = mismatch(looks, features, grey) + excess(looks.sface)
     cost = cost + _GLASSES_COST * (looks.bridge_edge >= GLASSES)
     best = int(np.argmin(np.where(found, cost, np.inf)))
     return best, looks.sface[best]
@@ -189,11 +214,17 @@ def choose_donors(
         drawn_for = reference["release_photo_id" if identity == "per_photo" else "release_patient_id"]
         look = likenesses[reference["release_photo_id"]]
         features = with_record(look.features, reference["age"], reference["sex"])
+        fit = mismatch(bank, features, reference["grey"])
+        rng = keyed_rng(key, "likeness", drawn_for)
+        likeness = stranger_likeness(bank, fit, look, rng, 1 + attempt)
+
         # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
-        wariness = (1 + attempt) ** 2
-        fit = mismatch(bank, features, reference["grey"]) + wariness * resemblance(bank.sface, look)
+        def excess(sface: np.ndarray, look: Likeness = look, likeness: float = likeness) -> np.ndarray:
+            return (1 + attempt) ** 2 * resemblance(sface, look, likeness)
+
         allowed = allowed_donors(bank, look, options["sface_max"])
-        order = np.argsort(np.where(allowed, fit, np.inf), kind="stable")[: np.count_nonzero(allowed)]
+        fit = np.where(allowed, fit + excess(bank.sface), np.inf)
+        order = np.argsort(fit, kind="stable")[: np.count_nonzero(allowed)]
         if len(order) < options["mix"]:
             raise ValueError(
                 f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max, or build a "
@@ -205,7 +236,7 @@ def choose_donors(
             years_and_sex = {"age": features["age"], "female": features["female"]}
             codes = [editor.move(mix_identity(bank, editor.prior, *mixture), years_and_sex) for mixture in mixtures]
             posed = np.array([editor.follow(code, _view(look)) for code in codes])
-            best, sface = _best(posed, see, features, reference["grey"], look, wariness)
+            best, sface = _best(posed, see, features, reference["grey"], excess)
             drawn[drawn_for] = *mixtures[best], codes[best], sface
         chosen, shares, w, sface = drawn[drawn_for]
         rows.append(
@@ -217,6 +248,7 @@ def choose_donors(
                 "weights": shares.astype(np.float32),
                 "w": editor.follow(w, _view(likenesses[photo["release_photo_id"]])).astype(np.float32),
                 "sface": sface.astype(np.float32),
+                "likeness": likeness,
                 "status": tables.OK,
             }
         )

@@ -46,6 +46,7 @@ def release_gate(
         _verified(attacks, recognisers),
         _rank1(attacks, recognisers),
         _rank1_originals(attacks, recognisers, options),
+        _learned_rank1(attacks, recognisers, options),
         _upper_ends(attacks, evidence, options),
         _donors(evidence),
         _metadata(attacks),
@@ -147,6 +148,27 @@ def _rank1_originals(attacks: Sequence[Attack], recognisers: list[str], options:
         tried,
         not judged or (complete and not beyond),
         note,
+    )
+
+
+def _learned_rank1(attacks: Sequence[Attack], recognisers: list[str], options: Mapping) -> dict:
+    """The same by attackers who learned from other patients; what could not be tried is no fault."""
+    beyond, tried = [], 0
+    for name in LEARNED:
+        found, n, _ = _beyond_chance(attacks, recognisers, f"{name}_rank1")
+        beyond += [f"{words} ({name})" for words in found]
+        tried = max(tried, n)
+    judged = options["rank1_originals"]
+    return _criterion(
+        "learned_rank1_within_chance",
+        "An attacker who learned from other patients and searches among the originals alone finds the patient no more "
+        "often than by chance",
+        len(beyond) if tried else None,
+        0 if judged else None,
+        tried,
+        not judged or not beyond,
+        ("" if judged else "Not judged (reid.rank1_originals is false). ")
+        + ("; ".join(beyond) if tried else "Too few patients to learn from, or switched off."),
     )
 
 

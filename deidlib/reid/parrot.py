@@ -7,36 +7,21 @@ every patient is attacked by a map that was learned on others. Pure functions on
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.calibration import compared, threshold_at
 from deidlib.reid.embeddings import Faces
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.identification import search
+from deidlib.reid.maps import LEARNERS, Learner, best_map
 
 #: Fewest patients of a half; below, nothing can be learned or attacked.
 FEWEST = 4
 #: Most photographs that are learned from and attacked: of a larger cohort, patients are drawn.
 MOST_PHOTOS = 20_000
-#: Candidate ridge penalties, in units of the embeddings' variance, and training steps: from nothing learned to much.
-_PENALTIES = np.geomspace(1e3, 1e-2, 9)
-_STEPS = (0, 25, 75, 200)
-_INNER_FOLDS = 3
-_HIDDEN, _BATCH, _RATE, _DECAY, _SHARPNESS = 64, 256, 3e-3, 0.03, 10.0
-
-#: (M, D) released embeddings → (M, D) centred guesses of the originals.
-Map = Callable[[np.ndarray], np.ndarray]
-#: (N, D) released and original embeddings, whose they are → maps, from the one that keeps what it is given.
-Learner = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], Iterator[Map]]
 
 
 @dataclass(frozen=True)
@@ -58,102 +43,6 @@ def halves(patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     people, place = np.unique(patients, return_inverse=True)
     half = rng.permutation(np.arange(len(people)) % 2)
     return half[place]
-
-
-def linear_maps(
-    released: np.ndarray, originals: np.ndarray, patients: np.ndarray, rng: np.random.Generator
-) -> Iterator[Map]:
-    """Ridge regression of originals on released ones, both centred, for every penalty.
-
-    Shrunk towards a multiple of the identity, not towards 0: with little to learn from, the map leaves an embedding
-    as it is, and the attack is the recogniser's own.
-    """
-    mean, offset = released.mean(axis=0), originals.mean(axis=0)
-    x, y = released - mean, originals - offset
-    multiple = max(float(np.sum(x * y) / max(np.sum(x**2), 1e-12)), 1e-3)
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
-    target = u.T @ (y - multiple * x)
-    variance = max(float(np.mean(s**2)), 1e-12)
-    for penalty in _PENALTIES:
-        weights = vt.T @ ((s / (s**2 + penalty * variance))[:, None] * target)
-        yield lambda vectors, w=weights: (vectors - mean) @ w + multiple * (vectors - mean)
-
-
-class _Network(nn.Module):
-    """What a straight path and a bent one, both nothing at first, add to their input: (N, D) → (N, D)."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.straight = nn.Linear(size, size)
-        self.bent = nn.Sequential(nn.Linear(size, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, size))
-        for last in (self.straight, self.bent[2]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.straight(x) + self.bent(x)
-
-
-def mlp_maps(
-    released: np.ndarray, originals: np.ndarray, patients: np.ndarray, rng: np.random.Generator
-) -> Iterator[Map]:
-    """Small network, after more and more steps of learning to bring a photograph near its patient's originals."""
-    mean, offset = released.mean(axis=0), originals.mean(axis=0)
-    scale = max(float(np.std(released - mean)), 1e-12)
-    x = torch.from_numpy(((released - mean) / scale).astype(np.float32))
-    y = torch.from_numpy((originals - offset).astype(np.float32))
-    _, person = np.unique(patients, return_inverse=True)
-    person = torch.from_numpy(person)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**31)))
-        network = _Network(x.shape[1])
-    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
-    for done in range(_STEPS[-1] + 1):
-        if done in _STEPS:
-            yield lambda vectors: _applied(network, (vectors - mean) / scale)
-        if done < _STEPS[-1]:
-            rows = rng.permutation(len(x))[:_BATCH]
-            noise = torch.from_numpy(0.1 * rng.standard_normal((len(rows), x.shape[1]), dtype=np.float32))
-            loss = contrast(network(x[rows] + noise), y[rows], person[rows], person[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-
-
-def _applied(network: nn.Module, vectors: np.ndarray) -> np.ndarray:
-    with torch.no_grad():
-        return network(torch.from_numpy(vectors.astype(np.float32))).numpy()
-
-
-def contrast(guesses: Tensor, originals: Tensor, whose_guess: Tensor, whose_original: Tensor) -> Tensor:
-    """How badly guesses single out their patients' originals among others' (InfoNCE, van den Oord et al. 2018)."""
-    scores = _SHARPNESS * F.normalize(guesses, dim=1) @ F.normalize(originals, dim=1).T
-    same = whose_guess[:, None] == whose_original[None, :]
-    return (torch.logsumexp(scores, 1) - torch.logsumexp(scores.masked_fill(~same, -np.inf), 1)).mean()
-
-
-def best_map(
-    released: np.ndarray, originals: np.ndarray, patients: np.ndarray, learn: Learner, rng: np.random.Generator
-) -> Map:
-    """Of a learner's maps the one that does best on patients it was not learned on, learned again on all of them."""
-    people, place = np.unique(patients, return_inverse=True)
-    fold = rng.permutation(np.arange(len(people)) % _INNER_FOLDS)[place]
-    errors: Counter[int] = Counter()
-    for k in range(_INNER_FOLDS):
-        inside, outside = fold != k, fold == k
-        gallery = torch.from_numpy(originals - originals[inside].mean(axis=0))
-        for number, give in enumerate(learn(released[inside], originals[inside], patients[inside], rng)):
-            guesses = torch.from_numpy(give(released[outside]).astype(np.float64))
-            whose = torch.from_numpy(place[outside]), torch.from_numpy(place)
-            errors[number] += float(contrast(guesses, gallery, *whose)) * int(outside.sum())
-    chosen = min(errors, key=lambda number: (errors[number], number))
-    return next(itertools.islice(learn(released, originals, patients, rng), chosen, None))
-
-
-LEARNERS: dict[str, tuple[str, Learner]] = {
-    "parrot_linear": ("linear map", linear_maps),
-    "parrot_mlp": ("small neural network", mlp_maps),
-}
 
 
 def guesses(released: Faces, originals: Faces, learn: Learner, rng: np.random.Generator) -> list[Guesses]:
@@ -322,10 +211,11 @@ def _impostor_scores(fold: Guesses, rng: np.random.Generator) -> np.ndarray:
 
 def _untrained(attacker: Attacker, fold: Guesses) -> int:
     """Rank-1 hits of the recogniser itself in the search of one fold."""
-    probes, gallery = (_only(attacker.faces[shown], fold.mapped.photos) for shown in ("released", "original"))
+    probes, gallery = (of_photos(attacker.faces[shown], fold.mapped.photos) for shown in ("released", "original"))
     return int(np.count_nonzero(search(probes, gallery, None, attacker.same_above).ranks <= 1))
 
 
-def _only(faces: Faces, photos: np.ndarray) -> Faces:
+def of_photos(faces: Faces, photos: np.ndarray) -> Faces:
+    """Embeddings of these photographs alone."""
     there = np.isin(faces.photos, photos)
     return Faces(faces.photos[there], faces.patients[there], faces.vectors[there])

@@ -21,7 +21,7 @@ from deidlib.reid.attack import Attack
 from deidlib.reid.embeddings import Faces, embed_renderings
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.identification import search
-from deidlib.reid.parrot import FEWEST, halves
+from deidlib.reid.parrot import FEWEST, halves, of_photos
 from deidlib.reid.recognisers import Recogniser
 from deidlib.reid.verification import best_of_patient
 
@@ -307,9 +307,9 @@ def reversal_attacks(
     ranks, patients, chances, plain = [], [], [], 0
     for k in (0, 1):
         photos = restored.pairs.photos[restored.half == k]
-        gallery = _only(originals, photos)
-        found = search(_only(after, photos), gallery, None, attacker.same_above)
-        plain += int((search(_only(before, photos), gallery, None, attacker.same_above).ranks <= 1).sum())
+        gallery = of_photos(originals, photos)
+        found = search(of_photos(after, photos), gallery, None, attacker.same_above)
+        plain += int((search(of_photos(before, photos), gallery, None, attacker.same_above).ranks <= 1).sum())
         ranks.append(found.ranks)
         patients.append(found.patients)
         chances.append((found.chance(1) or 0.0) * len(found.ranks))
@@ -328,16 +328,12 @@ def reversal_attacks(
     return [verified, identified]
 
 
-def _only(faces: Faces, photos: np.ndarray) -> Faces:
-    there = np.isin(faces.photos, photos)
-    return Faces(faces.photos[there], faces.patients[there], faces.vectors[there])
-
-
 def _trained(restored: Restored) -> str:
     released, after = restored.errors()
     return (
         "The attacker has released photographs of other people together with their originals and trains a network to "
         f"restore the one from the other (in the aligned face, {SIDE}² pixels): here on one half of the patients, to "
         f"attack the other, and the other way round. The mean difference from the original went from {released:.1f} to "
-        f"{after:.1f} grey levels on patients that the network had not seen. "
+        f"{after:.1f} grey levels on patients that the network had not seen"
+        + (": it learned its own patients by heart and little else. " if after >= released else ". ")
     )

@@ -109,7 +109,7 @@ def test_patient_like_entries_and_glasses_are_excluded(bank):
 def test_strangers_come_before_look_alikes(bank):
     patient = likeness_of(bank, 10)
     similar = np.argsort(bank.sface @ patient.sface)[::-1]
-    penalty = resemblance(bank.sface, patient)
+    penalty = resemblance(bank.sface, patient, 0.1)
     assert penalty[10] == penalty.max()
     assert penalty[similar[:20]].mean() > 10 * penalty[similar[-500:]].mean()
 
@@ -166,7 +166,8 @@ def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
     (row,) = chosen.to_pylist()
     assert abs(np.array(row["sface"]) @ patient) < 1e-3
     rng = keyed_rng(KEY, "donor", "a", "0")
-    fit = mismatch(bank, likenesses["a1"].features, grey=False) + resemblance(bank.sface, likenesses["a1"])
+    fit = mismatch(bank, likenesses["a1"].features, grey=False)
+    fit = fit + resemblance(bank.sface, likenesses["a1"], row["likeness"])
     allowed = allowed_donors(bank, likenesses["a1"], OPTIONS["sface_max"])
     mixtures = draw_mixtures(np.argsort(np.where(allowed, fit, np.inf), kind="stable"), rng, OPTIONS["pool"], 3)
     assert row["bank_ids"] == mixtures[best][0].tolist()
@@ -176,6 +177,22 @@ def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
 
     with pytest.raises(ValueError, match="no mixture"):
         choose_donors(table, ["a1"], likenesses, bank, editor, nothing, KEY, 0, "per_patient", OPTIONS)
+
+
+def test_the_likeness_aimed_at_is_that_of_fitting_strangers(bank, editor):
+    """Neither alike nor the least alike of all: over many patients, spread as strangers' likeness is."""
+    table = photos(*((f"photo{k}", f"patient{k}", "T0") for k in range(80)))
+    face = 0.35 * bank.sface[7] + np.linalg.svd(bank.sface[7][None])[2][1] * np.sqrt(1 - 0.35**2)  # of no generator
+    look = likeness_of(bank, 7)
+    patients = {f"photo{k}": Likeness(look.features, face) for k in range(80)}
+    rows = choose(bank, editor, table, patients)
+    aims = np.array([row["likeness"] for row in rows.values()])
+    strangers = bank.sface[np.argsort(mismatch(bank, look.features, grey=False))[:256]] @ face
+    assert aims.max() <= 0.25
+    assert abs(np.median(aims) - np.median(np.minimum(strangers, 0.25))) < 0.05
+    assert aims.std() > 0.03
+    later = choose(bank, editor, table, patients, attempt=2)
+    assert np.mean([row["likeness"] for row in later.values()]) < aims.mean()
 
 
 def test_donors_of_many_patients_are_distinct(bank, editor):

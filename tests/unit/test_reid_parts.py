@@ -264,3 +264,15 @@ def test_chance_allows_what_a_coin_would_give():
     about = {"title": "", "recogniser": None, "region": "whole", "rate": None, "ci95": (0, 1)}
     assert chance_limit(Attack(name="a", hits=0, trials=100, chance=0.5, **about)) == 60
     assert chance_limit(Attack(name="a", hits=0, trials=16, chance=0.0005, **about)) == 0
+
+
+def test_learned_searches_are_named_always_and_judged_on_request(rng):
+    for name in ("parrot_linear_rank1", "reversal_rank1"):
+        attacks = [*good(rng), result(name, 20, 200, 1 / 200, rng)]
+        assert failed(attacks) == []
+        assert failed(attacks, rank1_originals=True) == ["learned_rank1_within_chance"]
+        criteria = {c["name"]: c for c in release_gate(attacks, ["dlib"], EVIDENCE, OPTIONS)["criteria"]}
+        assert (
+            f"dlib finds 20 of 200, chance allows 3 ({name.removesuffix('_rank1')})"
+            in criteria["learned_rank1_within_chance"]["note"]
+        )
