@@ -23,7 +23,7 @@ import warnings
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
@@ -115,6 +115,8 @@ def is_grey(rgb: np.ndarray) -> bool:
 
 def _guarded(decode):
     # Decoders fail in every way there is (struct.error, SyntaxError, IndexError …); only interrupts may pass.
+    # A switch of the whole process: a library that wants truncated files (the PDF's renderer) turns it on for all.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 
 from deidlib import models
+
+hypothesis.settings.register_profile("deidlib", deadline=None)  # timings belong to tests/bench
+hypothesis.settings.load_profile("deidlib")
 
 
 @pytest.fixture(scope="session")

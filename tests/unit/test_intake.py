@@ -13,7 +13,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, ImageFile
 
 from deidlib import images, intake, keys, tables
 from deidlib.decoding import Undecodable, decode_mask, decode_photo, is_grey
@@ -341,7 +341,8 @@ def test_a_profile_of_another_kind_of_image_is_refused():
     ],
 )
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
-def test_a_truncated_file_is_damaged(kind, how, share):
+def test_a_truncated_file_is_damaged(kind, how, share, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as other libraries leave it behind
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     data = saved(noise, kind, **how)
     assert refused(data[: max(12, int(len(data) * share))]) == "image_damaged"

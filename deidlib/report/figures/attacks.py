@@ -9,6 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from deidlib.report.figures.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, drawing, to_svg
 
+_TALLEST = 7.6  # inches: with its heading and its caption on one A4 page
 #: Kind of score → what its legend says, and how it is drawn.
 SCORE_KINDS = {
     "impostor": ("originals of different people", {"fill": True, "color": LINE}),
@@ -222,7 +223,7 @@ def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
     if not rows:
         return None
     names = list(dict.fromkeys(attack["recogniser"] for row in rows for attack in row["attacks"]))
-    with drawing(0.8 + (0.14 + 0.11 * len(names)) * len(rows)) as figure:
+    with drawing(min(_TALLEST, 0.8 + (0.14 + 0.11 * len(names)) * len(rows))) as figure:
         axes = figure.subplots()
         for place, row in enumerate(rows):
             for number, attack in enumerate(row["attacks"]):
