@@ -158,9 +158,10 @@ def _responsible(facts: Facts) -> dict:
             or "No released column has empty cells."
         ),
         "data_manipulation_protocol": (
-            f"Outside the preserved area ({facts.config.get('preserve', 'mouth')}) every photograph shows a face drawn "
-            f"by {facts.config.get('generator', 'the generator')}; deidlib {facts.deidlib_version}, settings "
-            f"{facts.settings_digest}."
+            f"Outside the preserved area ({facts.config.get('preserve', 'mouth')}) photographs of the route generate show "
+            f"a face drawn by {facts.config.get('generator', 'the generator')}, those of the route region_only neutral "
+            "grey; those of the route intraoral are whole, for no face was found in them. "
+            f"deidlib {facts.deidlib_version}, settings {facts.settings_digest}."
         ),
         "data_preprocessing_protocol": [
             f"{key} = {value}" for key, value in sorted(facts.config.get("intake", {}).items())
@@ -171,8 +172,8 @@ def _responsible(facts: Facts) -> dict:
         ],
         "data_biases": spread + ([f"Held back: {'; '.join(held)}"] if held else []),
         "data_limitations": [
-            f"Highest SFace cosine similarity of a released image to its patient: {facts.worst['sface']:.3f} (gate: "
-            f"below {checks.get('sface_max')}); lowest dlib distance: {facts.worst['dlib']:.3f} (gate: above "
+            f"Highest SFace cosine similarity of a released image to its patient: {facts.worst_text['sface']} (gate: "
+            f"below {checks.get('sface_max')}); lowest dlib distance: {facts.worst_text['dlib']} (gate: above "
             f"{checks.get('dlib_min')}).",
             f"{facts.several} of {facts.counts['patients']} patients have several photographs, linked by "
             "release_patient_id.",

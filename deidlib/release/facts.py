@@ -104,6 +104,11 @@ class Facts:
         return self.config.get("identity", "per_patient") == "per_patient"
 
     @property
+    def worst_text(self) -> dict[str, str]:
+        """``worst`` in words: a number of three decimals, or that the recogniser found no face."""
+        return {k: "none, for it found no face" if v is None else f"{v:.3f}" for k, v in self.worst.items()}
+
+    @property
     def sentence(self) -> str:
         """The card's first sentence: its counts in words."""
         return counts_sentence(self.counts)
