@@ -158,9 +158,9 @@ def _responsible(facts: Facts) -> dict:
             or "No released column has empty cells."
         ),
         "data_manipulation_protocol": (
-            f"Outside the preserved area ({facts.config.get('preserve', 'mouth')}) photographs of the route generate show "
-            f"a face drawn by {facts.config.get('generator', 'the generator')}, those of the route region_only neutral "
-            "grey; those of the route intraoral are whole, for no face was found in them. "
+            f"Outside the preserved area ({facts.config.get('preserve', 'mouth')}) photographs of the route generate "
+            f"show a face drawn by {facts.config.get('generator', 'the generator')}, those of the route region_only "
+            "neutral grey; those of the route intraoral are whole, for no face was found in them. "
             f"deidlib {facts.deidlib_version}, settings {facts.settings_digest}."
         ),
         "data_preprocessing_protocol": [
