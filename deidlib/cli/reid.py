@@ -21,6 +21,7 @@ from deidlib.cli.common import (
 from deidlib.cli.distractors import bank_faces, gallery_faces, open_recognisers, sha256
 from deidlib.cli.publish import Plan, Settings
 from deidlib.logs import progress, say
+from deidlib.routes import GENERATE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -300,6 +301,7 @@ def _photos(
                 released=photo_id in chosen,
                 side=outcome.region["crop_side"] if outcome.region else None,
                 donor=donors.get(photo_id),
+                generated=outcome.region is None or outcome.region["route"] == GENERATE,
                 clean=clean.get(photo_id),
                 time=times.get(photo_id),
             )

@@ -31,6 +31,8 @@ class Photo:
         Side in pixels of the square that its face defines; the released image has this side.
     donor : str or None
         Identity of its new person.
+    generated : bool
+        Whether it gets a new person; on the routes region_only and intraoral it gets none.
     clean : bool or None
         Whether the image file holds pixels and nothing else; None: not known.
     time : float or None
@@ -43,6 +45,7 @@ class Photo:
     released: bool
     side: int | None = None
     donor: str | None = None
+    generated: bool = True
     clean: bool | None = None
     time: float | None = None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from virtual_faces import facts
 
-from deidlib import config
+from deidlib import config, tables
 from deidlib.reid import traces
 from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.calibration import calibrate, det_curve, threshold_at
@@ -14,6 +14,7 @@ from deidlib.reid.embeddings import Faces
 from deidlib.reid.gate import chance_limit, release_gate
 from deidlib.reid.identification import open_set, search
 from deidlib.reid.search import nearest
+from deidlib.reid.suite import Evidence, _facts
 from deidlib.reid.verification import best_of_patient, best_stranger
 
 OPTIONS = config.complete_config({"cohort": "samples.tsv"})["reid"]
@@ -276,3 +277,17 @@ def test_learned_searches_are_named_always_and_judged_on_request(rng):
             f"dlib finds 20 of 200, chance allows 3 ({name.removesuffix('_rank1')})"
             in criteria["learned_rank1_within_chance"]["note"]
         )
+
+
+def test_photographs_without_a_new_person_are_no_shared_donor():
+    """Two patients on region_only have no donor, and what is released of them need hold no face."""
+    photos = [
+        traces.Photo("a1", "a", 2, True, donor="d1"),
+        traces.Photo("b1", "b", 3, True, generated=False),
+        traces.Photo("c1", "c", 4, True, generated=False),
+    ]
+    facts = _facts(Evidence(photos, tables.EMBEDDINGS.empty_table(), {}, {}, {}, None))
+    assert facts["shared_donors"] == 0
+    assert facts["photographs"] == 3
+    photos[1] = traces.Photo("b1", "b", 3, True)
+    assert _facts(Evidence(photos, tables.EMBEDDINGS.empty_table(), {}, {}, {}, None))["shared_donors"] == 1
