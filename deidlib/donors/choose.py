@@ -153,6 +153,42 @@ def _best(codes: np.ndarray, see: Callable, features: dict, grey: bool, excess: 
     return best, looks.sface[best]
 
 
+def _draw_donor(
+    bank: Bank,
+    editor: Editor,
+    see: Callable,
+    look: Likeness,
+    features: dict,
+    grey: bool,
+    rngs: tuple[np.random.Generator, np.random.Generator],
+    attempt: int,
+    options: dict,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """One donor: entries and their shares, code, embedding, and the likeness aimed at."""
+    for_likeness, for_mixtures = rngs
+    fit = mismatch(bank, features, grey)
+    likeness = stranger_likeness(bank, fit, look, for_likeness, 1 + attempt)
+
+    # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
+    def excess(sface: np.ndarray) -> np.ndarray:
+        return (1 + attempt) ** 2 * resemblance(sface, look, likeness)
+
+    allowed = allowed_donors(bank, look, options["sface_max"])
+    fit = np.where(allowed, fit + excess(bank.sface), np.inf)
+    order = np.argsort(fit, kind="stable")[: np.count_nonzero(allowed)]
+    if len(order) < options["mix"]:
+        raise ValueError(
+            f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max, or build a "
+            "larger bank with `deidlib donors build`"
+        )
+    mixtures = draw_mixtures(order, for_mixtures, options["pool"], options["mix"])
+    years_and_sex = {"age": features["age"], "female": features["female"]}
+    codes = [editor.move(mix_identity(bank, editor.prior, *mixture), years_and_sex) for mixture in mixtures]
+    posed = np.array([editor.follow(code, _view(look)) for code in codes])
+    best, sface = _best(posed, see, features, grey, excess)
+    return *mixtures[best], codes[best], sface, likeness
+
+
 def choose_donors(
     photos: pa.Table,
     handle: Sequence[str],
@@ -213,32 +249,11 @@ def choose_donors(
         reference = photo if identity == "per_photo" else of_patient[0]
         drawn_for = reference["release_photo_id" if identity == "per_photo" else "release_patient_id"]
         look = likenesses[reference["release_photo_id"]]
-        features = with_record(look.features, reference["age"], reference["sex"])
-        fit = mismatch(bank, features, reference["grey"])
-        rng = keyed_rng(key, "likeness", drawn_for)
-        likeness = stranger_likeness(bank, fit, look, rng, 1 + attempt)
-
-        # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
-        def excess(sface: np.ndarray, look: Likeness = look, likeness: float = likeness) -> np.ndarray:
-            return (1 + attempt) ** 2 * resemblance(sface, look, likeness)
-
-        allowed = allowed_donors(bank, look, options["sface_max"])
-        fit = np.where(allowed, fit + excess(bank.sface), np.inf)
-        order = np.argsort(fit, kind="stable")[: np.count_nonzero(allowed)]
-        if len(order) < options["mix"]:
-            raise ValueError(
-                f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max, or build a "
-                "larger bank with `deidlib donors build`"
-            )
         if drawn_for not in drawn:
-            rng = keyed_rng(key, "donor", drawn_for, str(attempt))
-            mixtures = draw_mixtures(order, rng, options["pool"], options["mix"])
-            years_and_sex = {"age": features["age"], "female": features["female"]}
-            codes = [editor.move(mix_identity(bank, editor.prior, *mixture), years_and_sex) for mixture in mixtures]
-            posed = np.array([editor.follow(code, _view(look)) for code in codes])
-            best, sface = _best(posed, see, features, reference["grey"], excess)
-            drawn[drawn_for] = *mixtures[best], codes[best], sface
-        chosen, shares, w, sface = drawn[drawn_for]
+            features = with_record(look.features, reference["age"], reference["sex"])
+            rngs = keyed_rng(key, "likeness", drawn_for), keyed_rng(key, "donor", drawn_for, str(attempt))
+            drawn[drawn_for] = _draw_donor(bank, editor, see, look, features, reference["grey"], rngs, attempt, options)
+        chosen, shares, w, sface, likeness = drawn[drawn_for]
         rows.append(
             {
                 "release_photo_id": photo["release_photo_id"],
