@@ -1,9 +1,9 @@
 """Blending: the generated face goes into the photograph's own pixel grid, and the patient's pixels go back in.
 
-The photograph is never resampled. Three steps make the generated skin meet the patient's: one gain for each colour
-channel (light and colour temperature), a smooth correction that equals the remaining difference at the core's border
-and dies out with the distance (the gradient-domain idea of Pérez et al. 2003 with a soft boundary), and a cross-fade
-over the band. In the core the patient's pixels are put back exactly.
+The photograph is never resampled. Four steps make the generated skin meet the patient's: a tint of the whole face (the
+light's colour, read from nine patches of skin), one gain (the light's strength), a smooth correction that equals the
+remaining difference at the core's border and dies out with the distance (the gradient-domain idea of Pérez et al. 2003
+with a soft boundary), and a cross-fade over the band. In the core the patient's pixels are put back exactly.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib import tables
+from deidlib.donors.features import skin_patches
 from deidlib.images import decode_png, encode_png
-from deidlib.landmarks import invert_similarity, matrix_of, resample
+from deidlib.landmarks import invert_similarity, matrix_of, points_of, resample
 from deidlib.regions import band_width, cut_square, distance_outside, fade_weight, smoothstep
 
 
@@ -26,21 +27,42 @@ def warp_to_square(face: np.ndarray, aligned_to_native: np.ndarray, left: int, t
     return resample(face, to_aligned, side)
 
 
-def channel_gains(
-    source: np.ndarray, face: np.ndarray, weight: np.ndarray, gain_limit: float, tint_limit: float
-) -> np.ndarray:
-    """Gain of each channel, (3,), that brings the face's mean colour under ``weight`` towards the source's.
+def skin_tint(source: np.ndarray, face: np.ndarray, inside: np.ndarray, points: np.ndarray, limit: float) -> np.ndarray:
+    """Factor of each channel, (3,), that gives the generated skin the hue of the photograph's.
 
-    The common factor (light) is kept within 1/``gain_limit`` to ``gain_limit``, each channel's departure from it
-    (colour temperature) within ``tint_limit``: the gain acts on the whole face, and a stronger tint is seen.
+    The median over the patches of :data:`deidlib.donors.features.SKIN_PATCHES`, so that a beard, a hand or a strand of
+    hair in some of them does not matter; the geometric mean of the channels is 1.
+
+    Parameters
+    ----------
+    source, face : ndarray, (S, S, 3), uint8
+        Photograph and generated face in the grid of the released square.
+    inside : ndarray, (S, S), bool
+        Where the square lies inside the photograph.
+    points : ndarray, (478, 2)
+        The photograph's landmarks in pixels of the square.
+    limit : float
+        Each factor is kept within 1/``limit`` to ``limit``.
     """
+    ratios = []
+    for patch in skin_patches(points, len(source)):
+        if patch and inside[patch].all():
+            photo, generated = (np.maximum(np.median(image[patch], axis=(0, 1)), 1) for image in (source, face))
+            ratio = np.log(photo / generated)
+            ratios.append(ratio - ratio.mean())
+    if not ratios:
+        return np.ones(3)
+    return np.clip(np.exp(np.median(ratios, axis=0)), 1 / limit, limit)
+
+
+def light_gain(source: np.ndarray, face: np.ndarray, weight: np.ndarray, limit: float) -> float:
+    """Factor, within 1/``limit`` to ``limit``, that makes the face as bright under ``weight`` as the source."""
     total = weight.sum()
     if total == 0:
-        return np.ones(3)
+        return 1.0
     means = [(image * weight[:, :, None]).sum(axis=(0, 1)) / total for image in (source, face)]
     ratio = np.maximum(means[0], 1) / np.maximum(means[1], 1)
-    light = np.exp(np.log(ratio).mean())
-    return np.clip(light, 1 / gain_limit, gain_limit) * np.clip(ratio / light, 1 / tint_limit, tint_limit)
+    return float(np.clip(np.exp(np.log(ratio).mean()), 1 / limit, limit))
 
 
 def soft_membrane(difference: np.ndarray, weight: np.ndarray, outside: np.ndarray, reach: float) -> np.ndarray:
@@ -73,6 +95,7 @@ def blend(
     face: np.ndarray,
     core: np.ndarray,
     band: np.ndarray,
+    tint: np.ndarray,
     options: dict,
 ) -> np.ndarray:
     """Composite a generated face and the patient's preserved area.
@@ -87,8 +110,10 @@ def blend(
         The generated face in the same grid.
     core, band : ndarray, (S, S), uint8
         Masks, 255 inside.
+    tint : ndarray, (3,)
+        Factors of the generated face's channels, see :func:`skin_tint`.
     options : dict
-        ``gain_limit`` and ``tint_limit`` of the colour match; ``reach`` of the correction, in widths of the band.
+        ``gain_limit`` of the light; ``reach`` of the correction, in widths of the band.
 
     Returns
     -------
@@ -98,9 +123,8 @@ def blend(
     outside = distance_outside(core)
     width = band_width(core, band)
     near = ((band > 0) & inside).astype(np.float64)
-    photo, generated = source.astype(np.float64), face.astype(np.float64)
-
-    generated = generated * channel_gains(photo, generated, near, options["gain_limit"], options["tint_limit"])
+    photo, generated = source.astype(np.float64), face * tint
+    generated = generated * light_gain(photo, generated, near, options["gain_limit"])
     # The difference is read where the images meet: the core's rim and the inner band.
     rim = ((outside <= 0.7 * width) & inside & (cv2.erode(core, None, iterations=max(1, int(width / 3))) == 0)) * 1.0
     reach = options["reach"] * width
@@ -136,7 +160,9 @@ def _blend_row(photo: dict, landmark: dict, region: dict, face: dict, options: d
     source, inside = cut_square(decode_png(photo["image"]), *square)
     generated = warp_to_square(decode_png(face["image"]), matrix_of(landmark), *square)
     core, band = decode_png(region["core"]), decode_png(region["band"])
-    result = blend(source, inside, generated, core, band, options)
+    points = points_of(landmark) - np.array([region["crop_left"], region["crop_top"]])
+    tint = skin_tint(source, generated, inside, points, options["tint_limit"])
+    result = blend(source, inside, generated, core, band, tint, options)
     return {"image": encode_png(result), "seam": seam_score(result, source, core, band)}
 
 
@@ -155,7 +181,7 @@ def blend_faces(
     photos, landmarks, regions, faces : Table
         Tables of one shard; ``faces`` says which photographs this attempt handles.
     options : dict
-        See :func:`blend`.
+        See :func:`blend`; ``tint_limit``, see :func:`skin_tint`.
     progress : callable, optional
         Called once a photograph.
 

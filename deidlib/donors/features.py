@@ -45,6 +45,25 @@ _BRIDGE = slice(105, 128), slice(120, 136)  # rows and columns of the aligned fr
 EXPRESSION = {"jaw_open": [25], "smile": [44, 45], "upper_up": [48, 49], "pucker": [38]}
 
 
+def skin_patches(points: np.ndarray, height: int, width: int | None = None) -> list[tuple[slice, slice] | None]:
+    """Rows and columns of each of ``SKIN_PATCHES``; None where it lies outside an image of this size.
+
+    Parameters
+    ----------
+    points : ndarray, (478, 2)
+        Landmarks in pixels of the image.
+    height, width : int
+        Of the image; without a width it is square.
+    """
+    radius = max(2, round(_PATCH_RADIUS * np.hypot(*(points[263] - points[33]))))
+    patches = []
+    for x, y in np.round(points[list(SKIN_PATCHES.values())]).astype(int):
+        rows = slice(max(0, y - radius), min(height, max(0, y + radius + 1)))
+        columns = slice(max(0, x - radius), min(width or height, max(0, x + radius + 1)))
+        patches.append((rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None)
+    return patches
+
+
 def skin_lab(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Median CIE Lab colour of each skin patch.
 
@@ -60,13 +79,10 @@ def skin_lab(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     ndarray, (9, 3), float32
         L in 0–100, a and b, in the order of ``SKIN_PATCHES``; nan where a patch lies outside the image.
     """
-    radius = max(2, round(_PATCH_RADIUS * np.hypot(*(points[263] - points[33]))))
     colours = np.full((len(SKIN_PATCHES), 3), np.nan, np.float32)
-    for k, index in enumerate(SKIN_PATCHES.values()):
-        x, y = np.round(points[index]).astype(int)
-        patch = image[max(0, y - radius) : max(0, y + radius + 1), max(0, x - radius) : max(0, x + radius + 1)]
-        if patch.size:
-            lab = cv2.cvtColor(np.ascontiguousarray(patch).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    for k, patch in enumerate(skin_patches(points, *image.shape[:2])):
+        if patch:
+            lab = cv2.cvtColor(np.ascontiguousarray(image[patch]).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
             colours[k] = np.median(lab.reshape(-1, 3), axis=0)
     return colours
 

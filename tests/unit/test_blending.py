@@ -4,10 +4,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deidlib.blending import blend, seam_score, warp_to_square
+from deidlib.blending import blend, seam_score, skin_tint, warp_to_square
+from deidlib.donors.features import SKIN_PATCHES
 from deidlib.regions import distance_outside
 
-OPTIONS = {"gain_limit": 1.25, "tint_limit": 1.02, "reach": 3.0}
+OPTIONS = {"gain_limit": 1.25, "reach": 3.0}
+NEUTRAL = np.ones(3)
 
 
 def disc(side, radius):
@@ -27,7 +29,7 @@ def picture(seed, side=96, low=60, high=200):
 def test_core_is_exact(seed, radius):
     core, band = disc(96, radius)
     source, face = picture(seed), picture(seed + 1)
-    result = blend(source, np.ones((96, 96), bool), face, core, band, OPTIONS)
+    result = blend(source, np.ones((96, 96), bool), face, core, band, NEUTRAL, OPTIONS)
     assert (result[core > 0] == source[core > 0]).all()
 
 
@@ -40,13 +42,14 @@ def test_source_outside_core_and_band_does_not_matter(seed):
     near = (core > 0) | (band > 0)
     second[near] = first[near]
     inside = np.ones((96, 96), bool)
-    assert (blend(first, inside, face, core, band, OPTIONS) == blend(second, inside, face, core, band, OPTIONS)).all()
+    results = [blend(photo, inside, face, core, band, NEUTRAL, OPTIONS) for photo in (first, second)]
+    assert (results[0] == results[1]).all()
 
 
 def test_equal_pictures_stay_equal():
     core, band = disc(96, 20)
     face = picture(5)
-    assert (blend(face, np.ones((96, 96), bool), face, core, band, OPTIONS) == face).all()
+    assert (blend(face, np.ones((96, 96), bool), face, core, band, NEUTRAL, OPTIONS) == face).all()
 
 
 def test_colour_cast_is_matched():
@@ -57,10 +60,31 @@ def test_colour_cast_is_matched():
     face = np.clip(source * np.array([0.82, 0.9, 1.1]) - 6, 0, 255).astype(np.uint8)
     pasted = face.copy()
     pasted[core > 0] = source[core > 0]
-    result = blend(source, np.ones((160, 160), bool), face, core, band, OPTIONS)
+    result = blend(source, np.ones((160, 160), bool), face, core, band, NEUTRAL, OPTIONS)
     assert seam_score(pasted, source, core, band) > 2
     assert seam_score(result, source, core, band) < 1.1
     assert seam_score(source, source, core, band) == 1
+
+
+def test_the_light_s_colour_is_read_from_the_skin():
+    """A cast over the photograph is found, though two patches are hair and three lie outside the photograph."""
+    points = np.zeros((478, 2))
+    points[list(SKIN_PATCHES.values())] = np.stack(np.meshgrid([30, 70, 110], [30, 70, 110]), axis=2).reshape(9, 2)
+    points[[33, 263]] = [[50, 60], [110, 60]]
+    face = np.full((160, 160, 3), (180, 140, 120), np.uint8)
+    cast = np.array([1.08, 1.0, 0.9])
+    photo = np.rint(face * cast).astype(np.uint8)
+    inside = np.ones((160, 160), bool)
+    inside[:, 100:] = False
+    for index in list(SKIN_PATCHES.values())[:2]:
+        x, y = np.round(points[index]).astype(int)
+        photo[y - 6 : y + 7, x - 6 : x + 7] = (40, 30, 90)
+    expected = cast / np.prod(cast) ** (1 / 3)
+    assert np.allclose(skin_tint(photo, face, inside, points, 1.5), expected, atol=0.01)
+    assert np.allclose(skin_tint(photo, face, inside, points, 1.02), np.clip(expected, 1 / 1.02, 1.02), atol=0.01)
+    assert (skin_tint(photo, face, np.zeros_like(inside), points, 1.5) == 1).all()
+    grey = np.repeat(face.mean(axis=2, keepdims=True), 3, axis=2)
+    assert np.allclose(skin_tint(grey, grey, inside, points, 1.5), 1)
 
 
 def test_outside_the_photograph_the_face_fills():
@@ -71,7 +95,8 @@ def test_outside_the_photograph_the_face_fills():
     source, face = picture(1), picture(2)
     other = source.copy()
     other[:, 60:] = 0
-    assert (blend(source, inside, face, core, band, OPTIONS) == blend(other, inside, face, core, band, OPTIONS)).all()
+    results = [blend(photo, inside, face, core, band, NEUTRAL, OPTIONS) for photo in (source, other)]
+    assert (results[0] == results[1]).all()
 
 
 def test_warp_puts_the_aligned_frame_into_the_native_grid():
