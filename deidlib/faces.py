@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib import tables
-from deidlib.generators import Generator, LatentPrior
-from deidlib.guide import Guide, fit_template
+from deidlib.guide import fit_template
 from deidlib.images import decode_png, encode_png
-from deidlib.inversion import WORK_SIDE, Targets, invert
+from deidlib.inversion import WORK_SIDE, Networks, Targets, invert
 from deidlib.landmarks import (
     ALIGNED_SIDE,
     MOUTH_CORNERS,
@@ -23,7 +22,7 @@ from deidlib.landmarks import (
     points_of,
     transform_points,
 )
-from deidlib.perceptual import STLPIPS
+from deidlib.mesh import fit_square
 from deidlib.regions import band_width, cut_square, distance_outside, fade_weight
 
 _NOSE_TIP = 1
@@ -47,12 +46,16 @@ def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.nd
     return np.where(inside, weight, 0).astype(np.float32)
 
 
-def _guide_frame(landmark: dict, aligned_to_native: np.ndarray) -> np.ndarray:
-    """Pixels of the aligned frame at ``WORK_SIDE`` to the guide's frame, (2, 3)."""
-    points = points_of(landmark).astype(np.float64)
-    five = np.array([*eye_centres(points), points[_NOSE_TIP], *points[MOUTH_CORNERS]])
-    aligned = transform_points(invert_similarity(aligned_to_native), five)
-    return fit_template((aligned + 0.5) * (WORK_SIDE / ALIGNED_SIDE) - 0.5)
+def _frames(landmark: dict, aligned_to_native: np.ndarray) -> dict[str, np.ndarray]:
+    """Where guide and mesh look: from pixels of the aligned frame at ``WORK_SIDE``, and the unit of length there."""
+    points = transform_points(invert_similarity(aligned_to_native), points_of(landmark).astype(np.float64))
+    points = (points + 0.5) * (WORK_SIDE / ALIGNED_SIDE) - 0.5
+    left, right = eye_centres(points)
+    return {
+        "frames": fit_template(np.array([left, right, points[_NOSE_TIP], *points[MOUTH_CORNERS]])),
+        "squares": fit_square(points),
+        "inter_ocular": np.hypot(*(right - left)),
+    }
 
 
 def _target(photo: dict, landmark: dict, region: dict) -> dict[str, np.ndarray]:
@@ -72,7 +75,7 @@ def _target(photo: dict, landmark: dict, region: dict) -> dict[str, np.ndarray]:
         "weights": weight,
         "centres": np.array([(x.min() + x.max()) / 2, (y.min() + y.max()) / 2]),
         "fades": fade,
-        "frames": _guide_frame(landmark, matrix),
+        **_frames(landmark, matrix),
     }
 
 
@@ -81,10 +84,7 @@ def invert_faces(
     landmarks: pa.Table,
     regions: pa.Table,
     donors: pa.Table,
-    generator: Generator,
-    perceptual: STLPIPS,
-    guide: Guide,
-    prior: LatentPrior,
+    networks: Networks,
     settings: dict,
     progress: Callable[[int], None] | None = None,
 ) -> pa.Table:
@@ -94,7 +94,7 @@ def invert_faces(
     ----------
     photos, landmarks, regions, donors : Table
         Tables of one shard; ``donors`` says which photographs this attempt handles.
-    generator, perceptual, guide, prior, settings, progress
+    networks, settings, progress
         See :func:`deidlib.inversion.invert`. Memory is bounded by ``settings["batch"]``, not by the shard.
 
     Returns
@@ -125,7 +125,7 @@ def invert_faces(
             identities=np.array([d["sface"] for d in part], np.float32),
             likenesses=np.array([d["likeness"] for d in part], np.float32),
         )
-        result = invert(generator, perceptual, guide, prior, targets, settings, progress)
+        result = invert(networks, targets, settings, progress)
         for k, donor in enumerate(part):
             rows.append(
                 {

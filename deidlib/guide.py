@@ -103,22 +103,24 @@ def fit_template(points: np.ndarray) -> np.ndarray:
     return np.column_stack([linear, TEMPLATE.mean(axis=0) - linear @ points.mean(axis=0)])
 
 
-def crop(images: Tensor, matrices: Tensor) -> Tensor:
-    """Resample images, (N, 3, S, S), into the recogniser's frame, (N, 3, 112, 112), differentiably.
+def crop(images: Tensor, matrices: Tensor, cropped: int = SIDE) -> Tensor:
+    """Resample images, (N, 3, S, S), into a network's frame, differentiably.
 
     Parameters
     ----------
     images : Tensor
         A pixel's centre is at its whole-numbered coordinate.
     matrices : Tensor, (N, 2, 3)
-        Pixels of ``images`` to pixels of the recogniser's frame, as :func:`fit_template` gives them.
+        Pixels of ``images`` to pixels of the network's frame, as :func:`fit_template` gives them.
+    cropped : int
+        Side of the network's frame in pixels; by default the recogniser's.
     """
     side = images.shape[-1]
     linear = torch.linalg.inv(matrices[:, :, :2])
     offset = -linear @ matrices[:, :, 2:]
     # grid_sample's coordinates: pixel p of an image of side s lies at (2p + 1) / s − 1.
-    theta_linear = linear * (SIDE / side)
-    centre = linear @ linear.new_full((2, 1), (SIDE - 1) / 2) + offset
+    theta_linear = linear * (cropped / side)
+    centre = linear @ linear.new_full((2, 1), (cropped - 1) / 2) + offset
     theta = torch.cat([theta_linear, (2 * centre + 1) / side - 1], dim=2)
-    grid = F.affine_grid(theta, [len(images), 3, SIDE, SIDE], align_corners=False)
+    grid = F.affine_grid(theta, [len(images), 3, cropped, cropped], align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)

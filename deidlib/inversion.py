@@ -5,12 +5,14 @@ area-preserving inversion (arXiv 2307.02019). The code is sought as an offset fr
 coordinates of W, so that one unit is one standard deviation of what the generator draws, and
 
     loss = Σ_area [ a·ST-LPIPS + b·MSE ] + c·‖u‖² + d·‖u − mean over layers of u‖²
-           + g·[ |cos(e, e_patient) − s| + 1 − cos(e, e_donor) ] + k·MSE of the upper face's detail,
+           + g·[ |cos(e, e_patient) − s| + 1 − cos(e, e_donor) ] + k·MSE of the upper face's detail
+           + m·RMS shift of the mouth's landmarks,
 
 where c and d keep the code in the domain. e is the guide's embedding of the generated face with the patient's preserved
 area in it; g leads it to the likeness s that a stranger of the patient's look has (led farther, the patient would be
 the least alike of all, and found by that), and to the donor: the same new person in every photograph. k keeps the
-donor's brows and eyes: without it glasses or closed lids may come half-way in.
+donor's brows and eyes: without it glasses or closed lids may come half-way in. m keeps the mouth where a landmark model
+sees it in the photograph: the pixels are the patient's, but the face around them moves what it reads.
 Most steps run on the quarter-size preview; the last few on the full image. Imports torch and numpy only.
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,12 +29,25 @@ from torch.nn import functional as F
 
 from deidlib.generators import Generator, LatentPrior
 from deidlib.guide import Guide, crop
+from deidlib.mesh import SIDE as MESH_SIDE
+from deidlib.mesh import Mesh
 from deidlib.perceptual import STLPIPS
 
 WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
 BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
 UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
+_JITTER = 0.05, 8.0  # of the mesh's square from step to step: of its size, and px of the mesh's frame
 DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
+
+
+class Networks(NamedTuple):
+    """What inversion works with, all on one device: the networks and the statistics of W."""
+
+    generator: Generator
+    perceptual: STLPIPS
+    guide: Guide
+    mesh: Mesh
+    prior: LatentPrior
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,10 @@ class Targets:
         Share of the photograph in the blended result: 1 in the core, falling to 0 over the band.
     frames : ndarray, (N, 2, 3)
         Pixels of the aligned frame at 512² to the guide's frame.
+    squares : ndarray, (N, 2, 3)
+        Pixels of the aligned frame at 512² to the mesh's frame.
+    inter_ocular : ndarray, (N,)
+        Distance between the eyes in pixels of the aligned frame at 512².
     identities : ndarray, (N, 128), float32
         The guide's embedding of each photograph's donor.
     likenesses : ndarray, (N,), float32
@@ -67,6 +87,8 @@ class Targets:
     grey: np.ndarray
     fades: np.ndarray
     frames: np.ndarray
+    squares: np.ndarray
+    inter_ocular: np.ndarray
     identities: np.ndarray
     likenesses: np.ndarray
 
@@ -134,9 +156,26 @@ def _upper_detail(images: Tensor) -> Tensor:
     return upper - F.avg_pool2d(upper, DETAIL, stride=1, padding=DETAIL // 2, count_include_pad=False)
 
 
+def _jittered(squares: Tensor, rng: np.random.Generator) -> Tensor:
+    """The mesh's squares a little larger or smaller and elsewhere, all alike: detectors place them no better."""
+    factor = 1 + _JITTER[0] * rng.uniform(-1, 1)
+    shift = squares.new_tensor((1 - factor) * (MESH_SIDE - 1) / 2 + _JITTER[1] * rng.uniform(-1, 1, 2))
+    return torch.cat([factor * squares[:, :, :2], factor * squares[:, :, 2:] + shift[:, None]], dim=2)
+
+
 def _luminance_where(images: Tensor, grey: Tensor) -> Tensor:
     luma = (images * images.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]).sum(1, keepdim=True)
     return torch.where(grey[:, None, None, None], luma.expand_as(images), images)
+
+
+def _mouth_shift(mesh: Mesh, results: Tensor, photos: Tensor, squares: Tensor, inter_ocular: Tensor) -> Tensor:
+    """RMS displacement of the mesh's landmarks between photographs and results, (N,), in inter-ocular distances."""
+    frames = _frames_at(squares, photos.shape[-1])
+    with torch.no_grad():
+        known = mesh(crop(photos, frames, MESH_SIDE))
+    squared = (mesh(crop(results, frames, MESH_SIDE)) - known).square().sum(2).mean(1)
+    unit = inter_ocular * torch.linalg.det(squares[:, :, :2]).sqrt()
+    return (squared + 1e-6).sqrt() / unit
 
 
 def _render(generator: Generator, w: Tensor, full: bool) -> Tensor:
@@ -158,15 +197,8 @@ def computes_bf16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def _invert_batch(
-    generator: Generator,
-    perceptual: STLPIPS,
-    guide: Guide,
-    prior: LatentPrior,
-    batch: Targets,
-    settings: dict,
-    device: torch.device,
-) -> Inverted:
+def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: torch.device) -> Inverted:
+    generator, perceptual, guide, mesh, prior = networks
     donors = torch.from_numpy(np.asarray(batch.donors, np.float32)).to(device)
     axes = torch.from_numpy(prior.axes.astype(np.float32)).to(device)
     grey = torch.from_numpy(np.asarray(batch.grey)).to(device)
@@ -186,6 +218,9 @@ def _invert_batch(
 
     fades = torch.from_numpy(np.asarray(batch.fades, np.float32)).to(device)[:, None]
     frames = torch.from_numpy(np.asarray(batch.frames, np.float32)).to(device)
+    squares = torch.from_numpy(np.asarray(batch.squares, np.float32)).to(device)
+    inter_ocular = torch.from_numpy(np.asarray(batch.inter_ocular, np.float32)).to(device)
+    rng = np.random.default_rng(0)
     donor_identity = torch.from_numpy(np.asarray(batch.identities, np.float32)).to(device)
     likeness = torch.from_numpy(np.asarray(batch.likenesses, np.float32)).to(device)
     with torch.no_grad(), autocast:
@@ -211,12 +246,17 @@ def _invert_batch(
         squared = ((box.float() - target).square() * weight).sum(dim=(1, 2, 3)) / (3 * weight.sum(dim=(1, 2, 3)))
         spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
         detail = (_upper_detail(image.float()) - donor_detail).square().mean(dim=(1, 2, 3))
-        identity = 0.0
+        photo, fade, frame = composites[full]
+        composite = fade * photo + (1 - fade) * image.float()
+        identity, shift = 0.0, 0.0
         if settings["guide"]:
-            photo, fade, frame = composites[full]
             with autocast:
-                embedding = guide(crop(fade * photo + (1 - fade) * image.float(), frame))
+                embedding = guide(crop(composite, frame))
             identity = ((embedding * patient).sum(1) - likeness).abs() + 1 - (embedding * donor_identity).sum(1)
+        if settings["mouth"]:
+            photo, _, _ = composites[False]
+            square = _jittered(squares, rng)
+            shift = _mouth_shift(mesh, _resized(composite, photo.shape[-1]), photo, square, inter_ocular)
         loss = (
             settings["perceptual"] * lpips.float()
             + settings["pixel"] * squared
@@ -224,6 +264,7 @@ def _invert_batch(
             + settings["spread"] * spread
             + settings["guide"] * identity
             + settings["keep"] * detail
+            + settings["mouth"] * shift
         )
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
@@ -249,10 +290,7 @@ def _invert_batch(
 
 
 def invert(
-    generator: Generator,
-    perceptual: STLPIPS,
-    guide: Guide,
-    prior: LatentPrior,
+    networks: Networks,
     targets: Targets,
     settings: dict,
     progress: Callable[[int], None] | None = None,
@@ -261,15 +299,15 @@ def invert(
 
     Parameters
     ----------
-    generator, perceptual, guide, prior
-        The networks (on the device to use) and the statistics of W.
+    networks : Networks
+        The networks, on the device to use.
     targets : Targets
         The photographs. Results do not depend on their order or company beyond rounding; with ``batch`` 1 not at all.
     settings : dict
         ``steps`` on the preview and ``refine_steps`` at full size; ``learning_rate`` in standard deviations of W a
         step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``,
-        ``spread``, ``guide`` (0: not guided) and ``keep``; ``batch`` (photographs at once; halved when memory runs
-        out); ``bf16``, used where the device computes in it.
+        ``spread``, ``guide`` (0: not guided), ``keep`` and ``mouth`` (0: wherever it is read); ``batch`` (photographs
+        at once; halved when memory runs out); ``bf16``, used where the device computes in it.
     progress : callable, optional
         Called with the number of photographs finished.
 
@@ -278,13 +316,13 @@ def invert(
     Inverted
         In the order of ``targets``.
     """
-    device = next(iter(generator.parameters())).device
+    device = next(iter(networks.generator.parameters())).device
     done: list[Inverted] = []
     start, size = 0, max(1, settings["batch"])
     while start < len(targets):
         part = targets.part(start, start + size)
         try:
-            done.append(_invert_batch(generator, perceptual, guide, prior, part, settings, device))
+            done.append(_invert_batch(networks, part, settings, device))
         except torch.OutOfMemoryError:
             if size == 1:
                 raise

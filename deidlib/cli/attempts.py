@@ -167,19 +167,13 @@ def invert(
     from deidlib.cli import weights
     from deidlib.cli.parts import in_parts
     from deidlib.faces import invert_faces
-    from deidlib.generators import latent_prior
-    from deidlib.perceptual import STLPIPS
 
     weights.pin_threads()
-    place = weights.device(device)
-    network = weights.generator(generator)
-    prior = latent_prior(network)
-    perceptual, guide = STLPIPS(weights.only("stlpips")).to(place), weights.guide().to(place)
-    network = network.to(place)
+    networks = weights.inversion_networks(generator, weights.device(device))
     shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (donors, "DONORS")
     with progress("inversion", count(chosen)) as step, writing(out, "FACES") as append:
         for part in in_parts(photos, *shard, only=_ids(chosen)):
-            append(invert_faces(*part, network, perceptual, guide, prior, settings, step))
+            append(invert_faces(*part, networks, settings, step))
 
 
 def blend(

@@ -71,15 +71,11 @@ def _sampled(private: Path, shards: list[str], cfg: Mapping, n: int) -> dict[str
 
 def _rows(private: Path, sample: dict[str, dict[str, int]], cfg: Mapping, device: str) -> list[dict]:
     from deidlib.cli import weights
-    from deidlib.generators import latent_prior
-    from deidlib.perceptual import STLPIPS
     from deidlib.reid.embeddings import faces_of
     from deidlib.reid.tradeoff import preserved_share, released_rows, settings_to_sweep, sweep_shard
 
-    place, recognisers = weights.device(device), open_recognisers(cfg["reid"]["recognisers"])
-    generator = weights.generator(cfg["generator"])
-    prior = latent_prior(generator)
-    networks = generator.to(place), STLPIPS(weights.only("stlpips")).to(place), weights.guide().to(place), prior
+    recognisers = open_recognisers(cfg["reid"]["recognisers"])
+    networks = weights.inversion_networks(cfg["generator"], weights.device(device))
     points = len(settings_to_sweep(cfg["preserve"], cfg["inversion"]["guide"]))
     rows = []
     with progress("sweep", points * sum(map(len, sample.values()))) as step:

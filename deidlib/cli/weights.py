@@ -115,11 +115,20 @@ def _built_bank(name: str) -> Path:
     return path
 
 
-def guide():
-    """Open the recogniser that guides the inversion, differentiable, on the CPU."""
+def inversion_networks(name: str, place):
+    """Open what inversion works with, on a device."""
+    from deidlib.generators import latent_prior
     from deidlib.guide import Guide, read_weights
+    from deidlib.inversion import Networks
+    from deidlib.landmarks import LIPS_INNER, LIPS_OUTER
+    from deidlib.mesh import Mesh
+    from deidlib.perceptual import STLPIPS
 
-    return Guide(read_weights(only("sface")))
+    network = generator(name)
+    prior = latent_prior(network)  # before it is moved: the same samples on every device
+    perceptual, guide = STLPIPS(only("stlpips")), Guide(read_weights(only("sface")))
+    mesh = Mesh(landmarker_file(), [*LIPS_OUTER, *LIPS_INNER])
+    return Networks(*(part.to(place) for part in (network, perceptual, guide, mesh)), prior)
 
 
 def observer(network, landmarker):

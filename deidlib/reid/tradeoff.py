@@ -18,6 +18,7 @@ from deidlib import tables
 from deidlib.blending import blend_faces
 from deidlib.faces import invert_faces
 from deidlib.images import decode_png
+from deidlib.inversion import Networks
 from deidlib.regions import preserve_regions
 from deidlib.reid.attack import interval
 from deidlib.reid.embeddings import Faces
@@ -62,7 +63,7 @@ def sweep_shard(
     photos: pa.Table,
     landmarks: pa.Table,
     donors: pa.Table,
-    networks: tuple,
+    networks: Networks,
     recognisers: Sequence[Recogniser],
     originals: Mapping[str, Faces],
     config: Mapping,
@@ -74,8 +75,8 @@ def sweep_shard(
     ----------
     photos, landmarks, donors : Table
         Rows of the sampled photographs; none has a mask of its own.
-    networks : tuple
-        Generator, perceptual distance, guide and prior, as :func:`deidlib.faces.invert_faces` takes them.
+    networks : Networks
+        As :func:`deidlib.faces.invert_faces` takes them.
     recognisers : sequence
         What judges.
     originals : mapping
@@ -102,7 +103,7 @@ def sweep_shard(
         wanted = donors.filter(pc.is_in(donors["release_photo_id"], fitting["release_photo_id"].combine_chunks()))
         inversion = short(config["inversion"]) | {"guide": guide}
         step = (lambda n: [progress() for _ in range(n)]) if progress else None
-        faces = invert_faces(photos, landmarks, regions, wanted, *networks, inversion, step)
+        faces = invert_faces(photos, landmarks, regions, wanted, networks, inversion, step)
         share = {row["release_photo_id"]: preserved_share(row) for row in fitting.to_pylist()}
         for row in blend_faces(photos, landmarks, regions, faces, config["blending"]).to_pylist():
             photo = row["release_photo_id"]

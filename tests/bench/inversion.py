@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch.nn import functional as F
 
@@ -37,6 +38,7 @@ from deidlib.images import decode_png
 from deidlib.inversion import WORK_SIDE
 from deidlib.landmarks import FaceLandmarker, align_photo, matrix_of
 from deidlib.regions import cut_square, fade_weight
+from deidlib.routes import GENERATE
 
 KEY = b"the same donors in every bench run"[:32]
 FULL_STEPS = 100
@@ -72,9 +74,12 @@ def stage_tables(sheet: Path, limit: int) -> dict[str, pa.Table]:
     photos = tables.handled(
         intake_photos(cohort.sort_by("row"), sheet.absolute().parent, KEY, stage_options("intake", "{}"))
     )
-    landmarks = find_landmarks(photos, weights.landmarker_file(), weights.yunet(), stage_options("landmarks", "{}"))
+    settings, views = stage_options("landmarks", "{}"), stage_options("views", "{}")
+    landmarks = find_landmarks(photos, weights.landmarker_file(), weights.yunet(), settings, views)
     regions = preserve_regions(photos, landmarks, "mouth", stage_options("regions", "{}"))
-    ids = tables.handled(regions)["release_photo_id"].to_pylist()[:limit]
+    handled = tables.handled(regions)
+    generated = handled.filter(pc.equal(handled["route"], GENERATE))
+    ids = generated["release_photo_id"].to_pylist()[:limit]
     network, editor, bank = weights.donor_model("mobilestylegan")
     looks, settings = weights.likenesses(photos, landmarks, ids), stage_options("donors", "{}")
     with FaceLandmarker(weights.landmarker_file()) as landmarker:
@@ -129,18 +134,15 @@ def baseline(stage: dict[str, pa.Table], steps: int) -> dict:
 def ours(stage: dict[str, pa.Table], _: int) -> dict:
     """Faces of the inversion and blending stages, one photograph after the other."""
     from deidlib.faces import invert_faces
-    from deidlib.generators import latent_prior
-    from deidlib.perceptual import STLPIPS
 
-    generator, perceptual = weights.generator("mobilestylegan"), STLPIPS(weights.only("stlpips"))
-    guide, prior = weights.guide(), latent_prior(generator)
+    networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"))
     settings = stage_options("inversion", "{}")
     faces, seconds = [], []
     for k in range(len(stage["donors"])):
         start = time.perf_counter()
         part = stage["donors"].slice(k, 1)
         others = stage["photos"], stage["landmarks"], stage["regions"]
-        face = invert_faces(*others, part, generator, perceptual, guide, prior, settings)
+        face = invert_faces(*others, part, networks, settings)
         blended = blend_faces(*others, face, stage_options("blending", "{}"))
         seconds.append(time.perf_counter() - start)
         faces.append(tuple(decode_png(table["image"][0].as_py()) for table in (face, blended)))

@@ -1,5 +1,6 @@
 """Inversion: it fits the preserved area, stays near the donor, and treats each photograph by itself."""
 
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,9 @@ from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.generators import latent_prior
 from deidlib.guide import Guide, crop, fit_template, read_weights
-from deidlib.inversion import BOX_SIDE, WORK_SIDE, Targets, box_origins, invert
+from deidlib.inversion import BOX_SIDE, WORK_SIDE, Networks, Targets, box_origins, invert
+from deidlib.landmarks import LIPS_INNER, LIPS_OUTER
+from deidlib.mesh import SIDE, Mesh, fit_square
 from deidlib.perceptual import STLPIPS
 
 SETTINGS = {
@@ -24,6 +27,7 @@ SETTINGS = {
     "spread": 0.2,
     "guide": 0.5,
     "keep": 20.0,
+    "mouth": 10.0,
     "batch": 1,
     "bf16": False,
 }
@@ -45,7 +49,13 @@ def prior(generator):
 
 
 @pytest.fixture(scope="module")
-def targets(generator, guide):
+def networks(generator, perceptual, guide, model_files, prior):
+    mesh = Mesh(model_files("face_landmarker")["face_landmarker.task"], [*LIPS_OUTER, *LIPS_INNER])
+    return Networks(generator, perceptual, guide, mesh, prior)
+
+
+@pytest.fixture(scope="module")
+def targets(generator, guide, landmarker):
     """Two virtual patients, each towards another person's code."""
     w = torch.from_numpy(read_bank().w[[11, 12, 13, 14]].astype(np.float32))
     with torch.no_grad():
@@ -59,6 +69,8 @@ def targets(generator, guide):
         faces = torch.from_numpy(to_uint8(generator.synthesise(w[2:, None].expand(-1, generator.n_styles, -1))))
         faces = torch.nn.functional.avg_pool2d(faces.permute(0, 3, 1, 2).float() / 127.5 - 1, 2)
         identities = guide(crop(faces, torch.tensor(np.stack([frame, frame]), dtype=torch.float32)))
+    (points,) = (face.points for face in landmarker.detect(images[0]))
+    square = fit_square(points)
     return Targets(
         images=images,
         weights=np.stack([weight, weight]),
@@ -67,16 +79,17 @@ def targets(generator, guide):
         grey=np.array([False, False]),
         fades=np.stack([weight, weight]),
         frames=np.stack([frame, frame]),
+        squares=np.stack([square, square]),
+        inter_ocular=np.array([126.0, 126.0]),
         identities=identities.numpy(),
         likenesses=np.array([0.1, 0.1], np.float32),
     )
 
 
-def test_area_is_fitted_and_the_code_stays_near_the_donor(generator, perceptual, guide, prior, targets):
-    start = invert(
-        generator, perceptual, guide, prior, targets, SETTINGS | {"steps": 0, "refine_steps": 1, "refine_rate": 0.0}
-    )
-    after = invert(generator, perceptual, guide, prior, targets, SETTINGS | {"steps": 25})
+def test_area_is_fitted_and_the_code_stays_near_the_donor(networks, prior, targets):
+    generator = networks.generator
+    start = invert(networks, targets, SETTINGS | {"steps": 0, "refine_steps": 1, "refine_rate": 0.0})
+    after = invert(networks, targets, SETTINGS | {"steps": 25})
     assert (after.loss < start.loss).all()
     assert (after.psnr > start.psnr + 1).all()
     assert after.images.shape == (2, 1024, 1024, 3)
@@ -95,10 +108,42 @@ def test_guide_is_the_published_network(guide, sface, yunet, astronaut):
     assert embedding @ sface.embed(astronaut) > 0.999
 
 
-def test_guide_leads_to_a_strangers_likeness_and_to_the_donor(generator, perceptual, guide, prior, targets):
+def test_mesh_is_the_published_network(model_files, landmarker, astronaut, tmp_path):
+    """The same landmarks as OpenVINO's own run of the file, on the same square."""
+    openvino = pytest.importorskip("openvino")
+    model_file = model_files("face_landmarker")["face_landmarker.task"]
+    (face,) = landmarker.detect(astronaut)
+    photo = torch.from_numpy(astronaut).permute(2, 0, 1)[None].float() / 127.5 - 1
+    square = crop(photo, torch.tensor(fit_square(face.points)[None], dtype=torch.float32), SIDE)
+    core, name = openvino.Core(), "face_landmarks_detector.tflite"
+    network = core.read_model(zipfile.ZipFile(model_file).extract(name, tmp_path))
+    exact = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    expected = exact(((square + 1) / 2).permute(0, 2, 3, 1).numpy())[0].reshape(-1, 3)[:, :2]
+    found = Mesh(model_file)(square)[0].numpy()
+    assert np.abs(found - expected).max() < 0.01
+    lips = [*LIPS_OUTER, *LIPS_INNER]
+    assert np.array_equal(Mesh(model_file, lips)(square)[0].numpy(), found[lips])
+
+
+def test_mouth_is_read_where_it_was(networks, landmarker, targets):
+    """By MediaPipe itself, which finds the face anew in every image."""
+
+    def shifts(strength):
+        settings = SETTINGS | {"steps": 25, "mouth": strength}
+        faces = invert(networks, targets, settings).images.reshape(2, WORK_SIDE, 2, WORK_SIDE, 2, 3).mean(axis=(2, 4))
+        fade = targets.fades[..., None]
+        results = np.rint(fade * targets.images + (1 - fade) * faces).astype(np.uint8)
+        points = [[landmarker.detect(i)[0].points for i in images] for images in (targets.images, results)]
+        apart = np.linalg.norm(np.subtract(*points), axis=2)[:, networks.mesh.which]
+        return apart.mean(axis=1)
+
+    assert shifts(10.0).mean() < 0.8 * shifts(0.0).mean()
+
+
+def test_guide_leads_to_a_strangers_likeness_and_to_the_donor(networks, guide, targets):
     def likeness(strength):
         settings = SETTINGS | {"steps": 15, "guide": strength}
-        images = invert(generator, perceptual, guide, prior, targets, settings).images
+        images = invert(networks, targets, settings).images
         faces, photos = (
             torch.nn.functional.avg_pool2d(torch.from_numpy(i).permute(0, 3, 1, 2).float() / 127.5 - 1, scale)
             for i, scale in ((images, 2), (targets.images, 1))
@@ -115,23 +160,23 @@ def test_guide_leads_to_a_strangers_likeness_and_to_the_donor(generator, percept
     assert (guided_donor > free_donor).all()
 
 
-def test_result_does_not_depend_on_company_or_order(generator, perceptual, guide, prior, targets):
-    both = invert(generator, perceptual, guide, prior, targets, SETTINGS)
-    second = invert(generator, perceptual, guide, prior, targets.part(1, 2), SETTINGS)
+def test_result_does_not_depend_on_company_or_order(networks, targets):
+    both = invert(networks, targets, SETTINGS)
+    second = invert(networks, targets.part(1, 2), SETTINGS)
     assert (both.images[1] == second.images[0]).all(), "one at a time: the same bytes"
-    batched = invert(generator, perceptual, guide, prior, targets, SETTINGS | {"batch": 2})
+    batched = invert(networks, targets, SETTINGS | {"batch": 2})
     difference = np.abs(batched.images.astype(int) - both.images.astype(int))
     assert difference.mean() < 1, "in a batch: the same but for rounding"
 
 
-def test_grey_photographs_give_grey_faces(generator, perceptual, guide, prior, targets):
+def test_grey_photographs_give_grey_faces(networks, targets):
     one = targets.part(0, 1)
     grey = replace(one, grey=np.array([True]))
-    image = invert(generator, perceptual, guide, prior, grey, SETTINGS | {"steps": 2}).images[0]
+    image = invert(networks, grey, SETTINGS | {"steps": 2}).images[0]
     assert np.ptp(image.astype(int), axis=2).max() == 0
 
 
-def test_a_batch_that_finds_no_memory_is_halved(generator, perceptual, guide, prior, targets):
+def test_a_batch_that_finds_no_memory_is_halved(networks, generator, targets):
     """The generator really is given smaller batches, and the result is that of one at a time."""
     sizes = []
 
@@ -150,10 +195,10 @@ def test_a_batch_that_finds_no_memory_is_halved(generator, perceptual, guide, pr
             return self.inner.preview(w)
 
     settings = SETTINGS | {"steps": 0, "refine_steps": 1, "batch": 2}
-    tight = invert(Tight(), perceptual, guide, prior, targets, settings)
+    tight = invert(networks._replace(generator=Tight()), targets, settings)
     assert sizes[0] == 2
     assert set(sizes[1:]) == {1}
-    alone = invert(generator, perceptual, guide, prior, targets, settings | {"batch": 1})
+    alone = invert(networks, targets, settings | {"batch": 1})
     assert (tight.images == alone.images).all()
 
 
@@ -172,9 +217,9 @@ def test_codes_that_melt_are_refused(generator, prior):
         assert ((distance <= bound) == sound).all()
 
 
-def test_progress_counts_photographs(generator, perceptual, guide, prior, targets):
+def test_progress_counts_photographs(networks, targets):
     counted = []
-    invert(generator, perceptual, guide, prior, targets, SETTINGS | {"steps": 1, "refine_steps": 0}, counted.append)
+    invert(networks, targets, SETTINGS | {"steps": 1, "refine_steps": 0}, counted.append)
     assert counted == [1, 1]
 
 
