@@ -36,7 +36,8 @@ from deidlib.perceptual import STLPIPS
 WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
 BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
 UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
-_JITTER = 0.05, 8.0  # of the mesh's square from step to step: of its size, and px of the mesh's frame
+_SQUARES, _EVERY, _LAST = 4, 2, 20  # the mesh looks at so many squares in turn: every other step, then in the last ones
+_JITTER = 0.05, 8.0  # of these squares: of their size, and px of the mesh's frame
 DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
 
 
@@ -156,11 +157,14 @@ def _upper_detail(images: Tensor) -> Tensor:
     return upper - F.avg_pool2d(upper, DETAIL, stride=1, padding=DETAIL // 2, count_include_pad=False)
 
 
-def _jittered(squares: Tensor, rng: np.random.Generator) -> Tensor:
-    """The mesh's squares a little larger or smaller and elsewhere, all alike: detectors place them no better."""
-    factor = 1 + _JITTER[0] * rng.uniform(-1, 1)
-    shift = squares.new_tensor((1 - factor) * (MESH_SIDE - 1) / 2 + _JITTER[1] * rng.uniform(-1, 1, 2))
-    return torch.cat([factor * squares[:, :, :2], factor * squares[:, :, 2:] + shift[:, None]], dim=2)
+def _jittered(squares: Tensor) -> list[Tensor]:
+    """The mesh's squares, a little larger or smaller and elsewhere: detectors place them no better."""
+    rng, jittered = np.random.default_rng(0), []
+    for _ in range(_SQUARES):
+        factor = 1 + _JITTER[0] * rng.uniform(-1, 1)
+        shift = squares.new_tensor((1 - factor) * (MESH_SIDE - 1) / 2 + _JITTER[1] * rng.uniform(-1, 1, 2))
+        jittered.append(torch.cat([factor * squares[:, :, :2], factor * squares[:, :, 2:] + shift[:, None]], dim=2))
+    return jittered
 
 
 def _luminance_where(images: Tensor, grey: Tensor) -> Tensor:
@@ -168,14 +172,9 @@ def _luminance_where(images: Tensor, grey: Tensor) -> Tensor:
     return torch.where(grey[:, None, None, None], luma.expand_as(images), images)
 
 
-def _mouth_shift(mesh: Mesh, results: Tensor, photos: Tensor, squares: Tensor, inter_ocular: Tensor) -> Tensor:
-    """RMS displacement of the mesh's landmarks between photographs and results, (N,), in inter-ocular distances."""
-    frames = _frames_at(squares, photos.shape[-1])
-    with torch.no_grad():
-        known = mesh(crop(photos, frames, MESH_SIDE))
-    squared = (mesh(crop(results, frames, MESH_SIDE)) - known).square().sum(2).mean(1)
-    unit = inter_ocular * torch.linalg.det(squares[:, :, :2]).sqrt()
-    return (squared + 1e-6).sqrt() / unit
+def _marks(mesh: Mesh, images: Tensor, squares: Tensor) -> Tensor:
+    """The mesh's landmarks, (N, K, 2) in pixels of the squares, of images at preview size."""
+    return mesh(crop(images, _frames_at(squares, images.shape[-1]), MESH_SIDE))
 
 
 def _render(generator: Generator, w: Tensor, full: bool) -> Tensor:
@@ -220,11 +219,11 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
     frames = torch.from_numpy(np.asarray(batch.frames, np.float32)).to(device)
     squares = torch.from_numpy(np.asarray(batch.squares, np.float32)).to(device)
     inter_ocular = torch.from_numpy(np.asarray(batch.inter_ocular, np.float32)).to(device)
-    rng = np.random.default_rng(0)
     donor_identity = torch.from_numpy(np.asarray(batch.identities, np.float32)).to(device)
     likeness = torch.from_numpy(np.asarray(batch.likenesses, np.float32)).to(device)
-    with torch.no_grad(), autocast:
+    with torch.no_grad():
         patient = guide(crop(photos, frames))
+    with torch.no_grad(), autocast:
         start = generator.preview(donors[:, None].expand(-1, generator.n_styles, -1))
         donor_detail = _upper_detail(_luminance_where(start.float(), grey))
     composites = {
@@ -236,7 +235,11 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
     optimiser = torch.optim.Adam([offset], betas=(0.9, 0.95))
     schedule = [(False, rate) for rate in _step_sizes(settings["steps"], settings["learning_rate"])]
     schedule += [(True, settings["learning_rate"] * settings["refine_rate"])] * settings["refine_steps"]
-    for full, rate in schedule:
+    squares = _jittered(squares) if settings["mouth"] else []
+    with torch.no_grad():
+        marks = [_marks(mesh, composites[False][0], square) for square in squares]
+    looked = 0
+    for step, (full, rate) in enumerate(schedule):
         target, weight, target_features = looks[full]
         with autocast:
             w = donors[:, None] + offset @ axes.T
@@ -250,13 +253,14 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
         composite = fade * photo + (1 - fade) * image.float()
         identity, shift = 0.0, 0.0
         if settings["guide"]:
-            with autocast:
-                embedding = guide(crop(composite, frame))
+            embedding = guide(crop(composite, frame))
             identity = ((embedding * patient).sum(1) - likeness).abs() + 1 - (embedding * donor_identity).sum(1)
-        if settings["mouth"]:
-            photo, _, _ = composites[False]
-            square = _jittered(squares, rng)
-            shift = _mouth_shift(mesh, _resized(composite, photo.shape[-1]), photo, square, inter_ocular)
+        if squares and (step % _EVERY == 0 or step >= len(schedule) - _LAST):
+            turn = looked % _SQUARES
+            looked += 1
+            found = _marks(mesh, _resized(composite, WORK_SIDE // 2), squares[turn])
+            unit = inter_ocular * torch.linalg.det(squares[turn][:, :, :2]).sqrt()
+            shift = ((found - marks[turn]).square().sum(2).mean(1) + 1e-6).sqrt() / unit
         loss = (
             settings["perceptual"] * lpips.float()
             + settings["pixel"] * squared

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SIDE = 256  # px of the network's frame
-ROOM = 1.36  # side of the network's square, in longer sides of the box around the landmarks: as MediaPipe cuts it
+ROOM = 1.5  # side of the network's square, in longer sides of the box around the landmarks
 _NETWORK = "face_landmarks_detector.tflite"  # in face_landmarker.task, a ZIP archive
 _EYE_CORNERS = [33, 263]
 
@@ -60,7 +60,7 @@ class Mesh(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Find the landmarks of aligned faces."""
-        values = {self._input: (faces + 1) / 2}
+        values = {self._input: ((faces + 1) / 2).contiguous(memory_format=torch.channels_last)}
         for operation, inputs, output, options in self._steps:
             arguments = [values[i] if i in values else self.constants[str(i)] for i in inputs]
             values[output] = operation(*arguments, **options)

@@ -20,10 +20,11 @@ from deidlib.keys import keyed_rng
 _UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}
 _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
 _LAB_UNIT = 6.0
-_AGE_UNIT = 4.0  # years
+_AGE_UNIT = 3.0  # years
 _FEMALE_UNIT = 0.18
 _COSINE_UNIT = 0.06
 _DRAWS = 12
+_AGAIN = 4  # of the mixtures drawn, how many are drawn again with another age
 _STRANGER, _MOST_ALIKE, _STRANGERS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
 _GLASSES_COST = 100.0  # in the units of mismatch: worse than any fit
 #: How much each skin patch counts. Cheeks and forehead tell the skin and the light; below them a beard may be dark, and
@@ -142,15 +143,11 @@ def _view(look: Likeness) -> dict:
     return {name: look.features[name] for name in VIEW_FEATURES}
 
 
-def _best(codes: np.ndarray, see: Callable, features: dict, grey: bool, excess: Callable) -> tuple:
-    """Which of several codes draws the face that fits best and does not resemble the patient, and its embedding."""
-    looks, found = see(codes)
-    if not found.any():
-        raise ValueError("no mixture of donors draws a face: is this the bank of this generator?")
+def _costs(looks: Looks, found: np.ndarray, features: dict, grey: bool, excess: Callable) -> np.ndarray:
+    """How badly each of several drawn faces fits, and resembles the patient too much; infinite where none was drawn."""
     cost = mismatch(looks, features, grey) + excess(looks.sface)
     cost = cost + _GLASSES_COST * (looks.bridge_edge >= GLASSES)
-    best = int(np.argmin(np.where(found, cost, np.inf)))
-    return best, looks.sface[best]
+    return np.where(found, cost, np.inf)
 
 
 def _draw_donor(
@@ -182,11 +179,27 @@ def _draw_donor(
             "larger bank with `deidlib donors build`"
         )
     mixtures = draw_mixtures(order, for_mixtures, options["pool"], options["mix"])
-    years_and_sex = {"age": features["age"], "female": features["female"]}
-    codes = [editor.move(mix_identity(bank, editor.prior, *mixture), years_and_sex) for mixture in mixtures]
-    posed = np.array([editor.follow(code, _view(look)) for code in codes])
-    best, sface = _best(posed, see, features, grey, excess)
-    return *mixtures[best], codes[best], sface, likeness
+    mixed = [mix_identity(bank, editor.prior, *mixture) for mixture in mixtures]
+
+    def drawn(which: np.ndarray, years: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], Looks]:
+        """Costs, codes and looks of some of the mixtures, moved to an age each and to the patient's sex."""
+        wanted = [{"age": age, "female": features["female"]} for age in years]
+        codes = [editor.move(mixed[k], want) for k, want in zip(which, wanted, strict=True)]
+        looks, found = see(np.array([editor.follow(code, _view(look)) for code in codes]))
+        return _costs(looks, found, features, grey, excess), codes, looks
+
+    every = np.arange(len(mixed))
+    costs, codes, looks = drawn(every, np.full(len(mixed), features["age"]))
+    if not np.isfinite(costs).any():
+        raise ValueError("no mixture of donors draws a face: is this the bank of this generator?")
+    # The linear model falls short of the old and the young: of the best, as much more is asked as was missing.
+    again = np.argsort(costs, kind="stable")[:_AGAIN]
+    again = again[np.isfinite(costs[again])]
+    costs_again, codes_again, looks_again = drawn(again, 2 * features["age"] - looks.scalars["age"][again])
+    costs, codes = np.concatenate([costs, costs_again]), codes + codes_again
+    best = int(np.argmin(costs))
+    sface = np.concatenate([looks.sface, looks_again.sface])[best]
+    return *mixtures[np.concatenate([every, again])[best]], codes[best], sface, likeness
 
 
 def choose_donors(
