@@ -6,7 +6,6 @@ with its versions, the models with their checksums; and what came out. The cohor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import re
@@ -18,10 +17,10 @@ from pathlib import Path
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
+from deidlib import provenance
 from deidlib.release.facts import Facts
 from deidlib.release.layout import (
     CARD_FILE,
-    CRATE_FILE,
     CROISSANT_FILE,
     DATASHEET_FILE,
     EMBEDDED_FOLDER,
@@ -62,15 +61,6 @@ def workflow_files() -> dict[str, bytes]:
     """Path in the release → content of the workflow's files: the Snakefile and its rules."""
     files = [_REPOSITORY / WORKFLOW_FILE, *sorted((_REPOSITORY / WORKFLOW_FOLDER / "rules").glob("*.smk"))]
     return {file.relative_to(_REPOSITORY).as_posix(): file.read_bytes() for file in files}
-
-
-def code_digest() -> str:
-    """SHA-256 of the sorted SHA-256 lines of deidlib's Python files and the workflow's files: which code ran."""
-    package = Path(__file__).resolve().parents[1]
-    sums = {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
-    sums |= workflow_files()
-    lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(sums.items())]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def software() -> dict[str, str]:
@@ -220,8 +210,8 @@ def _tools(crate: ROCrate, facts: Facts) -> list[ContextEntity]:
             "SoftwareApplication",
             name="deidlib",
             softwareVersion=facts.deidlib_version,
-            sha256=code_digest(),
-            description="sha256: of the sorted SHA-256 lines of its Python files and the workflow's files",
+            sha256=provenance.code_digest(),
+            description="sha256: of the sorted SHA-256 lines of its code, its templates and the workflow's files",
         )
     ]
     tools += [
@@ -241,6 +231,3 @@ def _tools(crate: ROCrate, facts: Facts) -> list[ContextEntity]:
             )
         )
     return tools
-
-
-__all__ = ["CRATE_FILE", "WORKFLOW_FILE", "code_digest", "ro_crate", "software", "workflow_files"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from deidlib import tables
+from deidlib import provenance, tables
 from deidlib.checks.smile import MEASURES
 from deidlib.release import content_digest, public, verify_release
 from deidlib.release.verify import read_index
@@ -90,6 +90,7 @@ def audit_numbers(
         "models": public.public_models(models),
         "configuration": public.public_config(config),
         "configuration_sha256": public.config_digest(config),
+        "code_sha256": provenance.code_digest(),
         "software": {name: _installed(name) for name in SOFTWARE},
     }
 

