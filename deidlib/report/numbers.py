@@ -55,6 +55,7 @@ def audit_numbers(
     version: str,
     config: dict,
     models: list[dict],
+    tombstones: int = 0,
 ) -> dict:
     """Everything that ``audit.json`` holds.
 
@@ -68,6 +69,8 @@ def audit_numbers(
         The release and its index, None where there is none (or where the index cannot be read).
     attempts, version, config, models
         As for :func:`deidlib.release.write_release`.
+    tombstones : int
+        Ids that recipients of earlier versions are told to delete.
     """
     thresholds = config["checks"]
     release = _release_numbers(tally, release_folder, index)
@@ -82,6 +85,7 @@ def audit_numbers(
         "conclusion": verdict,
         "gate": {"passed": verdict["passed"], "criteria": rows},
         "release": release,
+        "tombstones": tombstones,
         "cohort": _cohort_numbers(tally, attempts, release["written"]),
         "privacy": {name: judge_numbers(tally, name, thresholds) for name in JUDGES},
         "fidelity": _fidelity_numbers(tally, thresholds),

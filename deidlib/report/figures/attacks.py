@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from deidlib.report.figures.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, drawing, to_svg
+from deidlib.report.figures.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, WASH, drawing, to_svg
 
 _TALLEST = 7.6  # inches: with its heading and its caption on one A4 page
 #: Kind of score → what its legend says, and how it is drawn.
@@ -254,56 +253,68 @@ def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
         return to_svg(figure, "forest", "Success of every attack", words + ".")
 
 
-def tradeoff_figure(tradeoff: list[dict], titles: dict[str, str]) -> Markup | None:
-    """Privacy against utility: success of verification and mean score over the share of the image preserved."""
+def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | None:
+    """Privacy against utility: a row for each setting, the smallest preserved area on top.
+
+    Left the success of verification with its interval, then each recogniser's mean score.
+
+    Parameters
+    ----------
+    tradeoff : list of dict
+        ``preserve, guide, preserved_share, recogniser, rate, ci95, mean_score, operating_point`` and counts.
+    recognisers : list of dict
+        ``name, title, same_above``.
+    """
     points = [entry for entry in tradeoff if entry.get("rate") is not None]
     if not points:
         return None
+    about = {entry["name"]: entry for entry in recognisers}
     names = list(dict.fromkeys(entry["recogniser"] for entry in points))
-    with drawing(2.9) as figure:
-        left, right = figure.subplots(1, 2)
+    rows: dict[tuple, dict] = {}  # the first entry of each setting
+    for entry in sorted(points, key=lambda entry: (entry["preserved_share"], entry["guide"])):
+        rows.setdefault((entry["preserve"], entry["guide"]), entry)
+    places = {setting: place for place, setting in enumerate(rows)}
+    with drawing(1.0 + 0.34 * len(rows)) as figure:
+        panels = figure.subplots(1, 1 + len(names), sharey=True, width_ratios=[1.3, *[1] * len(names)])
+        for entry in points:
+            number = names.index(entry["recogniser"])
+            colour, marker = SERIES[number % len(SERIES)]
+            style = {"color": colour, "markersize": 5.5}
+            style["markerfacecolor"] = colour if entry.get("operating_point") else "white"
+            y = places[entry["preserve"], entry["guide"]] + 0.5 * ((number + 0.5) / len(names) - 0.5)
+            panels[0].plot(entry["ci95"], [y, y], color=colour, linewidth=1.2)
+            panels[0].plot(entry["rate"], y, marker, **style)
+            if entry.get("mean_score") is not None:
+                panels[1 + number].plot(entry["mean_score"], places[entry["preserve"], entry["guide"]], marker, **style)
+        for axes in panels:
+            for place, entry in enumerate(rows.values()):
+                if entry.get("operating_point"):
+                    axes.axhspan(place - 0.5, place + 0.5, color=WASH, zorder=0, linewidth=0)
+            axes.grid(True, axis="x")
+            axes.tick_params(axis="y", length=0)
+            axes.margins(x=0.12)
+        panels[0].set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), title="Taken for the patient")
+        panels[0].xaxis.set_major_formatter(_per_cent())
+        panels[0].set_yticks(range(len(rows)), [_setting_words(entry) for entry in rows.values()])
+        for axes, name in zip(panels[1:], names, strict=True):
+            entry = about.get(name, {})
+            axes.set_title(f"{entry.get('title') or name}, mean score")
+            axes.set_xlabel(f"{'higher' if entry.get('same_above', True) else 'lower'}: more alike")
+            axes.xaxis.set_major_locator(MaxNLocator(3))
         for number, name in enumerate(names):
             colour, marker = SERIES[number % len(SERIES)]
-            mine = sorted((e for e in points if e["recogniser"] == name), key=lambda entry: entry["preserved_share"])
-            for entry in mine:
-                x = 100 * entry["preserved_share"] * (1 + 0.04 * number)  # beside each other, not on top
-                filled = colour if entry.get("operating_point") else "white"
-                style = {"color": colour, "markerfacecolor": filled, "markersize": 6}
-                left.plot([x, x], entry["ci95"], color=colour, linewidth=1.2)
-                left.plot(x, entry["rate"], marker, **style)
-                if entry.get("mean_score") is not None:
-                    right.plot(x, entry["mean_score"], marker, **style)
-            left.plot([], [], marker, color=colour, label=titles.get(name, name))
-        shares = {}
-        for entry in points:
-            shares.setdefault(entry["preserve"], 100 * entry["preserved_share"])
-        for axes in (left, right):
-            axes.set(xscale="log", xlabel="share of the image that is the patient's own")
-            axes.set_xticks(sorted(shares.values()), [f"{share:.2g} %" for share in sorted(shares.values())])
-            axes.minorticks_off()
-            axes.grid(True, axis="y")
-            _name_areas(axes, shares)
-        left.set(ylim=(-0.03, 1.03), ylabel="taken for the patient")
-        left.yaxis.set_major_formatter(_per_cent())
-        right.set_ylabel("mean score")
+            label = about.get(name, {}).get("title") or name
+            panels[0].plot([], [], marker, color=colour, linestyle="-", markersize=5.5, label=label)
         figure.legend(loc="outside upper left", ncols=4)
         words = "; ".join(
-            f"{entry['preserve'].replace('_', ' ')}, guide {entry['guide']:g}, "
-            f"{titles.get(entry['recogniser'], entry['recogniser'])}: {entry['hits']} of {entry['trials']}"
+            f"{_setting_words(entry)}, {about.get(entry['recogniser'], {}).get('title') or entry['recogniser']}: "
+            f"{entry['hits']} of {entry['trials']}"
             for entry in points
         )
         return to_svg(figure, "tradeoff", "Privacy against utility", words + ".")
 
 
-def _name_areas(axes: Axes, shares: dict[str, float]) -> None:
-    for area, share in shares.items():
-        axes.annotate(
-            area.replace("_", " "),
-            (share, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7.5,
-            color=SOFT,
-        )
+def _setting_words(entry: dict) -> str:
+    area = f"{entry['preserve'].replace('_', ' ')} ({100 * entry['preserved_share']:.2g} %)"
+    this = " (this release)" if entry.get("operating_point") else ""
+    return f"{area}, guide {entry['guide']:g}{this}"
