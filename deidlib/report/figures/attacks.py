@@ -298,8 +298,8 @@ def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | N
         panels[0].set_yticks(range(len(rows)), [_setting_words(entry) for entry in rows.values()])
         for axes, name in zip(panels[1:], names, strict=True):
             entry = about.get(name, {})
-            axes.set_title(f"{entry.get('title') or name}, mean score")
-            axes.set_xlabel(f"{'higher' if entry.get('same_above', True) else 'lower'}: more alike")
+            axes.set_title(entry.get("title") or name)
+            axes.set_xlabel(f"mean score ({'higher' if entry.get('same_above', True) else 'lower'}: more alike)")
             axes.xaxis.set_major_locator(MaxNLocator(3))
         for number, name in enumerate(names):
             colour, marker = SERIES[number % len(SERIES)]
