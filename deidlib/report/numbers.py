@@ -11,6 +11,8 @@ import pyarrow as pa
 from deidlib import provenance, tables
 from deidlib.checks.smile import MEASURES
 from deidlib.release import content_digest, public, verify_release
+from deidlib.release.card import read_card
+from deidlib.release.layout import CARD_FILE
 from deidlib.release.verify import read_index
 from deidlib.report.attacks import nothing_attacked
 from deidlib.report.criteria import conclusion, photograph_criteria, suite_criteria
@@ -82,6 +84,7 @@ def audit_numbers(
         "title": config.get("release", {}).get("name") or "De-identified dental photographs",
         "institution": config.get("report", {}).get("institution") or "",
         "version": version,
+        "date": _date(release_folder),
         "conclusion": verdict,
         "gate": {"passed": verdict["passed"], "criteria": rows},
         "release": release,
@@ -106,6 +109,14 @@ def index_of(folder: Path | None) -> pa.Table | None:
     try:
         return read_index(folder).select(tables.INDEX.names)
     except (ValueError, KeyError):
+        return None
+
+
+def _date(folder: Path | None) -> str | None:
+    """Date of the release, as its data card states it; the audit has none of its own, so that it can be made again."""
+    try:
+        return str(read_card((folder / CARD_FILE).read_text(encoding="utf-8"))["date"]) if folder else None
+    except (OSError, ValueError, KeyError):
         return None
 
 

@@ -125,6 +125,7 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
         calibration=attacks.fnmr_table(audit),
         ranks=ranks,
         stated_ranks=attacks.stated_ranks(ranks),
+        forests=[(f"forest {key}", title) for key, (title, _) in attacks.FORESTS.items()],
         score_groups=attacks.score_groups(audit),
         titles=attacks.recogniser_titles(audit),
         region_words=attacks.REGION_WORDS,
@@ -137,12 +138,14 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
 def _figures(audit: dict) -> dict[str, Markup | None]:
     titles, checks = attacks.recogniser_titles(audit), audit["configuration"].get("checks", {})
     drawn = {
-        "forest": figures.forest_figure(attacks.forest_rows(audit), titles),
         "det": figures.det_figure(audit["calibration"], titles),
         "ranks": figures.rank_figure(audit["ranks"], titles),
         "tradeoff": figures.tradeoff_figure(audit["tradeoff"], audit["recognisers"]),
         "smile": figures.smile_figure(list(audit["fidelity"]["smile"].values())),
     }
+    for group in attacks.forest_groups(audit):
+        title = f"Success of the attacks: {group['title']}"
+        drawn[f"forest {group['key']}"] = figures.forest_figure(group["key"], title, group["rows"], titles)
     for group in attacks.score_groups(audit):
         name, title = group["name"], group.get("title") or group["name"]
         drawn[f"scores {name}"] = figures.score_figure(

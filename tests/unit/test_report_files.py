@@ -92,7 +92,7 @@ def test_score_figure_states_counts_ends_and_threshold_in_text_and_in_words():
 
 def test_figures_with_nothing_to_show_are_left_out():
     assert figures.score_figure("x", "T", "m", [], [(0.3, "gate")], True) is None
-    assert figures.forest_figure([], {}) is None
+    assert figures.forest_figure("x", "T", [], {}) is None
     assert figures.det_figure([{"recogniser": "a", "det": []}], {}) is None
     assert figures.rank_figure([], {}) is None
     assert figures.tradeoff_figure([], {}) is None

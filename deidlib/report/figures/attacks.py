@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from deidlib.report.figures.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, WASH, drawing, to_svg
 
-_TALLEST = 7.6  # inches: with its heading and its caption on one A4 page
 #: Kind of score → what its legend says, and how it is drawn.
 SCORE_KINDS = {
     "impostor": ("originals of different people", {"fill": True, "color": LINE}),
@@ -27,6 +28,7 @@ SCORE_KINDS = {
     ),
     "stopped": ("attempts that the gate stopped", {"color": SOFT, "linewidth": 1.1, "linestyle": (0, (1, 1))}),
 }
+_SOURCES = {"cohort": "on this cohort", "bank": "on the donor bank"}
 REGION_TITLES = {
     "whole": "Attacker sees the whole image",
     "region_only": "… the preserved area alone",
@@ -68,7 +70,7 @@ def score_figure(
     shown = {entry["kind"]: entry for entry in scores if entry.get("bins") and entry["kind"] in SCORE_KINDS}
     if not shown:
         return None
-    with drawing(2.75) as figure:
+    with drawing(2.5) as figure:
         axes = figure.subplots()
         for kind, (label, style) in SCORE_KINDS.items():
             if kind in shown:
@@ -141,12 +143,18 @@ def det_figure(calibration: list[dict], titles: dict[str, str]) -> Markup | None
         axes = figure.subplots()
         rates = [rate for entry in curves for pair in entry["det"] for rate in pair if rate > 0]
         floor = 10 ** np.floor(np.log10(min(rates, default=0.001)))
-        for entry, (colour, _) in zip(curves, SERIES * len(curves), strict=False):
+        lines = ("solid", "dashed", "dashdot", "dotted")  # told apart in black and white
+        for number, entry in enumerate(curves):
+            colour, marker = SERIES[number % len(SERIES)]
             name = titles.get(entry["recogniser"], entry["recogniser"])
             fmr, fnmr = np.maximum(np.array(sorted(map(tuple, entry["det"]))), floor / 2).T
-            axes.plot(fmr, fnmr, color=colour, drawstyle="steps-post", label=f"{name}, {entry.get('source', '')}")
+            label = f"{name}, {_SOURCES.get(entry.get('source'), entry.get('source', ''))}"
+            style = {"color": colour, "linestyle": lines[number % len(lines)], "drawstyle": "steps-post"}
+            axes.plot(fmr, fnmr, label=label, **style)
             if entry.get("fmr") and entry.get("fnmr") is not None:
-                axes.plot(entry["fmr"], max(entry["fnmr"], floor / 2), "o", color=colour, markersize=5)
+                axes.plot(
+                    entry["fmr"], max(entry["fnmr"], floor / 2), marker, color=colour, markersize=6, clip_on=False
+                )
         axes.set(xscale="log", yscale="log", xlabel="false match rate (FMR)", ylabel="false non-match rate (FNMR)")
         axes.set(xlim=(floor / 2, 1), ylim=(floor / 2, 1.15))
         axes.grid(True)
@@ -174,7 +182,7 @@ def rank_figure(ranks: list[dict], titles: dict[str, str]) -> Markup | None:
     galleries = sorted({entry["gallery"] for entry in curves}, reverse=True)
     if not regions:
         return None
-    with drawing(0.5 + 2.1 * len(galleries)) as figure:
+    with drawing(0.5 + 1.75 * len(galleries)) as figure:
         panels = figure.subplots(len(galleries), len(regions), sharey=True, squeeze=False)
         words, names = [], list(dict.fromkeys(entry["recogniser"] for entry in curves))
         for entry in curves:
@@ -208,11 +216,13 @@ def _one_legend(figure, panels) -> None:
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
 
 
-def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
+def forest_figure(key: str, title: str, rows: list[dict], titles: dict[str, str]) -> Markup | None:
     """Rate of every attack with its 95 % interval and its chance level, a line each, the recognisers side by side.
 
     Parameters
     ----------
+    key, title : str
+        See :func:`deidlib.report.figures.svg.to_svg`.
     rows : list of dict
         ``label, attacks`` in the order to draw, from the top; attacks hold ``recogniser, rate, ci95, chance, hits,
         trials, intended``.
@@ -222,11 +232,14 @@ def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
     if not rows:
         return None
     names = list(dict.fromkeys(attack["recogniser"] for row in rows for attack in row["attacks"]))
-    with drawing(min(_TALLEST, 0.8 + (0.14 + 0.11 * len(names)) * len(rows))) as figure:
+    heights = [0.5 + len(row["attacks"]) for row in rows]  # in lines
+    ends = list(itertools.accumulate(heights))
+    middles = [end - height / 2 for end, height in zip(ends, heights, strict=True)]
+    with drawing(0.75 + 0.145 * ends[-1]) as figure:
         axes = figure.subplots()
-        for place, row in enumerate(rows):
+        for middle, row in zip(middles, rows, strict=True):
             for number, attack in enumerate(row["attacks"]):
-                y = place + (number + 0.5) / len(row["attacks"]) * 0.7 - 0.35
+                y = middle + number - (len(row["attacks"]) - 1) / 2
                 colour, marker = SERIES[names.index(attack["recogniser"]) % len(SERIES)]
                 fill = "white" if attack.get("intended") else colour
                 axes.plot(attack["ci95"], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt")
@@ -237,8 +250,8 @@ def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
             label = titles.get(name, name) if name else "no recogniser needed"
             axes.plot([], [], marker, linestyle="-", color=colour, markersize=4.5, label=label)
         axes.plot([], [], "|", color=RED, markersize=9, markeredgewidth=1.5, linestyle="none", label="chance")
-        axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) - 0.4, -0.6))
-        axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+        axes.set(xlim=(-0.01, 1.01), ylim=(ends[-1], 0))
+        axes.set_yticks(middles, [row["label"] for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_formatter(_per_cent())
         axes.grid(True, axis="x")
@@ -250,7 +263,7 @@ def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
             for row in rows
             for one in row["attacks"]
         )
-        return to_svg(figure, "forest", "Success of every attack", words + ".")
+        return to_svg(figure, key, title, words + ".")
 
 
 def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | None:
@@ -274,7 +287,7 @@ def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | N
     for entry in sorted(points, key=lambda entry: (entry["preserved_share"], entry["guide"])):
         rows.setdefault((entry["preserve"], entry["guide"]), entry)
     places = {setting: place for place, setting in enumerate(rows)}
-    with drawing(1.0 + 0.34 * len(rows)) as figure:
+    with drawing(1.15 + 0.32 * len(rows)) as figure:
         panels = figure.subplots(1, 1 + len(names), sharey=True, width_ratios=[1.3, *[1] * len(names)])
         for entry in points:
             number = names.index(entry["recogniser"])
@@ -299,7 +312,7 @@ def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | N
         for axes, name in zip(panels[1:], names, strict=True):
             entry = about.get(name, {})
             axes.set_title(entry.get("title") or name)
-            axes.set_xlabel(f"mean score ({'higher' if entry.get('same_above', True) else 'lower'}: more alike)")
+            axes.set_xlabel(f"mean score\n({'higher' if entry.get('same_above', True) else 'lower'}: more alike)")
             axes.xaxis.set_major_locator(MaxNLocator(3))
         for number, name in enumerate(names):
             colour, marker = SERIES[number % len(SERIES)]
