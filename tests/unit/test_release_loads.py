@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import duckdb
@@ -117,6 +119,23 @@ def test_hugging_face_loads_embedded_images(embedded, hub):
             np.testing.assert_array_equal(np.asarray(row["image"]), np.asarray(file))
     plain = hub.load_dataset(str(embedded), "index", split="train")
     assert plain.column_names == [name for name in data.column_names if name != "image"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "embedded"])
+def test_what_the_data_card_tells_a_recipient_to_type_works(kind, hub, monkeypatch, request):
+    release = request.getfixturevalue(kind)
+    monkeypatch.chdir(release)
+    card = Path("README.md").read_text()
+    with_pandas, with_datasets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    typed: dict = {}
+    exec(with_pandas, typed)
+    assert typed["image"].size == (typed["index"].width[0], typed["index"].height[0])
+    exec(with_datasets, typed)
+    assert typed["data"].num_rows == len(SPECS)
+    assert typed["data"][0]["image"].size == (typed["data"][0]["width"], typed["data"][0]["height"])
+    (digest,) = re.findall(r"called\): `([0-9a-f]{64})`", card)
+    (command,) = re.findall(r"`(grep -E .* sha256sum)`", card)
+    assert subprocess.run(["bash", "-c", command], capture_output=True, text=True).stdout.split()[0] == digest
 
 
 def test_embedded_files_hold_about_500_mb_and_change_only_where_patients_do():
