@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from deidlib.release.errors import ReleaseError
-from deidlib.report.figures.attacks import SCORE_KINDS
+from deidlib.report.figures.attacks import SCORE_KINDS, fmr_in_use
 
 #: What is taken over into ``audit.json``; nothing else of the private file leaves it.
 LISTS = ("attacks", "recognisers", "calibration", "scores", "ranks", "tradeoff", "words")
@@ -145,7 +145,14 @@ def fnmr_table(audit: dict) -> list[dict]:
         for fmr in _STATED_FMR:
             kept = [fnmr for f, fnmr in entry.get("det") or [] if f <= fmr]
             at[fmr] = min(kept) if kept else None
-        rows.append({**entry, "title": titles.get(entry["recogniser"], entry["recogniser"]), "at": at})
+        rows.append(
+            {
+                **entry,
+                "used_fmr": fmr_in_use(entry),
+                "title": titles.get(entry["recogniser"], entry["recogniser"]),
+                "at": at,
+            }
+        )
     return rows
 
 

@@ -141,31 +141,45 @@ def det_figure(calibration: list[dict], titles: dict[str, str]) -> Markup | None
         return None
     with drawing(3.0) as figure:
         axes = figure.subplots()
-        rates = [rate for entry in curves for pair in entry["det"] for rate in pair if rate > 0]
-        floor = 10 ** np.floor(np.log10(min(rates, default=0.001)))
+        pairs = [pair for entry in curves for pair in entry["det"]]
+        floors = np.array([_decade_below([pair[axis] for pair in pairs]) for axis in (0, 1)])
         lines = ("solid", "dashed", "dashdot", "dotted")  # told apart in black and white
         for number, entry in enumerate(curves):
             colour, marker = SERIES[number % len(SERIES)]
             name = titles.get(entry["recogniser"], entry["recogniser"])
-            fmr, fnmr = np.maximum(np.array(sorted(map(tuple, entry["det"]))), floor / 2).T
+            fmr, fnmr = np.maximum(np.array(sorted(map(tuple, entry["det"]))), floors / 2).T
             label = f"{name}, {_SOURCES.get(entry.get('source'), entry.get('source', ''))}"
+            if entry.get("genuine_pairs"):
+                label += f"\n({entry['genuine_pairs']:,} pairs of one person)"
             style = {"color": colour, "linestyle": lines[number % len(lines)], "drawstyle": "steps-post"}
             axes.plot(fmr, fnmr, label=label, **style)
-            if entry.get("fmr") and entry.get("fnmr") is not None:
-                axes.plot(
-                    entry["fmr"], max(entry["fnmr"], floor / 2), marker, color=colour, markersize=6, clip_on=False
-                )
+            used = fmr_in_use(entry)
+            if used is not None and entry.get("fnmr") is not None:
+                at = np.maximum((used, entry["fnmr"]), floors / 2)
+                axes.plot(*at, marker, color=colour, markersize=6, clip_on=False)
         axes.set(xscale="log", yscale="log", xlabel="false match rate (FMR)", ylabel="false non-match rate (FNMR)")
-        axes.set(xlim=(floor / 2, 1), ylim=(floor / 2, 1.15))
+        axes.set(xlim=(floors[0] / 2, 1), ylim=(floors[1] / 2, 1.15))
         axes.grid(True)
         figure.legend(loc="outside right upper")
         words = "; ".join(
             f"{titles.get(entry['recogniser'], entry['recogniser'])}: FNMR {_percent(entry.get('fnmr'))} at FMR "
-            f"{_percent(entry.get('fmr'))}"
+            f"{_percent(fmr_in_use(entry))} with the threshold in use"
             for entry in curves
         )
         alternative = f"False non-match rate against false match rate, both on logarithmic axes. {words}."
         return to_svg(figure, "det", "Error trade-off of the recognisers on original photographs", alternative)
+
+
+def _decade_below(rates: list[float]) -> float:
+    """Power of ten at or below the lowest rate that is not 0: a scale that shows no more than was counted."""
+    return 10 ** np.floor(np.log10(min((rate for rate in rates if rate > 0), default=0.1)))
+
+
+def fmr_in_use(entry: dict) -> float | None:
+    """FMR of the threshold in use, on the pairs that the curve is drawn from (not the one that was aimed at)."""
+    if entry.get("calibrated_threshold", entry.get("threshold")) == entry.get("threshold"):
+        return entry.get("fmr")
+    return entry.get("bank_fmr" if entry.get("source") == "bank" else "cohort_fmr")
 
 
 def _percent(rate: float | None) -> str:
