@@ -15,7 +15,9 @@ from pathlib import Path
 
 #: Name of the note in a table's metadata (see :mod:`deidlib.sealed`).
 NOTE = "deidlib"
-_PACKAGE = Path(__file__).resolve().parent
+_REPOSITORY = Path(__file__).resolve().parents[1]
+#: What decides a result beside settings, models and packages.
+_CODE = ("deidlib/**/*.py", "reports/**/*.j2", "reports/**/*.css", "Snakefile", "workflow/rules/*.smk")
 _PACKAGES = ("numpy", "opencv-contrib-python-headless", "mediapipe", "dlib-bin", "torch", "pyarrow")
 #: Instruction sets that change how a network's sums are rounded.
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -34,15 +36,20 @@ def note() -> dict[str, str]:
 
 
 @functools.cache
+def code_digest() -> str:
+    """SHA-256 of the sorted ``SHA-256  path`` lines of deidlib's code, templates and workflow: which code ran."""
+    files = {file.relative_to(_REPOSITORY).as_posix(): file for pattern in _CODE for file in _REPOSITORY.glob(pattern)}
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n" for name, file in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@functools.cache
 def software() -> dict:
     """Version and digest of deidlib's code, digest of the lock file (null where there is none), main packages."""
-    digest = hashlib.sha256()
-    for file in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(f"{file.relative_to(_PACKAGE)}\0".encode() + file.read_bytes() + b"\0")
-    lock = _PACKAGE.parent / "uv.lock"
+    lock = _REPOSITORY / "uv.lock"
     return {
         "deidlib": version("deidlib"),
-        "code_sha256": digest.hexdigest(),
+        "code_sha256": code_digest(),
         "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},

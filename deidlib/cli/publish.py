@@ -44,7 +44,7 @@ def release(
     """
     from deidlib.release import GateFailed, NothingReleased, obey_gate, write_release
     from deidlib.release.leftovers import drop_leftovers
-    from deidlib.release.tombstones import read_tombstones
+    from deidlib.release.tombstones import read_tombstones, write_owed_tombstones
 
     cfg = settings(given)
     names = read_json(plan)["shards"]
@@ -60,16 +60,15 @@ def release(
     except (GateFailed, NothingReleased):
         if failure_report is not None:
             suite = attacks if attacks.is_file() else None
+            gone = write_owed_tombstones(plan.parent, out.parent, failure_report)
             report(plan, failure_report, None, given, attacks=suite, reviewer=plan.parent / "reviewer.html")
+            if gone:
+                say(f"{_ids(gone)} not to be released again: {_TELL} (tombstones.txt beside the audit)")
         raise
     _share(folder)
     say(f"release {out.name}: written and complete")
     if gone := len(read_tombstones(folder)):
-        ids = "1 id of earlier versions is" if gone == 1 else f"{gone} ids of earlier versions are"
-        say(
-            f"{ids} not in it, for recipients to delete (tombstones.txt). Where consent was revoked, "
-            "remove the earlier versions from release/ and report/ as well"
-        )
+        say(f"{_ids(gone)} not in it: {_TELL} (tombstones.txt)")
 
 
 def report(
@@ -109,6 +108,16 @@ def report(
         open_private(reviewer)
         write_reviewer_copy(plan.parent, reviewer, names, cfg["attempts"], out.name, cfg)
     say(f"report {out.name}: written")
+
+
+_TELL = (
+    "tell the recipients to delete them, and where consent was revoked remove the earlier versions from release/ and "
+    "report/ as well"
+)
+
+
+def _ids(gone: int) -> str:
+    return "1 id of earlier versions is" if gone == 1 else f"{gone} ids of earlier versions are"
 
 
 def _models(cfg) -> list[dict]:

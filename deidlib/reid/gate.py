@@ -77,9 +77,7 @@ def _named(attacks: Iterable[Attack], names: Sequence[str], recogniser: str | No
 
 def _something(evidence: Mapping) -> dict:
     n = evidence["photographs"]
-    return _criterion(
-        "photographs", "At least one photograph passed the photograph-level gate", n, 1, n, n is not None and n >= 1
-    )
+    return _criterion("photographs", "There was at least one photograph to attack", n, 1, n, n is not None and n >= 1)
 
 
 def _measured(evidence: Mapping, recognisers: list[str]) -> dict:
@@ -110,7 +108,8 @@ def _verified(attacks: Sequence[Attack], recognisers: list[str]) -> dict:
         0,
         max((attack.trials for attack in tried), default=0),
         whole and hits == 0,
-        worst and f"{worst}. A stricter photograph-level gate (checks.sface_max, checks.dlib_min) tries other donors.",
+        worst
+        and f"{worst}. Stricter checks on single photographs (checks.sface_max, checks.dlib_min) try other donors.",
     )
 
 

@@ -22,7 +22,7 @@ from deidlib.reid.gate import release_gate
 from deidlib.reid.scores import score_classes
 from deidlib.reid.traces import Photo
 
-#: Recognisers that the photograph-level gate (:mod:`deidlib.checks`) uses.
+#: Recognisers that the checks on single photographs use (:mod:`deidlib.checks`).
 GATED = ("sface", "dlib")
 #: Further attacks: called with what one recogniser knows, they give their results.
 MoreAttacks = Callable[[Attacker], Sequence[Attack]]
@@ -181,17 +181,17 @@ def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
         "one was made of can find it by comparing these pixels, and needs no recogniser. No method that keeps this "
         "area can prevent that. What the attacks measure is what a face recogniser can do, above all with other "
         "photographs.",
-        "'Region only' shows the recogniser the preserved area and nothing else: what that area gives away by "
-        "itself, a floor that every method with this area shares. 'Context only' shows everything but that area: "
-        "what this method adds. Recognisers were not made for such pictures; their numbers tell the two sources "
-        "apart and are no proof that a dentist, or a recogniser made for teeth, sees as little.",
+        "Where the attacker sees the preserved area alone, the rate is what that area gives away by itself, a floor "
+        "that every method with this area shares. All but the preserved area is what this method adds. Recognisers "
+        "were not made for such pictures; their numbers tell the two sources apart and are no proof that a dentist, "
+        "or a recogniser made for teeth, sees as little.",
     ]
     for name, about in evidence.recognisers.items():
         rates = {a.region: a for a in attacks if (a.name, a.recogniser) == (face_attacks.FLOOR, name)}
         if rates and all(attack.trials for attack in rates.values()):
             whole, region, context = (rates[key] for key in ("whole", "region_only", "context_only"))
             words.append(
-                f"The headline, for {about['title']}: searched among the other originals, the patient comes first "
+                f"In short, for {about['title']}: searched among the other originals, the patient comes first "
                 f"for {whole.hits} of {whole.trials} whole released photographs, for {region.hits} of "
                 f"{region.trials} with the preserved area alone (originals shown likewise), and for {context.hits} "
                 f"of {context.trials} without it; chance is {whole.chance:.1%}. {_compared(whole, region)}"
@@ -225,9 +225,9 @@ def _on_roles(evidence: Evidence) -> list[str]:
         )
     if gated:
         words.append(
-            f"The photograph-level gate has already held back whatever {' or '.join(gated)} recognised. That none of "
-            "these verifies a released photograph at the thresholds of that gate is what the gate enforces, and no "
-            "evidence about other recognisers; ranks, and recognisers that the gate does not use, are. "
+            f"The checks on single photographs have already held back whatever {' or '.join(gated)} recognised. "
+            "That none of these verifies a released photograph at the thresholds of those checks is what they enforce, "
+            "and no evidence about other recognisers; ranks, and recognisers that the checks do not use, are. "
             + (
                 f"Such are here: {', '.join(independent)}."
                 if independent

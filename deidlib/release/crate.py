@@ -6,7 +6,6 @@ with its versions, the models with their checksums; and what came out. The cohor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import re
@@ -18,10 +17,10 @@ from pathlib import Path
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
+from deidlib import provenance
 from deidlib.release.facts import Facts
 from deidlib.release.layout import (
     CARD_FILE,
-    CRATE_FILE,
     CROISSANT_FILE,
     DATASHEET_FILE,
     EMBEDDED_FOLDER,
@@ -62,15 +61,6 @@ def workflow_files() -> dict[str, bytes]:
     """Path in the release → content of the workflow's files: the Snakefile and its rules."""
     files = [_REPOSITORY / WORKFLOW_FILE, *sorted((_REPOSITORY / WORKFLOW_FOLDER / "rules").glob("*.smk"))]
     return {file.relative_to(_REPOSITORY).as_posix(): file.read_bytes() for file in files}
-
-
-def code_digest() -> str:
-    """SHA-256 of the sorted SHA-256 lines of deidlib's Python files and the workflow's files: which code ran."""
-    package = Path(__file__).resolve().parents[1]
-    sums = {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
-    sums |= workflow_files()
-    lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(sums.items())]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def software() -> dict[str, str]:
@@ -164,6 +154,7 @@ def _add_run(crate: ROCrate, facts: Facts) -> None:
     workflow = get(WORKFLOW_FILE)
     workflow["name"] = "deidlib: from a sample sheet to a de-identified release"
     workflow["programmingLanguage"] = language
+    workflow["url"] = {"@id": WORKFLOW_FILE}
     workflow["version"] = facts.deidlib_version
     workflow["conformsTo"] = {"@id": "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"}
     workflow["input"], workflow["output"] = settings, [index, images]
@@ -190,10 +181,11 @@ def _add_run(crate: ROCrate, facts: Facts) -> None:
     crate.root_dataset["mentions"] = action
 
 
-def _package_url(name: str, version: str) -> str:
-    """Package URL (github.com/package-url): names a distribution without saying where it was fetched."""
-    kind = "generic" if name == "python" else "pypi"
-    return f"pkg:{kind}/{name.lower().replace('_', '-')}@{version}"
+def _page(name: str, version: str) -> str:
+    """Web page of a distribution's version: its identifier here, and where a reader finds what it is."""
+    if name == "python":
+        return f"https://www.python.org/downloads/release/python-{version.replace('.', '')}/"
+    return f"https://pypi.org/project/{name.lower().replace('_', '-')}/{version}/"
 
 
 def _parameter(crate: ROCrate, name: str, kind: str, text: str, example: ContextEntity) -> ContextEntity:
@@ -220,27 +212,26 @@ def _tools(crate: ROCrate, facts: Facts) -> list[ContextEntity]:
             "SoftwareApplication",
             name="deidlib",
             softwareVersion=facts.deidlib_version,
-            sha256=code_digest(),
-            description="sha256: of the sorted SHA-256 lines of its Python files and the workflow's files",
+            sha256=provenance.code_digest(),
+            description="sha256: of the sorted SHA-256 lines of its code, its templates and the workflow's files",
         )
     ]
-    tools += [
-        _add(crate, _package_url(name, version), "SoftwareApplication", name=name, softwareVersion=version)
-        for name, version in software().items()
-    ]
+    for name, version in software().items():
+        page = _page(name, version)
+        tools.append(_add(crate, page, "SoftwareApplication", name=name, softwareVersion=version, url={"@id": page}))
     for model in facts.models:
         sums = "; ".join(f"{file['file']} {file['sha256']}" for file in model["files"])
+        page = _page(model["package"], model["version"]) if model["package"] else ""  # else a file of the user's own
+        link = model["url"] or page
         tools.append(
             _add(
                 crate,
-                f"{_package_url(model['package'], model['version'])}#{model['name']}",
+                f"{page}#{model['name']}",
                 "SoftwareApplication",
+                **({"url": {"@id": link}} if link else {}),
                 name=model["name"],
                 softwareVersion=f"{model['package']} {model['version']}".strip(),
                 description=f"{model['task']}. Licence: {model['licence']}. SHA-256: {sums}",
             )
         )
     return tools
-
-
-__all__ = ["CRATE_FILE", "WORKFLOW_FILE", "code_digest", "ro_crate", "software", "workflow_files"]

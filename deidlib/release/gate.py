@@ -12,8 +12,7 @@ from deidlib import tables
 from deidlib.release.dataset import _write_private
 from deidlib.release.errors import GateFailed, ReleaseError
 from deidlib.release.outcomes import Outcome, read_outcomes
-
-REASON = "release_gate_failed"
+from deidlib.release.tombstones import GATE_REASON
 
 
 def chosen_digest(outcomes: Iterable[Outcome]) -> str:
@@ -60,7 +59,7 @@ def obey_gate(private: Path, shards: list[str], attempts: int, config: Mapping, 
     failed = [criterion for criterion in criteria if criterion["passed"] is not True]
     if attacks["gate"]["passed"] is True and not failed:
         return
-    held = [o if o.attempt is None else replace(o, attempt=None, reason=REASON) for o in outcomes]
+    held = [o if o.attempt is None else replace(o, attempt=None, reason=GATE_REASON) for o in outcomes]
     _write_private(private, _crosswalk(held), sorted(map(_quarantine_row, held)))
     raise GateFailed(
         "the release gate is not kept, so nothing is released:\n"

