@@ -36,7 +36,7 @@ from deidlib.perceptual import STLPIPS
 WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
 BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
 UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
-_SQUARES, _EVERY, _LAST = 4, 2, 20  # the mesh looks at so many squares in turn: every other step, then in the last ones
+_SQUARES, _EVERY, _LAST = 4, 2, 10  # the mesh looks at so many squares in turn: every other step, then in the last ones
 _JITTER = 0.05, 8.0  # of these squares: of their size, and px of the mesh's frame
 DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
 
