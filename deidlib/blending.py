@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib import tables
-from deidlib.images import decode_png, encode_png
+from deidlib.images import RELEASED_LEVEL, decode_png, encode_png
 from deidlib.landmarks import invert_similarity, matrix_of, resample
 from deidlib.regions import band_width, cut_square, distance_outside, fade_weight, smoothstep
 
@@ -137,7 +137,7 @@ def _blend_row(photo: dict, landmark: dict, region: dict, face: dict, options: d
     generated = warp_to_square(decode_png(face["image"]), matrix_of(landmark), *square)
     core, band = decode_png(region["core"]), decode_png(region["band"])
     result = blend(source, inside, generated, core, band, options)
-    return {"image": encode_png(result), "seam": seam_score(result, source, core, band)}
+    return {"image": encode_png(result, RELEASED_LEVEL), "seam": seam_score(result, source, core, band)}
 
 
 def blend_faces(

@@ -14,6 +14,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -73,16 +74,20 @@ def _divided(ids: Iterable[str], start: int, end: int) -> dict[str, list[str]]:
     return parts
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every regular file but the :data:`UNLISTED`: path relative to ``folder`` → digest, sorted."""
+def checksums(folder: Path, threads: int = 1) -> dict[str, str]:
+    """SHA-256 of every regular file but the :data:`UNLISTED`: path relative to ``folder`` → digest, sorted.
+
+    As many files as ``threads`` are read at a time.
+    """
     folder = Path(folder)
     sums = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place) / name
-            relative = path.relative_to(folder).as_posix()
-            if relative not in UNLISTED and path.is_file() and not path.is_symlink():
-                sums[relative] = file_digest(path)
+    with ThreadPoolExecutor(threads) as pool:
+        for place, _, names in os.walk(folder):
+            paths = [Path(place) / name for name in names]
+            paths = [path for path in paths if path.is_file() and not path.is_symlink()]
+            listed = [path for path in paths if path.relative_to(folder).as_posix() not in UNLISTED]
+            digests = pool.map(file_digest, listed)
+            sums.update((path.relative_to(folder).as_posix(), sum_) for path, sum_ in zip(listed, digests, strict=True))
     return dict(sorted(sums.items()))
 
 
