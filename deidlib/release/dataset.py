@@ -92,7 +92,7 @@ def write_release(
             index = protect(index, config).index
             gone = tombstones(private, release_root, version, index)
             write_papers(aside, index, quarantine, gone, config, models, version, release_date(config, folder))
-            move_into_place(aside, folder, threads)
+            move_into_place(aside, folder)
     with told_when_full("crosswalk, quarantine list or ledger of the private folder were not brought up to date"):
         write_private(private, crosswalk, quarantine)
         if index.num_rows:

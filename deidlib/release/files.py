@@ -62,7 +62,7 @@ def told_when_full(consequence: str) -> Iterator[None]:
         ) from None
 
 
-def move_into_place(aside: Path, folder: Path, threads: int = 1) -> None:
+def move_into_place(aside: Path, folder: Path) -> None:
     """Give a finished folder its name, at once and for good; one that exists with the same content is kept.
 
     Raises
@@ -72,7 +72,7 @@ def move_into_place(aside: Path, folder: Path, threads: int = 1) -> None:
     """
     if folder.exists():
         same = (folder / SUMS_FILE).is_file() and (folder / SUMS_FILE).read_bytes() == (aside / SUMS_FILE).read_bytes()
-        if not same or checksums(folder, threads) != listed_sums(aside):
+        if not same or checksums(folder) != listed_sums(aside):
             raise ReleaseError(
                 f"version {folder.name} exists already with another content; raise `version` in the "
                 "configuration (or remove that folder if nobody has received it)"

@@ -74,14 +74,11 @@ def _divided(ids: Iterable[str], start: int, end: int) -> dict[str, list[str]]:
     return parts
 
 
-def checksums(folder: Path, threads: int = 1) -> dict[str, str]:
-    """SHA-256 of every regular file but the :data:`UNLISTED`: path relative to ``folder`` → digest, sorted.
-
-    As many files as ``threads`` are read at a time.
-    """
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every regular file but the :data:`UNLISTED`: path relative to ``folder`` → digest, sorted."""
     folder = Path(folder)
     sums = {}
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         for place, _, names in os.walk(folder):
             paths = [Path(place) / name for name in names]
             paths = [path for path in paths if path.is_file() and not path.is_symlink()]
@@ -89,6 +86,11 @@ def checksums(folder: Path, threads: int = 1) -> dict[str, str]:
             digests = pool.map(file_digest, listed)
             sums.update((path.relative_to(folder).as_posix(), sum_) for path, sum_ in zip(listed, digests, strict=True))
     return dict(sorted(sums.items()))
+
+
+def reading_threads() -> int:
+    """How many files of a release are read at a time: one a core that the process may use, at most eight."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def listed_sums(folder: Path) -> dict[str, str]:
