@@ -70,11 +70,12 @@ def draw_patients(folder: Path, patients: int, seed: int = 11) -> None:
 def write_cohort(folder: Path, drawn: Path, photos: int) -> Path:
     """Write sheet, key and configuration of a cohort of the first patients; returns the configuration's path."""
     files = [f"{i // PER_PATIENT:05d}-{('rest', 'smile')[i % PER_PATIENT]}" for i in range(photos)]
-    rows = [f"P{file[:5]}\t{file}\t{drawn / file}.png\tyes\tfrontal_{file[6:]}" for file in files]
-    (folder / "samples.tsv").write_text("\n".join(["patient_id\tphoto_id\tpath\tconsent\tview", *rows]) + "\n")
+    rows = [f"P{file[:5]}\t{file}\t{file}.png\tyes\tfrontal_{file[6:]}" for file in files]
+    sheet = drawn / f"{photos}.tsv"
+    sheet.write_text("\n".join(["patient_id\tphoto_id\tpath\tconsent\tview", *rows]) + "\n")
     (folder / "key").write_text(KEY)
     (folder / "key").chmod(0o600)
-    given = {"cohort": str(folder / "samples.tsv"), "key_file": str(folder / "key")}
+    given = {"cohort": str(sheet), "key_file": str(folder / "key")}
     given["shards"] = math.ceil(photos / SHARD)
     (folder / "my.yaml").write_text(yaml.safe_dump({**SETTINGS, **CHEAP, **given}))
     return folder / "my.yaml"
