@@ -222,22 +222,23 @@ def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Cal
 def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> tuple[list[Photo], pa.Table, dict, dict]:
     import pyarrow as pa
 
+    from deidlib.release.dataset import all_outcomes
     from deidlib.release.gate import chosen_digest
     from deidlib.release.table_risk import outcomes_risk
 
-    photos, parts, inputs, all_outcomes = [], [], {}, []
+    photos, parts, inputs = [], [], {}
     for shard in shards:
         folder = private / "shards" / shard
         outcomes = _outcomes(private, shard, cfg)
-        all_outcomes += outcomes
         chosen = {o.photo["release_photo_id"]: o.attempt for o in outcomes if o.attempt is not None}
         clean = {o.photo["release_photo_id"]: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {})
         table = read(folder / "embeddings.parquet", "EMBEDDINGS")
         parts.append(table)
         inputs[f"embeddings {shard}"] = sha256(folder / "embeddings.parquet")
-    inputs["chosen"] = chosen_digest(all_outcomes)
-    return photos, pa.concat_tables(parts), outcomes_risk(all_outcomes, cfg), inputs
+    inputs["chosen"] = chosen_digest(all_outcomes(private, shards, cfg["attempts"], cfg))
+    risk = outcomes_risk(all_outcomes(private, shards, cfg["attempts"], cfg), cfg)
+    return photos, pa.concat_tables(parts), risk, inputs
 
 
 def _finished_release(
