@@ -33,7 +33,7 @@ def release(
         Path | None,
         typer.Option(help="What `deidlib reid` wrote; by default reid/attacks.json beside the plan."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Images that are written at a time.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Shards whose images are written at a time.")] = 1,
     given: Settings = "{}",
 ) -> None:
     """Write the release, and the private crosswalk and quarantine list.

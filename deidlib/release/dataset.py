@@ -8,11 +8,10 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from deidlib import tables
 from deidlib.png import png_problems, png_size
@@ -44,7 +43,7 @@ def write_release(
     Of each photograph the first attempt that passed the gate is released; all others are quarantined with
     the reason of the stage that stopped them. The same inputs give the same bytes. A released image is the very
     bytes that the shard's blended table holds and the gate judged, examined once more; so nothing is encoded here,
-    and what a cohort costs is to copy its images. One shard's rows and a part of its images are in memory at a time.
+    and what a cohort costs is to copy its images. Each thread has a shard's rows and a part of its images in memory.
 
     Parameters
     ----------
@@ -64,7 +63,7 @@ def write_release(
     models : list of dict
         Registry entries of the models that were used, each with its ``name``.
     threads : int
-        Images that are examined and written at a time.
+        Shards whose images are examined and written at a time.
 
     Returns
     -------
@@ -86,8 +85,7 @@ def write_release(
     columns.check_rules(rules, _further_columns(private, shards))
     paths = image_paths(_released_ids(private, shards, attempts, config, rules))
     with folder_aside(release_root, version) as aside:
-        with ThreadPoolExecutor(threads) as pool:
-            index, crosswalk, quarantine = _write_shards(private, aside, shards, attempts, config, rules, paths, pool)
+        index, crosswalk, quarantine = _write_shards(private, aside, shards, attempts, config, rules, paths, threads)
         if index.num_rows:
             index = protect(index, config).index
             gone = tombstones(private, release_root, version, index)
@@ -146,40 +144,48 @@ def _write_shards(
     config: dict,
     rules: dict,
     paths: dict[str, str],
-    pool: Executor,
+    threads: int,
 ) -> tuple[pa.Table, list[pa.Table], list[tuple]]:
     schema = pa.schema([*tables.INDEX, *columns.extra_schema(rules)])
     index, crosswalk, quarantine = [schema.empty_table()], [], []
-    for shard in shards:
+
+    def write(shard: str) -> tuple[list[dict], list[Outcome]]:
         outcomes = read_outcomes(private, shard, attempts, config["checks"], config["identity"])
-        released = {o.photo["release_photo_id"]: o for o in outcomes if o.attempt is not None}
-        first = columns.first_dates([o.photo for o in released.values()], rules)
-        rows = []
-        for attempt in sorted({o.attempt for o in released.values()}):
-            wanted = {name for name, o in released.items() if o.attempt == attempt}
-            table = private / "shards" / shard / f"attempt-{attempt}" / "blended.parquet"
-            for part in _images(table, wanted):
-                here = [(paths[i], released[i], png) for i, png in part.items()]
-                digests = pool.map(lambda one: _write_image(aside, *one), here)
-                rows += [_index_row(*one, digest, rules, first) for one, digest in zip(here, digests, strict=True)]
-        if len(rows) != len(released):
-            raise ReleaseError(f"shard {shard}: blended tables lack images of photographs that passed; run it again")
-        index.append(pa.Table.from_pylist(rows, schema=schema))
-        crosswalk.append(tables.from_rows([_crosswalk_row(o, paths) for o in outcomes], tables.CROSSWALK))
-        quarantine += [
-            (o.photo["row"], o.photo["release_photo_id"], o.reason, tables.REASONS.get(o.reason, ""))
-            for o in outcomes
-            if o.attempt is None
-        ]
+        return _write_shard(private / "shards" / shard, aside, outcomes, rules, paths), outcomes
+
+    with ThreadPoolExecutor(threads) as pool:  # an error cancels the shards that wait
+        for rows, outcomes in pool.map(write, shards):
+            index.append(pa.Table.from_pylist(rows, schema=schema))
+            crosswalk.append(tables.from_rows([_crosswalk_row(o, paths) for o in outcomes], tables.CROSSWALK))
+            quarantine += [
+                (o.photo["row"], o.photo["release_photo_id"], o.reason, tables.REASONS.get(o.reason, ""))
+                for o in outcomes
+                if o.attempt is None
+            ]
     return pa.concat_tables(index).sort_by(_ORDER), crosswalk, quarantine
 
 
-def _images(path: Path, wanted: set[str]) -> Iterator[dict[str, bytes]]:
-    """Images of these photographs, a part of the table (``tables.PART_BYTES``) at a time."""
+def _write_shard(folder: Path, aside: Path, outcomes: list[Outcome], rules: dict, paths: dict[str, str]) -> list[dict]:
+    """Write a shard's released images; returns their rows of the index."""
+    released = {o.photo["release_photo_id"]: o for o in outcomes if o.attempt is not None}
+    first = columns.first_dates([o.photo for o in released.values()], rules)
+    rows = []
+    for attempt in sorted({o.attempt for o in released.values()}):
+        wanted = {name for name, o in released.items() if o.attempt == attempt}
+        for photo_id, png in _images(folder / f"attempt-{attempt}" / "blended.parquet", wanted):
+            digest = _write_image(aside, paths[photo_id], released[photo_id], png)
+            rows.append(_index_row(paths[photo_id], released[photo_id], png, digest, rules, first))
+    if len(rows) != len(released):
+        raise ReleaseError(f"shard {folder.name}: blended tables lack images of photographs that passed; run it again")
+    return rows
+
+
+def _images(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     for part in tables.read_parts(path, tables.BLENDED, ["release_photo_id", "image", "status"]):
-        part = tables.handled(part)
-        rows = part.filter(pc.is_in(part["release_photo_id"], pa.array(sorted(wanted), pa.string()))).to_pylist()
-        yield {row["release_photo_id"]: row["image"] for row in rows}
+        for batch in part.to_batches(max_chunksize=1):
+            (row,) = batch.to_pylist()
+            if row["release_photo_id"] in wanted and row["status"] == tables.OK:
+                yield row["release_photo_id"], row["image"]
 
 
 def _write_image(aside: Path, path: str, outcome: Outcome, png: bytes) -> str:

@@ -5,7 +5,7 @@ python tests/bench/late.py 200 400 --side 1024 --threads 1 2     # what pixels c
 python tests/bench/late.py 8 32 96 --side 1024 --embed           # one shard's embeddings
 python tests/bench/late.py 1000000 --papers                      # index, anonymity and papers of so many rows
 
-The tables are written as the stages leave them (shards of 1 000 photographs, one attempt, all of which pass), with
+The tables are written as the stages leave them (one attempt, all of which pass), with
 drawings for images, and the gate's verdict is set to kept. Then the stage runs three times: a new version, the same
 version again (which compares it with what is there), and `deidlib verify`; or, with `--embed`, the first shard is
 embedded. `--papers` makes an index of so many rows up and writes what lies in a release beside its images.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import sys
 from pathlib import Path
@@ -34,7 +35,6 @@ from deidlib.release.layout import image_paths  # noqa: E402
 from deidlib.release.outcomes import read_outcomes  # noqa: E402
 from deidlib.release.table_risk import protect  # noqa: E402
 
-SHARD = 1000
 SETTINGS = {
     "attempts": 1,
     "checks": {"realism_max": 10.0},
@@ -42,14 +42,14 @@ SETTINGS = {
 }
 
 
-def write_results(folder: Path, photos: int, side: int) -> None:
+def write_results(folder: Path, photos: int, side: int, of_shard: int) -> None:
     """Write the tables of all stages before the release, the plan and the verdict."""
     private = folder / "results" / "private"
     cfg = config.complete_config({"cohort": "samples.tsv", **SETTINGS})
     shards, outcomes = [], []
-    for first in range(0, photos, SHARD):
-        name = f"s{first // SHARD:04d}"
-        numbers = range(first, min(first + SHARD, photos))
+    for first in range(0, photos, of_shard):
+        name = f"s{first // of_shard:04d}"
+        numbers = range(first, min(first + of_shard, photos))
         specs = [Spec(f"P{i // 3}", f"F{i}", sex="FM"[i // 3 % 2], shard=name, side=side) for i in numbers]
         shards += write_private(private, specs, attempts=1)
         outcomes += read_outcomes(private, name, 1, cfg["checks"], cfg["identity"])
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("photos", type=int, nargs="*", default=[1000, 4000])
     parser.add_argument("--side", type=int, default=48)
     parser.add_argument("--threads", type=int, nargs="*", default=[1])
+    parser.add_argument("--shard", type=int, default=1000, help="photographs of a shard")
     parser.add_argument("--embed", action="store_true", help="embeddings of the first shard instead of the release")
     parser.add_argument("--papers", action="store_true", help="index and papers of so many rows, without images")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/deidlib-release"))
@@ -112,7 +113,12 @@ def main() -> None:
             environment = f"import sys; sys.path[:0] = {[str(REPOSITORY / 'tests' / 'bench')]}; "
             measured(f"index and papers of {photos} rows", [sys.executable, "-c", environment + write], given.folder)
             continue
-        write_results(given.folder, photos, given.side)
+        # in a process of its own: what is started after would else count this one's memory as its own
+        maker = multiprocessing.get_context("spawn").Process(
+            target=write_results, args=(given.folder, photos, given.side, given.shard)
+        )
+        maker.start()
+        maker.join()
         if given.embed:
             out = "results/private/shards/s0000/embeddings.parquet"
             embed = ["embeddings", "--plan", "results/private/plan.json", "--shard", "s0000", "--out", out]

@@ -26,7 +26,7 @@ rule release:
         "../../envs/environment.yaml"
     threads: 8
     resources:
-        mem_mb=more(4000),
+        mem_mb=more(8000),
         runtime=more(720),
     params:
         settings=published_settings(),
