@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from deidlib import tables
 from deidlib.donors.features import skin_patches
-from deidlib.images import decode_png, encode_png
+from deidlib.images import RELEASED_LEVEL, decode_png, encode_png
 from deidlib.landmarks import invert_similarity, matrix_of, points_of, resample
 from deidlib.regions import band_width, cut_square, distance_outside, fade_weight, smoothstep
 
@@ -163,7 +163,7 @@ def _blend_row(photo: dict, landmark: dict, region: dict, face: dict, options: d
     points = points_of(landmark) - np.array([region["crop_left"], region["crop_top"]])
     tint = skin_tint(source, generated, inside, points, options["tint_limit"])
     result = blend(source, inside, generated, core, band, tint, options)
-    return {"image": encode_png(result), "seam": seam_score(result, source, core, band)}
+    return {"image": encode_png(result, RELEASED_LEVEL), "seam": seam_score(result, source, core, band)}
 
 
 def blend_faces(

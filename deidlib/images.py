@@ -5,6 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+#: zlib level of images that may be released: level 9 takes 3.5 times as long for 1.5 % less.
+RELEASED_LEVEL = 6
+
 
 def encode_png(image: np.ndarray, level: int = 1) -> bytes:
     """PNG of an RGB (H, W, 3) or single-channel (H, W) uint8 image: pixels only, no ancillary chunk.

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib import tables
-from deidlib.images import decode_png, encode_png
+from deidlib.images import RELEASED_LEVEL, decode_png, encode_png
 from deidlib.regions import cut_region
 from deidlib.routes import INTRAORAL, NEUTRAL, REGION_ONLY
 
@@ -64,7 +64,7 @@ def mask_photos(
             {
                 "release_photo_id": photo["release_photo_id"],
                 "attempt": attempt,
-                "image": encode_png(result),
+                "image": encode_png(result, RELEASED_LEVEL),
                 "status": tables.OK,
             }
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,7 @@ def release(
         Path | None,
         typer.Option(help="What `deidlib reid` wrote; by default reid/attacks.json beside the plan."),
     ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Shards whose images are written at a time.")] = 1,
     given: Settings = "{}",
 ) -> None:
     """Write the release, and the private crosswalk and quarantine list.
@@ -56,7 +58,7 @@ def release(
     verdict = read_json(attacks) if attacks.is_file() else {}
     try:
         obey_gate(plan.parent, names, cfg["attempts"], cfg, verdict)
-        folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg))
+        folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg), threads)
     except (GateFailed, NothingReleased):
         if failure_report is not None:
             suite = attacks if attacks.is_file() else None
@@ -65,7 +67,7 @@ def release(
             if gone:
                 say(f"{_ids(gone)} not to be released again: {_TELL} (tombstones.txt beside the audit)")
         raise
-    _share(folder)
+    _share(folder, threads)
     say(f"release {out.name}: written and complete")
     if gone := len(read_tombstones(folder)):
         say(f"{_ids(gone)} not in it: {_TELL} (tombstones.txt)")
@@ -128,12 +130,19 @@ def _models(cfg) -> list[dict]:
     return [{"name": name, **entry} for name, entry in registry.items() if name not in others]
 
 
-def _share(folder: Path) -> None:
+def _share(folder: Path, threads: int = 1) -> None:
     """Readable for others, whatever the umask: this is what is made to be shared.
 
     All get one modification time, so that the order in which images were written tells nothing.
     """
     now = time.time()
-    for path in [folder.parent, folder, *folder.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
+
+    def share(path: str | Path, mode: int = 0o644) -> None:
+        os.chmod(path, mode)
         os.utime(path, (now, now))
+
+    with ThreadPoolExecutor(threads) as pool:
+        for place, _, names in os.walk(folder):
+            share(place, 0o755)
+            list(pool.map(share, (os.path.join(place, name) for name in names)))
+    share(folder.parent, 0o755)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from deidlib.reid.embeddings import Released
     from deidlib.reid.recognisers import Recogniser
     from deidlib.reid.traces import Photo
     from deidlib.release.outcomes import Outcome
@@ -51,8 +50,7 @@ def embeddings(
     folder = plan.parent / "shards" / shard
     outcomes = _outcomes(plan.parent, shard, cfg)
     chosen = {o.photo["release_photo_id"]: o.attempt for o in outcomes if o.attempt is not None}
-    images = _blended_images(folder, chosen)
-    table = _embedded(folder, chosen, images, open_recognisers(cfg["reid"]["recognisers"]), cfg)
+    table = _embedded(folder, chosen, open_recognisers(cfg["reid"]["recognisers"]), cfg)
     tables.write(table, out, tables.EMBEDDINGS)
     out.chmod(0o600)
     say(f"{out.name}: {len(chosen)} photographs would be released; {table.num_rows} embeddings")
@@ -152,39 +150,42 @@ def _outcomes(private: Path, shard: str, cfg: Mapping) -> list[Outcome]:
 def _embedded(
     folder: Path,
     chosen: Mapping[str, int],
-    images: Callable[[str], Released | None],
     opened: list[Recogniser],
     cfg: Mapping,
+    encoded: Callable[[str], bytes] | None = None,
 ) -> pa.Table:
-    from deidlib.reid.embeddings import embed_shard
+    """Embed a shard part by part; ``encoded`` gives the images of a finished release instead of the shard's own."""
+    import pyarrow as pa
 
-    photos, regions = read(folder / "photos.parquet", "PHOTOS"), read(folder / "regions.parquet", "REGIONS")
-    with progress("embeddings", photos.num_rows) as step:
-        donors = _donor_faces(folder, chosen, cfg["generator"])
-        return embed_shard(photos, regions, images, opened, donors, step)
-
-
-def _blended_images(folder: Path, chosen: Mapping[str, int]) -> Callable[[str], Released | None]:
-    """Give the image of a photograph at its attempt; encoded images of the shard are kept in memory."""
+    from deidlib import tables
+    from deidlib.cli.parts import in_parts
     from deidlib.images import decode_png
-    from deidlib.reid.embeddings import Released
+    from deidlib.reid.embeddings import Released, embed_shard
 
-    encoded = {}
-    for attempt in sorted(set(chosen.values())):
-        table = read(folder / f"attempt-{attempt}" / "blended.parquet", "BLENDED", ["release_photo_id", "image"])
-        encoded |= {
-            row["release_photo_id"]: row["image"]
-            for batch in table.to_batches(max_chunksize=16)
-            for row in batch.to_pylist()
-            if chosen.get(row["release_photo_id"]) == attempt
-        }
+    attempts = [] if encoded else sorted(set(chosen.values()))
+    blended = [(folder / f"attempt-{attempt}" / "blended.parquet", "BLENDED") for attempt in attempts]
+    photos = folder / "photos.parquet"
+    donor, parts = _donor_faces(folder, chosen, cfg["generator"]), []
+    with progress("embeddings", read(photos, "PHOTOS", ["release_photo_id"]).num_rows) as step:
+        others = (folder / "regions.parquet", "REGIONS"), *blended
+        for rows, regions, *made in in_parts(photos, *others, columns=["image", "status"]):
+            own = {
+                row["release_photo_id"]: row["image"]
+                for attempt, table in zip(attempts, made, strict=True)
+                for batch in table.select(["release_photo_id", "image"]).to_batches(max_chunksize=16)
+                for row in batch.to_pylist()
+                if chosen.get(row["release_photo_id"]) == attempt
+            }
 
-    def image(photo_id: str) -> Released | None:
-        if photo_id not in chosen:
-            return None
-        return Released(chosen[photo_id], decode_png(encoded[photo_id]))
+            def released(photo_id: str, own: Mapping = own) -> Released | None:
+                if photo_id not in chosen:
+                    return None
+                png = encoded(photo_id) if encoded else own[photo_id]
+                return Released(chosen[photo_id], decode_png(png))
 
-    return image
+            parts.append(embed_shard(rows, regions, released, opened, donor, step))
+    order = [(name, "ascending") for name in ("release_photo_id", "shown", "recogniser")]
+    return pa.concat_tables([tables.EMBEDDINGS.empty_table(), *parts]).sort_by(order)
 
 
 def _donor_rows(folder: Path, chosen: Mapping[str, int], columns: list[str]) -> Iterator[dict]:
@@ -194,43 +195,50 @@ def _donor_rows(folder: Path, chosen: Mapping[str, int], columns: list[str]) -> 
         yield from (row for row in table.to_pylist() if chosen.get(row["release_photo_id"]) == attempt)
 
 
-def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Iterator[tuple[str, np.ndarray]]:
+def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Callable[[str], np.ndarray | None]:
     """Draw every donor once, small, in the pose of the first photograph that it was used for."""
-    rows = {row["donor_id"]: row for row in reversed(list(_donor_rows(folder, chosen, ["donor_id", "w"])))}
-    if not rows:
-        return
+    firsts = {row["donor_id"]: row for row in reversed(list(_donor_rows(folder, chosen, ["donor_id", "w"])))}
+    codes = {row["release_photo_id"]: row["w"] for row in firsts.values()}
+    if not codes:
+        return codes.get
     import torch
 
     from deidlib.cli import weights
     from deidlib.donors.bank import to_uint8
 
     network = weights.generator(generator)
-    for row in rows.values():
-        w = torch.tensor(row["w"], dtype=torch.float32)[None, None].expand(-1, network.n_styles, -1)
+
+    def face(photo_id: str) -> np.ndarray | None:
+        if photo_id not in codes:
+            return None
+        w = torch.tensor(codes[photo_id], dtype=torch.float32)[None, None].expand(-1, network.n_styles, -1)
         with torch.no_grad():
             (image,) = to_uint8(network.preview(w))
-        yield row["release_photo_id"], image
+        return image
+
+    return face
 
 
 def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> tuple[list[Photo], pa.Table, dict, dict]:
     import pyarrow as pa
 
+    from deidlib.release.dataset import all_outcomes
     from deidlib.release.gate import chosen_digest
     from deidlib.release.table_risk import outcomes_risk
 
-    photos, parts, inputs, all_outcomes = [], [], {}, []
+    photos, parts, inputs = [], [], {}
     for shard in shards:
         folder = private / "shards" / shard
         outcomes = _outcomes(private, shard, cfg)
-        all_outcomes += outcomes
         chosen = {o.photo["release_photo_id"]: o.attempt for o in outcomes if o.attempt is not None}
         clean = {o.photo["release_photo_id"]: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {})
         table = read(folder / "embeddings.parquet", "EMBEDDINGS")
         parts.append(table)
         inputs[f"embeddings {shard}"] = sha256(folder / "embeddings.parquet")
-    inputs["chosen"] = chosen_digest(all_outcomes)
-    return photos, pa.concat_tables(parts), outcomes_risk(all_outcomes, cfg), inputs
+    inputs["chosen"] = chosen_digest(all_outcomes(private, shards, cfg["attempts"], cfg))
+    risk = outcomes_risk(all_outcomes(private, shards, cfg["attempts"], cfg), cfg)
+    return photos, pa.concat_tables(parts), risk, inputs
 
 
 def _finished_release(
@@ -240,9 +248,7 @@ def _finished_release(
     import pyarrow as pa
 
     from deidlib import tables
-    from deidlib.images import decode_png
     from deidlib.png import png_problems
-    from deidlib.reid.embeddings import Released
     from deidlib.release.table_risk import table_risk
     from deidlib.release.verify import SUMS_FILE, read_index
 
@@ -266,13 +272,8 @@ def _finished_release(
         open_private(kept)
         if not kept.is_file():
             opened = opened or open_recognisers(cfg["reid"]["recognisers"])
-
-            def image(photo_id: str, chosen=chosen, files=files) -> Released | None:
-                if photo_id not in chosen:
-                    return None
-                return Released(chosen[photo_id], decode_png(files[photo_id].read_bytes()))
-
-            tables.write(_embedded(folder, chosen, image, opened, cfg), kept, tables.EMBEDDINGS)
+            table = _embedded(folder, chosen, opened, cfg, lambda photo_id, files=files: files[photo_id].read_bytes())
+            tables.write(table, kept, tables.EMBEDDINGS)
         parts.append(read(kept, "EMBEDDINGS"))
     if found != len(rows):
         raise InputError(

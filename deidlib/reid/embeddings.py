@@ -6,7 +6,7 @@ its square of the original have one grid, so one mask serves both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -108,21 +108,21 @@ def embed_shard(
     regions: pa.Table,
     released: Callable[[str], Released | None],
     recognisers: Sequence[Recogniser],
-    donors: Iterable[tuple[str, np.ndarray]] = (),
+    donor: Callable[[str], np.ndarray | None] = lambda photo_id: None,
     progress: Callable[[], None] | None = None,
 ) -> pa.Table:
-    """Embed everything that the attacks on one shard need.
+    """Embed everything that the attacks on one shard, or on a part of it, need.
 
     Parameters
     ----------
     photos, regions : Table
-        ``tables.PHOTOS`` and ``tables.REGIONS`` of the shard.
+        Rows of ``tables.PHOTOS`` and ``tables.REGIONS``.
     released : callable
         ``release_photo_id`` → the photograph as it would be released, None where it would not.
     recognisers : sequence
         They share nothing; each aligns for itself.
-    donors : iterable of (release_photo_id, image)
-        The donor's face, drawn by the generator, of the photographs that a donor was first used for.
+    donor : callable
+        ``release_photo_id`` → the donor's face, drawn by the generator, if a donor was first used for this photograph.
     progress : callable, optional
         Called once a photograph.
 
@@ -170,12 +170,12 @@ def embed_shard(
                         pictures = renderings(image, core)
                         for suffix, embedding in embed_renderings(pictures, recogniser, shown["square"][0]):
                             add(photo_id, name + suffix, recogniser.name, embedding, attempt)
+            if (drawn := donor(photo_id)) is not None:
+                for recogniser in recognisers:
+                    ((_, embedding),) = embed_renderings({"": drawn}, recogniser)
+                    add(photo_id, "donor", recogniser.name, embedding)
             if progress:
                 progress()
-    for photo_id, image in donors:
-        for recogniser in recognisers:
-            ((_, embedding),) = embed_renderings({"": image}, recogniser)
-            add(photo_id, "donor", recogniser.name, embedding)
     rows.sort(key=lambda row: (row["release_photo_id"], row["shown"], row["recogniser"]))
     return tables.from_rows(rows, tables.EMBEDDINGS)
 

@@ -7,14 +7,14 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from deidlib import images, tables
-from deidlib.png import png_problems
+from deidlib import tables
+from deidlib.png import png_problems, png_size
 from deidlib.release import columns
 from deidlib.release.errors import NothingReleased, ReleaseError
 from deidlib.release.files import folder_aside, move_into_place, told_when_full, write_synced
@@ -25,8 +25,7 @@ from deidlib.release.table_risk import protect
 from deidlib.release.tombstones import record_release, tombstones
 from deidlib.release.versions import is_version, refuse_backwards, versions_in
 
-#: zlib level of released images: level 9 takes 3.5 times as long for 1.5 % less.
-_PNG_LEVEL = 6
+_ORDER = [("release_patient_id", "ascending"), ("release_photo_id", "ascending")]
 
 
 def write_release(
@@ -37,12 +36,14 @@ def write_release(
     version: str,
     config: dict,
     models: list[dict],
+    threads: int = 1,
 ) -> Path:
     """Write ``release_root/version``, the private crosswalk and the private quarantine list.
 
     Of each photograph the first attempt that passed the gate is released; all others are quarantined with
-    the reason of the stage that stopped them. The same inputs give the same bytes. One shard's rows and a
-    few images are in memory at a time.
+    the reason of the stage that stopped them. The same inputs give the same bytes. A released image is the very
+    bytes that the shard's blended table holds and the gate judged, examined once more; so nothing is encoded here,
+    and what a cohort costs is to copy its images. Each thread has a shard's rows and a part of its images in memory.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ def write_release(
         The whole configuration.
     models : list of dict
         Registry entries of the models that were used, each with its ``name``.
+    threads : int
+        Shards whose images are examined and written at a time.
 
     Returns
     -------
@@ -82,14 +85,14 @@ def write_release(
     columns.check_rules(rules, _further_columns(private, shards))
     paths = image_paths(_released_ids(private, shards, attempts, config, rules))
     with folder_aside(release_root, version) as aside:
-        index, crosswalk, quarantine = _write_shards(private, aside, shards, attempts, config, rules, paths)
+        index, crosswalk, quarantine = _write_shards(private, aside, shards, attempts, config, rules, paths, threads)
         if index.num_rows:
             index = protect(index, config).index
             gone = tombstones(private, release_root, version, index)
             write_papers(aside, index, quarantine, gone, config, models, version, release_date(config, folder))
             move_into_place(aside, folder)
     with told_when_full("crosswalk, quarantine list or ledger of the private folder were not brought up to date"):
-        _write_private(private, crosswalk, quarantine)
+        write_private(private, crosswalk, quarantine)
         if index.num_rows:
             record_release(private, version, index)
     if not index.num_rows:
@@ -112,7 +115,7 @@ def _further_columns(private: Path, shards: list[str]) -> set[str]:
 def _released_ids(private: Path, shards: list[str], attempts: int, config: dict, rules: dict) -> set[str]:
     """Ids of the photographs that will be released, their cells and pseudonyms checked before anything is written."""
     seen: set[str] = set()
-    for outcome in _outcomes(private, shards, attempts, config):
+    for outcome in all_outcomes(private, shards, attempts, config):
         if outcome.attempt is None:
             continue
         columns.sheet_values(outcome.photo, rules)
@@ -127,7 +130,8 @@ def _released_ids(private: Path, shards: list[str], attempts: int, config: dict,
     return seen
 
 
-def _outcomes(private: Path, shards: list[str], attempts: int, config: dict) -> Iterator[Outcome]:
+def all_outcomes(private: Path, shards: list[str], attempts: int, config: Mapping) -> Iterator[Outcome]:
+    """Outcomes of the whole cohort, of which one shard's are in memory at a time."""
     for shard in shards:
         yield from read_outcomes(private, shard, attempts, config["checks"], config["identity"])
 
@@ -140,67 +144,81 @@ def _write_shards(
     config: dict,
     rules: dict,
     paths: dict[str, str],
-) -> tuple[pa.Table, pa.Table, list[tuple]]:
+    threads: int,
+) -> tuple[pa.Table, list[pa.Table], list[tuple]]:
     schema = pa.schema([*tables.INDEX, *columns.extra_schema(rules)])
-    index, crosswalk, quarantine = [schema.empty_table()], [tables.CROSSWALK.empty_table()], []
-    for shard in shards:
+    index, crosswalk, quarantine = [schema.empty_table()], [], []
+
+    def write(shard: str) -> tuple[list[dict], list[Outcome]]:
         outcomes = read_outcomes(private, shard, attempts, config["checks"], config["identity"])
-        released = {o.photo["release_photo_id"]: o for o in outcomes if o.attempt is not None}
-        first = columns.first_dates([o.photo for o in released.values()], rules)
-        rows = []
-        for attempt in sorted({o.attempt for o in released.values()}):
-            wanted = {name for name, o in released.items() if o.attempt == attempt}
-            path = private / "shards" / shard / f"attempt-{attempt}" / "blended.parquet"
-            for photo_id, png in _images(path, wanted):
-                rows.append(_write_image(aside, paths[photo_id], released[photo_id], png, rules, first))
-        if len(rows) != len(released):
-            raise ReleaseError(f"shard {shard}: blended tables lack images of photographs that passed; run it again")
-        index.append(pa.Table.from_pylist(rows, schema=schema))
-        crosswalk.append(tables.from_rows([_crosswalk_row(o, paths) for o in outcomes], tables.CROSSWALK))
-        quarantine += [
-            (o.photo["row"], o.photo["release_photo_id"], o.reason, tables.REASONS.get(o.reason, ""))
-            for o in outcomes
-            if o.attempt is None
-        ]
-    by = [("release_patient_id", "ascending"), ("release_photo_id", "ascending")]
-    return pa.concat_tables(index).sort_by(by), pa.concat_tables(crosswalk).sort_by(by), sorted(quarantine)
+        return _write_shard(private / "shards" / shard, aside, outcomes, rules, paths), outcomes
+
+    with ThreadPoolExecutor(threads) as pool:  # an error cancels the shards that wait
+        for rows, outcomes in pool.map(write, shards):
+            index.append(pa.Table.from_pylist(rows, schema=schema))
+            crosswalk.append(tables.from_rows([_crosswalk_row(o, paths) for o in outcomes], tables.CROSSWALK))
+            quarantine += [
+                (o.photo["row"], o.photo["release_photo_id"], o.reason, tables.REASONS.get(o.reason, ""))
+                for o in outcomes
+                if o.attempt is None
+            ]
+    return pa.concat_tables(index).sort_by(_ORDER), crosswalk, quarantine
+
+
+def _write_shard(folder: Path, aside: Path, outcomes: list[Outcome], rules: dict, paths: dict[str, str]) -> list[dict]:
+    """Write a shard's released images; returns their rows of the index."""
+    released = {o.photo["release_photo_id"]: o for o in outcomes if o.attempt is not None}
+    first = columns.first_dates([o.photo for o in released.values()], rules)
+    rows = []
+    for attempt in sorted({o.attempt for o in released.values()}):
+        wanted = {name for name, o in released.items() if o.attempt == attempt}
+        for photo_id, png in _images(folder / f"attempt-{attempt}" / "blended.parquet", wanted):
+            digest = _write_image(aside, paths[photo_id], released[photo_id], png)
+            rows.append(_index_row(paths[photo_id], released[photo_id], png, digest, rules, first))
+    if len(rows) != len(released):
+        raise ReleaseError(f"shard {folder.name}: blended tables lack images of photographs that passed; run it again")
+    return rows
 
 
 def _images(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     for part in tables.read_parts(path, tables.BLENDED, ["release_photo_id", "image", "status"]):
-        for batch in part.to_batches(max_chunksize=8):
-            for row in batch.to_pylist():
-                if row["release_photo_id"] in wanted and row["status"] == tables.OK:
-                    yield row["release_photo_id"], row["image"]
+        for batch in part.to_batches(max_chunksize=1):
+            (row,) = batch.to_pylist()
+            if row["release_photo_id"] in wanted and row["status"] == tables.OK:
+                yield row["release_photo_id"], row["image"]
 
 
-def _write_image(aside: Path, path: str, outcome: Outcome, png: bytes, rules: dict, first: dict) -> dict:
-    photo, check, region = outcome.photo, outcome.check, outcome.region
-    photo_id = photo["release_photo_id"]
-    pixels = images.decode_png(png)
-    data = images.encode_png(pixels, level=_PNG_LEVEL)
-    if not np.array_equal(images.decode_png(data), pixels) or png_problems(data):
+def _write_image(aside: Path, path: str, outcome: Outcome, png: bytes) -> str:
+    """Write a released image, after a last look at what it holds; returns its SHA-256."""
+    photo = outcome.photo
+    if problems := png_problems(png):
+        raise ReleaseError(f"photograph {photo['release_photo_id']}: {problems[0]}; nothing is released")
+    side = outcome.region["crop_side"]  # null: the whole photograph
+    if png_size(png) != ((photo["width"], photo["height"]) if side is None else (side, side)):
         raise ReleaseError(
-            f"photograph {photo_id}: the PNG encoder changed the pixels or added to them; nothing is released"
+            f"photograph {photo['release_photo_id']}: the blended image has not the crop's size; run its shard again"
         )
-    side = region["crop_side"]  # null: the whole photograph
-    if pixels.shape != ((photo["height"], photo["width"], 3) if side is None else (side, side, 3)):
-        raise ReleaseError(f"photograph {photo_id}: the blended image has not the crop's size; run its shard again")
-    write_synced(aside / path, data)
+    write_synced(aside / path, png)
+    return hashlib.sha256(png).hexdigest()
+
+
+def _index_row(path: str, outcome: Outcome, png: bytes, sha256: str, rules: dict, first: dict) -> dict:
+    photo, check, region = outcome.photo, outcome.check, outcome.region
+    width, height = png_size(png)
     return {
-        "release_photo_id": photo_id,
+        "release_photo_id": photo["release_photo_id"],
         "release_patient_id": photo["release_patient_id"],
         "path": path,
         "route": region["route"],
         "region_method": region["method"],
         "attempt": outcome.attempt,
-        "width": pixels.shape[1],
-        "height": pixels.shape[0],
+        "width": width,
+        "height": height,
         "core_pixels": region["core_pixels"],
         "sface_cosine": check["sface_cosine"],
         "dlib_distance": check["dlib_distance"],
         "seam": check["seam"],
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": sha256,
         **columns.sheet_values(photo, rules, first),
     }
 
@@ -215,13 +233,15 @@ def _crosswalk_row(outcome: Outcome, paths: dict[str, str]) -> dict:
     }
 
 
-def _write_private(private: Path, crosswalk: pa.Table, quarantine: list[tuple]) -> None:
-    tables.write(crosswalk, private / "crosswalk.parquet", tables.CROSSWALK)
+def write_private(private: Path, crosswalk: Iterable[pa.Table], quarantine: Iterable[tuple]) -> None:
+    """Write the crosswalk of all shards, and the quarantine list: row, photograph, reason code, its meaning."""
+    whole = pa.concat_tables([tables.CROSSWALK.empty_table(), *crosswalk]).sort_by(_ORDER)
+    tables.write(whole, private / "crosswalk.parquet", tables.CROSSWALK)
     (private / "crosswalk.parquet").chmod(0o600)
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["row", "release_photo_id", "reason", "meaning"])
-    writer.writerows(quarantine)
+    writer.writerows(sorted(quarantine))
     aside = private / ".quarantine.tsv.partial"
     aside.unlink(missing_ok=True)
     aside.touch(mode=0o600)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deidlib.release.errors import ReleaseError
-from deidlib.release.layout import SUMS_FILE, checksums
+from deidlib.release.layout import SUMS_FILE, checksums, listed_sums
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -72,7 +72,7 @@ def move_into_place(aside: Path, folder: Path) -> None:
     """
     if folder.exists():
         same = (folder / SUMS_FILE).is_file() and (folder / SUMS_FILE).read_bytes() == (aside / SUMS_FILE).read_bytes()
-        if not same or checksums(folder) != checksums(aside):
+        if not same or checksums(folder) != listed_sums(aside):
             raise ReleaseError(
                 f"version {folder.name} exists already with another content; raise `version` in the "
                 "configuration (or remove that folder if nobody has received it)"

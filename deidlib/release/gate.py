@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from deidlib import tables
-from deidlib.release.dataset import _write_private
+from deidlib.release.dataset import all_outcomes, write_private
 from deidlib.release.errors import GateFailed, ReleaseError
 from deidlib.release.outcomes import Outcome, read_outcomes
 from deidlib.release.tombstones import GATE_REASON
@@ -40,38 +42,38 @@ def obey_gate(private: Path, shards: list[str], attempts: int, config: Mapping, 
     ReleaseError
         There is no verdict, or it was given on other photographs than those that would be released.
     """
-    outcomes = [
-        outcome
-        for shard in shards
-        for outcome in read_outcomes(private, shard, attempts, config["checks"], config["identity"])
-    ]
-    if all(outcome.attempt is None for outcome in outcomes):
+    digest = chosen_digest(all_outcomes(private, shards, attempts, config))
+    if digest == chosen_digest([]):
         return
     criteria = attacks.get("gate", {}).get("criteria")
     if not criteria:
         raise ReleaseError(
             "the attacks have not been run on what would be released: run `deidlib reid`, or the workflow"
         )
-    if attacks.get("inputs", {}).get("chosen") != chosen_digest(outcomes):
+    if attacks.get("inputs", {}).get("chosen") != digest:
         raise ReleaseError(
             "the attacks were run on other photographs than would be released now: run `deidlib reid` again"
         )
     failed = [criterion for criterion in criteria if criterion["passed"] is not True]
     if attacks["gate"]["passed"] is True and not failed:
         return
-    held = [o if o.attempt is None else replace(o, attempt=None, reason=GATE_REASON) for o in outcomes]
-    _write_private(private, _crosswalk(held), sorted(map(_quarantine_row, held)))
+    crosswalk, quarantine = [], []
+    for shard in shards:
+        outcomes = read_outcomes(private, shard, attempts, config["checks"], config["identity"])
+        held = [o if o.attempt is None else replace(o, attempt=None, reason=GATE_REASON) for o in outcomes]
+        crosswalk.append(_crosswalk(held))
+        quarantine += map(_quarantine_row, held)
+    write_private(private, crosswalk, quarantine)
     raise GateFailed(
         "the release gate is not kept, so nothing is released:\n"
         + "\n".join(f"  {criterion['statement']}. {criterion['note']}".rstrip() for criterion in failed)
     )
 
 
-def _crosswalk(held: list[Outcome]):
+def _crosswalk(held: list[Outcome]) -> pa.Table:
     names = ("patient_id", "photo_id", "release_patient_id", "release_photo_id")
     rows = [{**{name: o.photo[name] for name in names}, "status": tables.QUARANTINED, "reason": o.reason} for o in held]
-    by = [("release_patient_id", "ascending"), ("release_photo_id", "ascending")]
-    return tables.from_rows(rows, tables.CROSSWALK).sort_by(by)
+    return tables.from_rows(rows, tables.CROSSWALK)
 
 
 def _quarantine_row(outcome: Outcome) -> tuple:

@@ -14,6 +14,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -77,13 +78,19 @@ def checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of every regular file but the :data:`UNLISTED`: path relative to ``folder`` → digest, sorted."""
     folder = Path(folder)
     sums = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place) / name
-            relative = path.relative_to(folder).as_posix()
-            if relative not in UNLISTED and path.is_file() and not path.is_symlink():
-                sums[relative] = file_digest(path)
+    with ThreadPoolExecutor(reading_threads()) as pool:
+        for place, _, names in os.walk(folder):
+            paths = [Path(place) / name for name in names]
+            paths = [path for path in paths if path.is_file() and not path.is_symlink()]
+            listed = [path for path in paths if path.relative_to(folder).as_posix() not in UNLISTED]
+            digests = pool.map(file_digest, listed)
+            sums.update((path.relative_to(folder).as_posix(), sum_) for path, sum_ in zip(listed, digests, strict=True))
     return dict(sorted(sums.items()))
+
+
+def reading_threads() -> int:
+    """How many files of a release are read at a time: one a core that the process may use, at most eight."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def listed_sums(folder: Path) -> dict[str, str]:

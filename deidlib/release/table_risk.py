@@ -197,19 +197,19 @@ def would_be_table(outcomes: Iterable[Outcome], config: Mapping) -> tuple[pa.Tab
         which may not be released are left out.
     """
     rules = config["release"].get("columns") or {}
-    outcomes = list(outcomes)
-    first = columns.first_dates((o.photo for o in outcomes if o.attempt is not None), rules)
+    photos = [(outcome.photo, outcome.attempt is not None) for outcome in outcomes]
+    first = columns.first_dates((photo for photo, released in photos if released), rules)
     rows, everybody = [], []
-    for outcome in outcomes:
-        who = {"release_photo_id": outcome.photo["release_photo_id"], _PATIENT: outcome.photo[_PATIENT]}
+    for photo, released in photos:
+        who = {"release_photo_id": photo["release_photo_id"], _PATIENT: photo[_PATIENT]}
         try:
-            cells = columns.sheet_values(outcome.photo, rules, first)
+            cells = columns.sheet_values(photo, rules, first)
         except ReleaseError:
-            if outcome.attempt is not None:
+            if released:
                 raise
             continue
         everybody.append(who | cells)
-        if outcome.attempt is not None:
+        if released:
             rows.append(who | cells)
     names = ["release_photo_id", _PATIENT, "view", "timepoint"]
     schema = pa.schema([*((name, pa.string()) for name in names), *columns.extra_schema(rules)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,12 +21,15 @@ from deidlib.release.layout import (
     image_paths,
     listed_sums,
     read_index,
+    reading_threads,
     sums_text,
 )
 from deidlib.release.paper_checks import PAPERS, embedded_problems, paper_problems
 from deidlib.release.signature import signature_problems
 from deidlib.release.table_risk import CLAIM_KEY, k_problems
 
+#: Images that wait for a thread at a time.
+_AT_A_TIME = 256
 _WORKFLOW_FILE = re.compile(r"Snakefile|workflow/rules/[a-z_]+\.smk")
 
 
@@ -134,7 +138,7 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str]) -> list
     counts = Counter(index["release_photo_id"].to_pylist())
     problems += [f"{INDEX_FILE}: photograph {name} occurs {n} times" for name, n in counts.items() if n > 1]
     expected = image_paths([name for name in counts if name is not None])
-    known = {INDEX_FILE, *PAPERS}
+    known, there = {INDEX_FILE, *PAPERS}, []
     rows = index.select(["release_photo_id", "release_patient_id", "path", "width", "height", "sha256"]).to_pylist()
     for number, row in enumerate(rows):
         if None in row.values():
@@ -146,9 +150,14 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str]) -> list
             problems.append(f"{INDEX_FILE}: an id of row {number} is not of the form that deidlib gives")
         known.add(row["path"])
         if row["path"] in sums:
-            problems += _image_problems(folder, row, sums)
+            there.append(row)
         else:
             problems.append(f"{row['path']}: named by the index but missing")
+    with ThreadPoolExecutor(reading_threads()) as pool:
+        for first in range(0, len(there), _AT_A_TIME):
+            few = there[first : first + _AT_A_TIME]
+            for found in pool.map(lambda row: _image_problems(folder, row, sums), few):
+                problems += found
     strange = [
         path
         for path in sorted(sums.keys() - known)

@@ -36,7 +36,7 @@ def write_sheet(path: Path, photos: int) -> None:
 
 
 def measured(name: str, command: list, folder: Path, until: Path | None = None) -> None:
-    """Run a command; print its seconds (till the file ``until`` appears, if given) and peak MiB."""
+    """Run a command; print its seconds (till the file ``until`` appears, if given), its processor's, and peak MiB."""
     if until is not None:
         until.unlink(missing_ok=True)
     with open(folder / "bench.log", "w") as log:
@@ -50,7 +50,10 @@ def measured(name: str, command: list, folder: Path, until: Path | None = None) 
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{name} failed:\n{(folder / 'bench.log').read_text()[-3000:]}")
-    print(f"{name:52}{(seen or ended) - begun:9.1f} s{usage.ru_maxrss / 1024:9.0f} MiB", flush=True)
+    own = usage.ru_utime + usage.ru_stime
+    print(
+        f"{name:52}{(seen or ended) - begun:9.1f} s, processor{own:9.1f} s{usage.ru_maxrss / 1024:9.0f} MiB", flush=True
+    )
 
 
 def main() -> None:

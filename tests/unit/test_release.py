@@ -180,14 +180,38 @@ def test_nothing_passed_means_no_folder_but_a_quarantine_list(tmp_path):
     assert len((tmp_path / "private" / "quarantine.tsv").read_text().splitlines()) == 1 + len(SPECS[3:])
 
 
-def test_a_failure_in_the_middle_leaves_no_folder(tmp_path):
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_an_image_is_released_as_the_very_bytes_that_were_judged(tmp_path, threads):
+    specs = [Spec(f"patient-{n}", f"photo-{n}", shard=f"s000{n % 2}", side=40 + n) for n in range(40)]
+    shards = write_private(tmp_path / "private", specs, attempts=1)
+    one = write_release(tmp_path / "private", tmp_path / "one", shards, 1, "1.0.0", CONFIG, MODELS)
+    many = write_release(tmp_path / "private", tmp_path / "many", shards, 1, "1.0.0", CONFIG, MODELS, threads)
+    assert all_files(one) == all_files(many)
+    assert all(filecmp.cmp(one / name, many / name, shallow=False) for name in all_files(one))
+    paths = pd.read_parquet(many / "index.parquet").set_index("release_photo_id")["path"]
+    for shard in shards:
+        blended = tables.read(tmp_path / "private/shards" / shard / "attempt-0/blended.parquet", tables.BLENDED)
+        for row in blended.to_pylist():
+            assert (many / paths[row["release_photo_id"]]).read_bytes() == row["image"]
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (images.encode_png(draw_face(1, 20)), "crop's size"),
+        (images.encode_png(draw_face(1, 48)) + b"GPS", "bytes after the end of the PNG"),
+        (images.encode_png(draw_face(1, 48)[:, :, 0]), "not plain 8-bit RGB"),
+        (b"", "not a PNG"),
+    ],
+)
+def test_an_image_that_may_not_leave_leaves_no_folder(tmp_path, image, says):
     shards = write_private(tmp_path / "private", SPECS)
     path = tmp_path / "private/shards/s0001/attempt-0/blended.parquet"
     rows = tables.read(path, tables.BLENDED).to_pylist()
-    rows[0]["image"] = images.encode_png(draw_face(1, 20))
+    rows[0]["image"] = image
     tables.write(tables.from_rows(rows, tables.BLENDED), path, tables.BLENDED)
-    with pytest.raises(ReleaseError, match="crop's size"):
-        write_release(tmp_path / "private", tmp_path / "release", shards, 2, "1.0.0", CONFIG, MODELS)
+    with pytest.raises(ReleaseError, match=says):
+        write_release(tmp_path / "private", tmp_path / "release", shards, 2, "1.0.0", CONFIG, MODELS, threads=2)
     assert list((tmp_path / "release").iterdir()) == []
 
 

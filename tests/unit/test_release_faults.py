@@ -22,7 +22,7 @@ from deidlib.release.papers import write_index
 SPECS = [Spec(f"patient-{n}", f"photo-{n}", side=200 if n == 2 else 40) for n in range(4)]
 #: A user's runs, each a process of its own: the fault is set up, then the release is written.
 RUN = """
-import os, resource, signal, sys
+import itertools, os, resource, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from shard_tables import CONFIG, MODELS
@@ -35,25 +35,24 @@ def limit(number):  # no file may grow beyond this: writing fails in the middle,
 def kill(number):  # at the n-th call that makes a file or a name last
     def deadly(real):
         def call(*arguments, **options):
-            calls.append(real)
-            if len(calls) == number:
+            if next(calls) == number:
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*arguments, **options)
         return call
     os.fsync, os.rename, os.replace = deadly(os.fsync), deadly(os.rename), deadly(os.replace)
 
-calls = []
+calls = itertools.count(1)
 for folder, fault, number in (text.split(":") for text in sys.argv[2:]):
     child = os.fork()
     if child == 0:
         (limit if fault == "limit" else kill)(int(number))
         code, folder = 0, Path(folder)
         try:
-            write_release(folder / "private", folder / "release", ["s0000"], 1, "1.0.0", CONFIG, MODELS)
+            write_release(folder / "private", folder / "release", ["s0000"], 1, "1.0.0", CONFIG, MODELS, threads=2)
         except ReleaseError as error:
             print(error)
             code = 1
-        print("calls", len(calls), flush=True)
+        print("calls", next(calls) - 1, flush=True)
         os._exit(code)
     print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """

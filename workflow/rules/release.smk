@@ -1,4 +1,5 @@
-# What passed the gates, under its version; below the release gate (attacks.json) nothing. A release appears whole or not at all and is never changed
+# What passed the gates, under its version; below the release gate (attacks.json) nothing. The images lie encoded and
+# checked in the shards' tables: this copies them. A release appears whole or not at all and is never changed
 # afterwards, so Snakemake must not remove its checksums before the job (update). Crosswalk and quarantine
 # list are written beside the plan also where nothing passed, and are no declared outputs: Snakemake would
 # remove them when the job fails.
@@ -23,14 +24,14 @@ rule release:
         "<benchmarks>/release.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: 8
     resources:
-        mem_mb=more(4000),
+        mem_mb=more(8000),
         runtime=more(720),
     params:
         settings=published_settings(),
         failure_report=f"{config['results']}/report/{config['version']}",
     shell:
         "deidlib release --plan {input.plan:q} --attacks {input.attacks:q} --out $(dirname {output.sums:q}) "
-        "--failure-report {params.failure_report:q} --config {params.settings:q} "
+        "--failure-report {params.failure_report:q} --threads {threads} --config {params.settings:q} "
         "> {log:q} 2>&1"

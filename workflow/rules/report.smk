@@ -18,7 +18,7 @@ rule report:
         "<benchmarks>/report.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: 8
     resources:
         mem_mb=more(4000),
         runtime=more(240),
