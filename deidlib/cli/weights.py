@@ -122,6 +122,13 @@ def guide():
     return Guide(read_weights(only("sface")))
 
 
+def realism():
+    """Open the network that scores a generated face's pixels, on the CPU."""
+    from deidlib.checks.realism import Realism, read_network
+
+    return Realism(read_network())
+
+
 def observer(network, landmarker):
     """Codes w, (n, 512), to what the faces look like that the generator's preview draws of them.
 

@@ -43,7 +43,7 @@ SOFTWARE = (
     "snakemake",
 )
 #: Width of the classes in which a measure's distribution is given.
-_CLASSES = {"mouth_shift": 0.5, "realism": 0.025, "seam": 0.05, "survival": 0.02}
+_CLASSES = {"mouth_shift": 0.5, "latent_distance": 0.025, "realism": 0.5, "seam": 0.05, "survival": 0.02}
 
 
 def audit_numbers(
@@ -105,7 +105,7 @@ def index_of(folder: Path | None) -> pa.Table | None:
 
 
 def _fidelity_numbers(tally: Tally, thresholds: dict) -> dict:
-    measured = {name: summary(tally.released[name], name, thresholds) for name in ("survival", *OPTIONAL)}
+    measured = {name: summary(tally.released[name], name, thresholds) for name in ("survival", "realism", *OPTIONAL)}
     for name, numbers in measured.items():
         width = _CLASSES[name]
         numbers["histogram"] = {"width": width, "bins": histogram(tally.released[name], width)}
