@@ -276,7 +276,10 @@ CHECKS = pa.schema(
         _field("seam", pa.float32(), "seam score (see blending)"),
         _field("mouth_shift", pa.float32(), "largest mouth landmark displacement", "% of inter-ocular distance"),
         *_SMILE,
-        _field("realism", pa.float32(), "realism score: Mahalanobis distance of the latent code to the domain"),
+        _field("latent_distance", pa.float32(), "RMS Mahalanobis distance of the face's code to the donor's w"),
+        _field(
+            "realism", pa.float32(), "score of the generated face's pixels; higher is more like the generator's own"
+        ),
         _field("outside_neutral", pa.bool_(), "every pixel outside the core is the neutral fill"),
         _field("metadata_free", pa.bool_(), "the encoded file holds pixels and nothing else"),
         _field(

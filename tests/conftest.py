@@ -62,6 +62,13 @@ def generator(model_files):
 
 
 @pytest.fixture(scope="session")
+def realism():
+    from deidlib.checks.realism import Realism, read_network
+
+    return Realism(read_network())
+
+
+@pytest.fixture(scope="session")
 def astronaut():
     """The portrait that scikit-image ships (NASA, public domain)."""
     import skimage.data

@@ -30,7 +30,8 @@ CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
     "survival": lambda value, options: value <= options["survival_max"],
     "seam": lambda value, options: value <= options["seam_max"],
     "mouth_shift": lambda value, options: value <= options["mouth_shift_max"],
-    "realism": lambda value, options: value <= options["realism_max"],
+    "latent_distance": lambda value, options: value <= options["latent_distance_max"],
+    "realism": lambda value, options: value >= options["realism_min"],
     "metadata_free": lambda value, options: value is True,
 }
 
@@ -87,8 +88,8 @@ def gate(
         Check → its value. A value that is missing, None or NaN fails.
     options : mapping
         The bounds ``sface_max`` and ``dlib_min`` (not reached), ``survival_max``, ``seam_max``,
-        ``mouth_shift_max`` and ``realism_max`` (not exceeded); ``faces_most``, by default 0, where there is no
-        generated face (:func:`deidlib.routes.most_faces`).
+        ``mouth_shift_max`` and ``latent_distance_max`` (not exceeded), ``realism_min`` (reached); ``faces_most``, by
+        default 0, where there is no generated face (:func:`deidlib.routes.most_faces`).
     route : str
         By which the photograph was made (:data:`APPLIES`); one that is not known is held to the checks of a
         generated face.
@@ -117,6 +118,7 @@ def check_photos(
     judges: Mapping[str, Any],
     detectors: Mapping[str, Any],
     search: Any,
+    realism: Any,
     options: Mapping[str, float],
     progress: Callable[[], None] | None = None,
 ) -> pa.Table:
@@ -140,6 +142,8 @@ def check_photos(
         ``points``.
     search
         :class:`deidlib.face_search.FaceSearch`: looks for faces in the results that must not show one.
+    realism
+        :class:`deidlib.checks.realism.Realism`: scores the generated face.
     options : mapping
         The bounds that :func:`gate` takes.
     progress : callable, optional
@@ -160,12 +164,12 @@ def check_photos(
         photo_id = row["release_photo_id"]
         region = region_of.get(photo_id, {})
         route, faceless = region.get("route"), []
-        values = {"seam": row["seam"], "realism": distance_of.get(photo_id)}
+        values = {"seam": row["seam"], "latent_distance": distance_of.get(photo_id)}
         if row["status"] == tables.OK and route in (REGION_ONLY, INTRAORAL):
             measured, faceless = _measured_without_face(row["image"], photo_id, region, sources, judges, search)
             values |= measured
         elif row["status"] == tables.OK and region:
-            values |= _measured(row["image"], photo_id, region, sources, judges, detectors)
+            values |= _measured(row["image"], photo_id, region, sources, judges, detectors, realism)
         failed = gate(values, {**options, "faces_most": most_faces(region.get("method"))}, route, faceless)
         rows.append(
             {
@@ -232,7 +236,7 @@ def _attempted(function: Callable, *arguments: Any) -> Any:
 
 
 def _measured(
-    data: bytes, photo_id: str, region: dict, sources: _Sources, judges: Mapping, detectors: Mapping
+    data: bytes, photo_id: str, region: dict, sources: _Sources, judges: Mapping, detectors: Mapping, realism: Any
 ) -> dict[str, Any]:
     result = _attempted(decode_png, data)
     if result is None or result.dtype != np.uint8 or result.ndim != 3:
@@ -243,7 +247,7 @@ def _measured(
         **_likeness(result, photo_id, sources, judges),
         "faces_yunet": None if boxes is None else len(boxes),
         "faces_mediapipe": None if result_faces is None else len(result_faces),
-        **_fidelity(result, result_faces or [], sources.image(photo_id), region, detectors["mediapipe"]),
+        **_fidelity(result, result_faces or [], sources.image(photo_id), region, detectors["mediapipe"], realism),
         "metadata_free": not png_problems(data),
     }
 
@@ -297,7 +301,7 @@ def _likeness(result: np.ndarray, photo_id: str, sources: _Sources, judges: Mapp
 
 
 def _fidelity(
-    result: np.ndarray, result_faces: list, source: np.ndarray | None, region: dict, landmarker: Any
+    result: np.ndarray, result_faces: list, source: np.ndarray | None, region: dict, landmarker: Any, realism: Any
 ) -> dict[str, Any]:
     """Compare the result with the same square of its source, by pixels and by landmarks."""
     side = region["crop_side"]
@@ -313,5 +317,7 @@ def _fidelity(
         "core_equal": measures.core_equals(crop, result, core, inside),
         "survival": measures.block_survival(crop, result, outside),
         "mouth_shift": measures.mouth_shift(*points) if points else None,
+        # Aligned by the source's landmarks: what is broken in the result must not move the frame that it is seen in.
+        "realism": _attempted(realism.score, result, points[0], core | band) if points else None,
         **(smile.before_and_after(crop, points[0], result, points[1]) if points else {}),
     }

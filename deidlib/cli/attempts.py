@@ -231,6 +231,7 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
     from deidlib.face_search import FaceSearch
     from deidlib.landmarks import FaceLandmarker
 
+    weights.pin_threads()
     detector = weights.yunet()
     judges = {"sface": weights.sface(detector), "dlib": weights.dlib_resnet()}
     generated = read(faces, "FACES", ["release_photo_id", "latent_distance"])
@@ -241,9 +242,9 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
         writing(out, "CHECKS") as append,
     ):
         detectors = {"yunet": detector, "mediapipe": landmarker}
-        search = FaceSearch(detector, landmarker)
+        search, realism = FaceSearch(detector, landmarker), weights.realism()
         for rows, areas, part in in_parts(photos, *shard, only=_ids(results)):
-            append(check_photos(rows, areas, part, generated, judges, detectors, search, settings, step))
+            append(check_photos(rows, areas, part, generated, judges, detectors, search, realism, settings, step))
 
 
 def _ids(table: pa.Table) -> set[str]:

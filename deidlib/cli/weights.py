@@ -131,6 +131,13 @@ def inversion_networks(name: str, place):
     return Networks(*(part.to(place) for part in (network, perceptual, guide, mesh)), prior)
 
 
+def realism():
+    """Open the network that scores a generated face's pixels, on the CPU."""
+    from deidlib.checks.realism import Realism, read_network
+
+    return Realism(read_network())
+
+
 def observer(network, landmarker):
     """Codes w, (n, 512), to what the faces look like that the generator's preview draws of them.
 

@@ -25,6 +25,7 @@ MUST_HAVE = (
     "faces_mediapipe",
     "core_equal",
     "survival",
+    "realism",
     "metadata_free",
 )
 _ALONE = (
@@ -37,7 +38,7 @@ _ALONE = (
     "metadata_free",
 )
 #: Checks that may not have been run (null); a number beyond its threshold is a failure all the same.
-OPTIONAL = ("seam", "mouth_shift", "realism")
+OPTIONAL = ("seam", "mouth_shift", "latent_distance")
 
 #: The same for a photograph without a generated face, by route.
 MUST_HAVE_WITHOUT_FACE = {
@@ -54,7 +55,8 @@ THRESHOLDS = {
     "survival": ("survival_max", True, True),
     "seam": ("seam_max", True, True),
     "mouth_shift": ("mouth_shift_max", True, True),
-    "realism": ("realism_max", True, True),
+    "latent_distance": ("latent_distance_max", True, True),
+    "realism": ("realism_min", False, True),
 }
 
 _PHOTO_COLUMNS = [name for name in tables.PHOTOS.names if name not in ("image", "mask")]

@@ -45,7 +45,7 @@ SOFTWARE = (
     "snakemake",
 )
 #: Width of the classes in which a measure's distribution is given.
-_CLASSES = {"mouth_shift": 0.5, "realism": 0.025, "seam": 0.05, "survival": 0.02}
+_CLASSES = {"mouth_shift": 0.5, "latent_distance": 0.025, "realism": 0.5, "seam": 0.05, "survival": 0.02}
 
 
 def audit_numbers(
@@ -121,7 +121,7 @@ def _date(folder: Path | None) -> str | None:
 
 
 def _fidelity_numbers(tally: Tally, thresholds: dict) -> dict:
-    measured = {name: summary(tally.released[name], name, thresholds) for name in ("survival", *OPTIONAL)}
+    measured = {name: summary(tally.released[name], name, thresholds) for name in ("survival", "realism", *OPTIONAL)}
     for name, numbers in measured.items():
         width = _CLASSES[name]
         numbers["histogram"] = {"width": width, "bins": histogram(tally.released[name], width)}

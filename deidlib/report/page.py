@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from deidlib.release import public
 from deidlib.release.layout import TOMBSTONES_FILE
-from deidlib.release.outcomes import read_outcomes
+from deidlib.release.outcomes import THRESHOLDS, read_outcomes
 from deidlib.release.tombstones import read_tombstones
 from deidlib.report import attacks, figures, gallery
 from deidlib.report.numbers import audit_numbers, index_of
@@ -160,11 +160,17 @@ def _figures(audit: dict) -> dict[str, Markup | None]:
         drawn[f"gate {name}"] = _gate_figure(name, audit["privacy"][name])
     for name, title, axis in (
         ("mouth_shift", "Largest displacement of a mouth landmark", "% of the distance between the eye centres"),
-        ("realism", "Distance of the faces from what the generator draws", "distance in the generator's own units"),
+        (
+            "latent_distance",
+            "Distance of the faces from what the generator draws",
+            "distance in the generator's own units",
+        ),
+        ("realism", "Realism score of the upper faces", "score; higher is more like the generator's own"),
     ):
         numbers = audit["fidelity"][name]
         entry = numbers["histogram"] | {"n": numbers["n"]}
-        drawn[name] = figures.histogram_figure(name, title, axis, entry, checks.get(f"{name}_max"))
+        key, upper, _ = THRESHOLDS[name]
+        drawn[name] = figures.histogram_figure(name, title, axis, entry, checks.get(key), upper)
     return drawn
 
 

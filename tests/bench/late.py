@@ -37,7 +37,7 @@ from deidlib.release.table_risk import protect  # noqa: E402
 
 SETTINGS = {
     "attempts": 1,
-    "checks": {"realism_max": 10.0},
+    "checks": {"latent_distance_max": 10.0, "realism_min": -100.0},
     "release": {"k": 1, "columns": {"sex": {"rule": "keep"}}, "date": "2026-03-01"},
 }
 

@@ -36,7 +36,7 @@ SETTINGS = {
     "attempts": 2,
     "device": "cpu",
     "inversion": {"steps": 4, "refine_steps": 1},
-    "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "realism_max": 10.0},
+    "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "latent_distance_max": 10.0, "realism_min": -100.0},
     "reid": {"sweep_photos": 1},
     "release": {
         "k": 1,

@@ -35,7 +35,8 @@ CONFIG = {
         "survival_max": 0.9,
         "seam_max": 2.0,
         "mouth_shift_max": 6.0,
-        "realism_max": 3.0,
+        "latent_distance_max": 3.0,
+        "realism_min": -1.0,
     },
     "release": {
         "name": "Synthetic test cohort",
@@ -68,7 +69,7 @@ MODELS = [
 
 
 #: What a photograph without a generated face, in which nobody finds one, has instead of a passing row's values.
-_MOOT = ("sface_cosine", "dlib_distance", "survival", "seam", "mouth_shift", "realism")
+_MOOT = ("sface_cosine", "dlib_distance", "survival", "seam", "mouth_shift", "latent_distance", "realism")
 _FACELESS = {
     **dict.fromkeys(_MOOT),
     **dict.fromkeys(("faces_yunet", "faces_mediapipe", "faces_dlib"), 0),
@@ -239,7 +240,8 @@ def _check(spec: Spec, attempt: int) -> dict:
         "survival": 0.4,
         "seam": 1.1,
         "mouth_shift": 1.5,
-        "realism": 1.2,
+        "latent_distance": 1.2,
+        "realism": 2.5,
         "metadata_free": True,
         "not_applicable": [],
         "failed": [],

@@ -27,7 +27,8 @@ BOUNDS = {
     "survival_max": 0.9,
     "seam_max": 2.0,
     "mouth_shift_max": 8.0,
-    "realism_max": 3.0,
+    "latent_distance_max": 3.0,
+    "realism_min": -3.0,
 }
 GOOD = {
     "sface_cosine": 0.2,
@@ -38,7 +39,8 @@ GOOD = {
     "survival": 0.5,
     "seam": 1.2,
     "mouth_shift": 3.0,
-    "realism": 1.5,
+    "latent_distance": 1.5,
+    "realism": 2.0,
     "metadata_free": True,
 }
 BAD = {
@@ -50,7 +52,8 @@ BAD = {
     "survival": 0.91,
     "seam": 2.1,
     "mouth_shift": 8.1,
-    "realism": 3.1,
+    "latent_distance": 3.1,
+    "realism": -3.1,
     "metadata_free": False,
 }
 
@@ -256,7 +259,7 @@ def case(model_files, landmarker):
 
 
 @pytest.fixture(scope="module")
-def run(case, sface, dlib_resnet, yunet, landmarker):
+def run(case, sface, dlib_resnet, yunet, landmarker, realism):
     """Check one result of photograph ``p0`` and return its row; what is given replaces the good case's."""
 
     def checked(result=None, source=None, others=(), png=None, sha256=None, status=tables.OK, options=None, **region):
@@ -286,6 +289,7 @@ def run(case, sface, dlib_resnet, yunet, landmarker):
             {"sface": sface, "dlib": dlib_resnet},
             {"yunet": yunet, "mediapipe": landmarker},
             FaceSearch(yunet, landmarker),
+            realism,
             BOUNDS | (options or {}),
             lambda: steps.append(1),
         )
@@ -315,7 +319,7 @@ def test_a_good_result_passes(run):
     assert row["faces_yunet"] == row["faces_mediapipe"] == 1
     assert row["core_equal"]
     assert row["metadata_free"]
-    assert row["realism"] == pytest.approx(1.5)
+    assert row["latent_distance"] == pytest.approx(1.5)
     assert row["seam"] == pytest.approx(1.1)
 
 
@@ -423,9 +427,9 @@ def test_what_cannot_be_decoded_fails_every_check_that_needs_it(run, png):
     status = tables.OK if png is not None else tables.QUARANTINED
     row = run(png=png if png is not None else b"", status=status)
     assert row["passed"] is False
-    assert row["failed"] == [name for name in GOOD if name not in ("seam", "realism")]
+    assert row["failed"] == [name for name in GOOD if name not in ("seam", "latent_distance")]
 
 
-@pytest.mark.parametrize(("option", "name"), [("seam_max", "seam"), ("realism_max", "realism")])
+@pytest.mark.parametrize(("option", "name"), [("seam_max", "seam"), ("latent_distance_max", "latent_distance")])
 def test_measures_of_earlier_stages_are_held_to_their_bounds(run, option, name):
     assert run(options={option: 1.0})["failed"] == [name]

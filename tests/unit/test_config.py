@@ -91,7 +91,10 @@ def test_released_columns_replace_the_default_ones():
         ({"checks": {"sface_max": 0.5}}, r"checks\.sface_max: 0\.5 is not allowed; .* at most 0\.363"),
         ({"checks": {"dlib_min": 0.5}}, r"checks\.dlib_min: 0\.5 is not allowed; .* at least 0\.6"),
         ({"checks": {"seam_max": float("nan")}}, r"checks\.seam_max: nan .* write a finite number"),
-        ({"checks": {"realism_max": float("inf")}}, r"checks\.realism_max: inf .* write a finite number"),
+        (
+            {"checks": {"latent_distance_max": float("inf")}},
+            r"checks\.latent_distance_max: inf .* write a finite number",
+        ),
         (
             {"views": {"profile": "blur"}},
             r"views\.profile: 'blur' .* use one of generate, region_only, intra",

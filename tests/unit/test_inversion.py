@@ -207,7 +207,7 @@ def test_codes_that_melt_are_refused(generator, prior):
     (every layer by itself) seven are broken, at 1.2 and 1.8 in the first six layers alone six and ten.
     """
     rng, donors = np.random.default_rng(5), read_bank().w[100 + 37 * np.arange(12)]
-    bound = stage_options("checks", "{}")["realism_max"]
+    bound = stage_options("checks", "{}")["latent_distance_max"]
     for deviation, layers, sound in ((0.3, 16, True), (0.9, 16, False), (1.2, 6, False), (1.8, 6, False)):
         offsets = np.zeros((12, generator.n_styles, 512))
         shape = (12, layers, 512) if layers == generator.n_styles else (12, 1, 512)

@@ -134,7 +134,7 @@ def test_a_row_that_says_passed_but_whose_numbers_do_not_is_held_back(tmp_path, 
 
 
 def test_optional_checks_may_be_missing(tmp_path):
-    checks = ({"seam": None, "mouth_shift": None, "realism": None},)
+    checks = ({"seam": None, "mouth_shift": None, "latent_distance": None},)
     folder = release(tmp_path, [Spec("patient-x", "photo-x", checks=checks)])
     assert pq.read_table(folder / "index.parquet")["seam"].to_pylist() == [None]
     assert verify_release(folder) == []

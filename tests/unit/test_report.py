@@ -192,10 +192,10 @@ def test_a_release_of_other_photographs_fails(tmp_path):
 
 
 def test_optional_checks_that_did_not_run_are_shown_and_not_claimed(tmp_path):
-    specs = [SPECS[0], Spec("patient-x", "photo-x", checks=({"seam": None, "realism": None},))]
+    specs = [SPECS[0], Spec("patient-x", "photo-x", checks=({"seam": None, "latent_distance": None},))]
     audit, html = run(tmp_path, specs)
     assert audit["gate"]["passed"] is True
-    assert (verdicts(audit)["seam"], verdicts(audit)["realism"]) == ("not judged", "not judged")
+    assert (verdicts(audit)["seam"], verdicts(audit)["latent_distance"]) == ("not judged", "not judged")
     assert verdicts(audit)["mouth_shift"] == "pass"
     assert audit["fidelity"]["seam"]["not_run"] == 1
     assert "1 not run" in html

@@ -38,7 +38,7 @@ from deidlib.routes import GENERATE, INTRAORAL, NEUTRAL, REGION_ONLY, choose_rou
 VIEWS = config.complete_config({"cohort": "samples.tsv"})["views"]
 LANDMARK_OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32}
 REGION_OPTIONS = {"margin": 0.06, "band": 0.2, "min_pixels": 256}
-MOOT = ["sface_cosine", "dlib_distance", "survival", "seam", "mouth_shift", "realism"]
+MOOT = ["sface_cosine", "dlib_distance", "survival", "seam", "mouth_shift", "latent_distance", "realism"]
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +325,7 @@ def intraoral(patient, stages):
 
 
 @pytest.fixture(scope="module")
-def judged(sface, dlib_resnet, yunet, landmarker):
+def judged(sface, dlib_resnet, yunet, landmarker, realism):
     """``judged(made, change)``: the gate's row of a photograph that was made, after ``change`` of its result."""
 
     def run(made, change=lambda image: image):
@@ -340,6 +340,7 @@ def judged(sface, dlib_resnet, yunet, landmarker):
             {"sface": sface, "dlib": dlib_resnet},
             {"yunet": yunet, "mediapipe": landmarker},
             FaceSearch(yunet, landmarker),
+            realism,
             BOUNDS,
         )
         return verdicts.to_pylist()[0]

@@ -46,8 +46,10 @@ def smile_figure(measures: list[dict]) -> Markup | None:
         return to_svg(figure, "smile", "Clinical measures, released minus original", words + ".")
 
 
-def histogram_figure(key: str, title: str, axis: str, entry: dict, bound: float | None) -> Markup | None:
-    """Counts of one measure in classes, with its upper bound.
+def histogram_figure(
+    key: str, title: str, axis: str, entry: dict, bound: float | None, upper: bool = True
+) -> Markup | None:
+    """Counts of one measure in classes, with its upper (or lower) bound.
 
     ``entry`` holds ``n, width, bins`` as for :func:`deidlib.report.figures.attacks.score_figure`.
     """
@@ -60,17 +62,18 @@ def histogram_figure(key: str, title: str, axis: str, entry: dict, bound: float 
         if bound is not None:
             axes.axvline(bound, color=RED, linewidth=1.2, linestyle=(0, (5, 3)))
             axes.annotate(
-                f"gate: at most {bound:g}",
+                f"gate: at {'most' if upper else 'least'} {bound:g}",
                 (bound, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(-4, -8),
+                xytext=(-4 if upper else 4, -8),
                 textcoords="offset points",
-                ha="right",
+                ha="right" if upper else "left",
                 color=RED,
                 fontsize=8,
             )
         high = max(edges[-1], 1.05 * (bound or 0))
-        axes.set(xlim=(min(0.0, edges[0]), high), ylim=(0, None), xlabel=axis, ylabel="photographs")
+        low = min(0.0, edges[0], 1.05 * (bound or 0))
+        axes.set(xlim=(low, high), ylim=(0, None), xlabel=axis, ylabel="photographs")
         axes.yaxis.get_major_locator().set_params(integer=True)
         bins = ", ".join(f"{edge:g}: {count}" for edge, count in entry["bins"])
         return to_svg(figure, key, title, f"Photographs in classes of {entry['width']:g}, by lower edge: {bins}.")
