@@ -73,6 +73,9 @@ def to_svg(figure: Figure, key: str, title: str, alternative: str) -> Markup:
     box = re.search(r'viewBox="([^"]+)"', text)[1]
     body = text[text.index(">", text.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)
+    # Matplotlib names clip paths by their exact place, whose last digits the layout's solver does not repeat.
+    for number, name in enumerate(dict.fromkeys(re.findall(r'\bid="(p[0-9a-f]{10})"', body))):
+        body = body.replace(name, f"clip{number}")
     body = re.sub(r'\bid="', f'id="{key}-', body)
     body = re.sub(r"url\(#", f"url(#{key}-", body).replace('xlink:href="#', f'href="#{key}-')
     body = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", _font, body)
