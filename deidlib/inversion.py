@@ -306,7 +306,8 @@ def invert(
     networks : Networks
         The networks, on the device to use.
     targets : Targets
-        The photographs. Results do not depend on their order or company beyond rounding; with ``batch`` 1 not at all.
+        The photographs. With ``batch`` 1 results do not depend on their order or company at all; in larger batches
+        rounding differs, which ``mouth`` amplifies to some grey levels.
     settings : dict
         ``steps`` on the preview and ``refine_steps`` at full size; ``learning_rate`` in standard deviations of W a
         step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``,

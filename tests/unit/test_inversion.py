@@ -164,7 +164,14 @@ def test_result_does_not_depend_on_company_or_order(networks, targets):
     both = invert(networks, targets, SETTINGS)
     second = invert(networks, targets.part(1, 2), SETTINGS)
     assert (both.images[1] == second.images[0]).all(), "one at a time: the same bytes"
-    single, batched = (invert(networks, targets, SETTINGS | {"mouth": 0.0, "batch": n}) for n in (1, 2))
+
+
+@pytest.mark.parametrize(
+    "mouth",
+    [0.0, pytest.param(10.0, marks=pytest.mark.xfail(strict=True, reason="4 grey levels: config/README.md, batch"))],
+)
+def test_result_in_a_batch_differs_by_rounding(networks, targets, mouth):
+    single, batched = (invert(networks, targets, SETTINGS | {"mouth": mouth, "batch": n}) for n in (1, 2))
     difference = np.abs(batched.images.astype(int) - single.images.astype(int))
     assert difference.mean() < 1, "in a batch: the same but for rounding"
 
