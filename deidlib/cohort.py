@@ -26,6 +26,8 @@ from deidlib.config import load_schema
 from deidlib.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refuse
 
 PHOTOS_PER_SHARD = 200
+#: Small cohorts: so many shards at most, of so many photographs, for the cores of a workstation.
+_FEW_SHARDS, _FEW_PHOTOS = 8, 25
 #: The workflow's own cost grows with the number of shards: beyond this many they grow instead …
 _MANY_SHARDS = 1000
 #: … up to this many photographs each, since a shard is what one job does, and what is lost with it.
@@ -136,9 +138,9 @@ def resolve_inside(folder: str, path: str, parents: dict[str, str | None]) -> st
 
 
 def default_shards(n_photos: int) -> int:
-    """Return the number of shards for a cohort: about 200 photographs each, in a large cohort up to 1 000."""
+    """Return the number of shards: up to 8 of 25 photographs, then of 200, in a large cohort of up to 1 000."""
     few = min(math.ceil(n_photos / PHOTOS_PER_SHARD), _MANY_SHARDS)
-    return max(1, few, math.ceil(n_photos / _MOST_PHOTOS))
+    return max(1, min(math.ceil(n_photos / _FEW_PHOTOS), _FEW_SHARDS), few, math.ceil(n_photos / _MOST_PHOTOS))
 
 
 def plan_shards(table: pa.Table, key: bytes, n_shards: int) -> dict[str, pa.Table]:

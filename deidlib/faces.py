@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -58,7 +62,7 @@ def _frames(landmark: dict, aligned_to_native: np.ndarray) -> dict[str, np.ndarr
     }
 
 
-def _target(photo: dict, landmark: dict, region: dict) -> dict[str, np.ndarray]:
+def _target(photo: dict, landmark: dict, region: dict, donor: dict) -> dict[str, np.ndarray]:
     """One photograph's entries of :class:`Targets`."""
     image, matrix = decode_png(photo["image"]), matrix_of(landmark)
     left, top, side = region["crop_left"], region["crop_top"], region["crop_side"]
@@ -74,69 +78,91 @@ def _target(photo: dict, landmark: dict, region: dict) -> dict[str, np.ndarray]:
         "images": align_photo(image, matrix, WORK_SIDE),
         "weights": weight,
         "centres": np.array([(x.min() + x.max()) / 2, (y.min() + y.max()) / 2]),
+        "donors": np.array(donor["w"], np.float32),
+        "grey": np.array(photo["grey"]),
         "fades": fade,
+        "identities": np.array(donor["sface"], np.float32),
+        "likenesses": np.float32(donor["likeness"]),
         **_frames(landmark, matrix),
     }
 
 
 def invert_faces(
-    photos: pa.Table,
-    landmarks: pa.Table,
-    regions: pa.Table,
-    donors: pa.Table,
+    parts: Iterable[tuple[pa.Table, pa.Table, pa.Table, pa.Table]],
     networks: Networks,
     settings: dict,
+    workers: int = 1,
     progress: Callable[[int], None] | None = None,
-) -> pa.Table:
+) -> Iterator[pa.Table]:
     """Generate the face of every photograph that has a donor.
 
     Parameters
     ----------
-    photos, landmarks, regions, donors : Table
-        Tables of one shard; ``donors`` says which photographs this attempt handles.
-    networks, settings, progress
-        See :func:`deidlib.inversion.invert`. Memory is bounded by ``settings["batch"]``, not by the shard.
+    parts : iterable of (Table, Table, Table, Table)
+        Photographs, landmarks, regions and donors, some patients at a time; donors say which photographs this
+        attempt handles.
+    networks, settings
+        See :func:`deidlib.inversion.invert`. Batches go across parts.
+    workers : int
+        Batches in work at a time, each in a thread of its own: so the cores of a CPU are used best, while torch keeps
+        to one thread, and the faces do not depend on their number.
+    progress : callable, optional
+        Called with the number of photographs finished.
 
-    Returns
-    -------
+    Yields
+    ------
     Table
-        ``tables.FACES``.
+        ``tables.FACES`` of one batch, in the order of the donors. Memory is bounded by batch and workers, not by the
+        number of photographs.
     """
+    entries = (entry for part in parts for entry in _entries(*part))
+    batches = iter(lambda: list(islice(entries, max(1, settings["batch"]))), [])
+    with ThreadPoolExecutor(workers) as pool:
+        for made in _in_order(pool, partial(_invert, networks, settings), batches, workers):
+            if progress:
+                progress(made.num_rows)
+            yield made
+
+
+def _entries(photos: pa.Table, landmarks: pa.Table, regions: pa.Table, donors: pa.Table) -> Iterator[tuple[dict, dict]]:
+    """Donor and target of each photograph."""
     columns = ["release_photo_id", "image", "grey"]
     wanted = set(donors["release_photo_id"].to_pylist())
-    by_id = {
-        name: {r["release_photo_id"]: r for r in table.to_pylist() if r["release_photo_id"] in wanted}
-        for name, table in (("landmark", tables.handled(landmarks)), ("region", tables.handled(regions)))
-    }
-    photo_rows = {
-        r["release_photo_id"]: r for r in photos.select(columns).to_pylist() if r["release_photo_id"] in wanted
-    }
-    rows = []
-    todo = [d for d in donors.to_pylist() if d["release_photo_id"] in by_id["region"]]
-    step = max(1, settings["batch"])
-    for start in range(0, len(todo), step):
-        part = todo[start : start + step]
-        ids = [d["release_photo_id"] for d in part]
-        entries = [_target(photo_rows[i], by_id["landmark"][i], by_id["region"][i]) for i in ids]
-        targets = Targets(
-            **{name: np.stack([entry[name] for entry in entries]) for name in entries[0]},
-            donors=np.array([d["w"] for d in part], np.float32),
-            grey=np.array([photo_rows[i]["grey"] for i in ids]),
-            identities=np.array([d["sface"] for d in part], np.float32),
-            likenesses=np.array([d["likeness"] for d in part], np.float32),
-        )
-        result = invert(networks, targets, settings, progress)
-        for k, donor in enumerate(part):
-            rows.append(
-                {
-                    "release_photo_id": donor["release_photo_id"],
-                    "attempt": donor["attempt"],
-                    "latent": result.latents[k].reshape(-1),
-                    "image": encode_png(result.images[k]),
-                    "loss": float(result.loss[k]),
-                    "core_psnr": float(result.psnr[k]),
-                    "latent_distance": float(result.distance[k]),
-                    "status": tables.OK,
-                }
-            )
+    landmark_of, region_of, photo_of = (
+        {row["release_photo_id"]: row for row in table.to_pylist() if row["release_photo_id"] in wanted}
+        for table in (tables.handled(landmarks), tables.handled(regions), photos.select(columns))
+    )
+    for donor in donors.to_pylist():
+        photo_id = donor["release_photo_id"]
+        if photo_id in region_of:
+            yield donor, _target(photo_of[photo_id], landmark_of[photo_id], region_of[photo_id], donor)
+
+
+def _in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
+    """What the function makes of each item, in their order; no more items are taken than the pool is about to need."""
+    waiting: deque[Future] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _invert(networks: Networks, settings: dict, batch: list[tuple[dict, dict]]) -> pa.Table:
+    donors, targets = zip(*batch, strict=True)
+    result = invert(networks, Targets(**{name: np.stack([t[name] for t in targets]) for name in targets[0]}), settings)
+    rows = [
+        {
+            "release_photo_id": donor["release_photo_id"],
+            "attempt": donor["attempt"],
+            "latent": result.latents[k].reshape(-1),
+            "image": encode_png(result.images[k]),
+            "loss": float(result.loss[k]),
+            "core_psnr": float(result.psnr[k]),
+            "latent_distance": float(result.distance[k]),
+            "status": tables.OK,
+        }
+        for k, donor in enumerate(donors)
+    ]
     return tables.from_rows(rows, tables.FACES)

@@ -18,7 +18,8 @@ Most steps run on the quarter-size preview; the last few on the full image. Impo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ BOX_SIDE = 224  # px of the working frame; the square around the mouth that the 
 UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
 _SQUARES, _EVERY, _LAST = 4, 2, 10  # the mesh looks at so many squares in turn: every other step, then in the last ones
 _JITTER = 0.05, 8.0  # of these squares: of their size, and px of the mesh's frame
+_BETAS, _SHARED = (0.9, 0.95), 0.1  # of the descent; share of a step's size that its layer has in common
 DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
 
 
@@ -96,9 +98,9 @@ class Targets:
     def __len__(self) -> int:
         return len(self.images)
 
-    def part(self, start: int, stop: int) -> Targets:
-        """The photographs start to stop − 1."""
-        return Targets(*(getattr(self, name)[start:stop] for name in self.__dataclass_fields__))
+    def take(self, which: Sequence[int]) -> Targets:
+        """Some of the photographs."""
+        return Targets(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,10 @@ class Inverted:
     loss: np.ndarray
     psnr: np.ndarray
     distance: np.ndarray
+
+    def first(self, n: int) -> Inverted:
+        """The first n photographs."""
+        return Inverted(*(getattr(self, name)[:n] for name in self.__dataclass_fields__))
 
 
 def box_origins(centres: np.ndarray) -> np.ndarray:
@@ -189,6 +195,28 @@ def _step_sizes(n: int, rate: float, fall_from: float = 0.6) -> list[float]:
     return [rate * min(1.0, max(0.1, (n - k) / max(1, n * (1 - fall_from)))) for k in range(n)]
 
 
+class _Descent:
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980), each step sized in part by its whole layer's slopes.
+
+    Adam alone moves every coordinate equally far, those too that hardly change the image: the code leaves the donor
+    for nothing.
+    """
+
+    def __init__(self, offset: Tensor):
+        self._offset, self._taken = offset, 0
+        self._slope, self._size = torch.zeros_like(offset), torch.zeros_like(offset)
+
+    @torch.no_grad()
+    def step(self, slope: Tensor, rate: float) -> None:
+        """Go down the slope, (N, n_styles, 512)."""
+        self._taken += 1
+        square = slope.square()
+        self._slope.lerp_(slope, 1 - _BETAS[0])
+        self._size.lerp_(square.lerp(square.mean(dim=2, keepdim=True), _SHARED), 1 - _BETAS[1])
+        mean, size = (x / (1 - beta**self._taken) for x, beta in zip((self._slope, self._size), _BETAS, strict=True))
+        self._offset -= rate * mean / (size.sqrt() + 1e-8)
+
+
 def computes_bf16(device: torch.device) -> bool:
     """Whether a device has bfloat16 arithmetic; a CPU without it would emulate it, many times slower."""
     if device.type == "cuda":
@@ -232,7 +260,7 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
     }
 
     offset = torch.zeros(len(batch), generator.n_styles, generator.w_dim, device=device, requires_grad=True)
-    optimiser = torch.optim.Adam([offset], betas=(0.9, 0.95))
+    descent = _Descent(offset)
     schedule = [(False, rate) for rate in _step_sizes(settings["steps"], settings["learning_rate"])]
     schedule += [(True, settings["learning_rate"] * settings["refine_rate"])] * settings["refine_steps"]
     squares = _jittered(squares) if settings["mouth"] else []
@@ -270,10 +298,8 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
             + settings["keep"] * detail
             + settings["mouth"] * shift
         )
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.zero_grad(set_to_none=True)
-        loss.sum().backward()
-        optimiser.step()
+        (slope,) = torch.autograd.grad(loss.sum(), offset)
+        descent.step(slope, rate)
 
     with torch.no_grad():
         w = donors[:, None] + offset @ axes.T
@@ -293,28 +319,24 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
     )
 
 
-def invert(
-    networks: Networks,
-    targets: Targets,
-    settings: dict,
-    progress: Callable[[int], None] | None = None,
-) -> Inverted:
+def invert(networks: Networks, targets: Targets, settings: dict) -> Inverted:
     """Invert photographs towards their donors.
+
+    A photograph's result does not depend on its company or place: every batch has the same size, the last one filled
+    up with its last photograph. It does depend on that size: sums are rounded in another order, and
+    networks with kinks make much of little, so that results differ by some grey levels, at the same quality.
 
     Parameters
     ----------
     networks : Networks
         The networks, on the device to use.
     targets : Targets
-        The photographs. With ``batch`` 1 results do not depend on their order or company at all; in larger batches
-        rounding differs, which ``mouth`` amplifies to some grey levels.
+        The photographs.
     settings : dict
         ``steps`` on the preview and ``refine_steps`` at full size; ``learning_rate`` in standard deviations of W a
         step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``,
         ``spread``, ``guide`` (0: not guided), ``keep`` and ``mouth`` (0: wherever it is read); ``batch`` (photographs
         at once; halved when memory runs out); ``bf16``, used where the device computes in it.
-    progress : callable, optional
-        Called with the number of photographs finished.
 
     Returns
     -------
@@ -325,16 +347,16 @@ def invert(
     done: list[Inverted] = []
     start, size = 0, max(1, settings["batch"])
     while start < len(targets):
-        part = targets.part(start, start + size)
+        numbers = np.arange(start, start + size)
         try:
-            done.append(_invert_batch(networks, part, settings, device))
+            found = _invert_batch(networks, targets.take(np.minimum(numbers, len(targets) - 1)), settings, device)
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
             size //= 2
             torch.cuda.empty_cache()
+            warnings.warn(f"out of memory: batches of {size} from here on; set inversion.batch to it", stacklevel=2)
             continue
-        start += len(part)
-        if progress:
-            progress(len(part))
+        done.append(found.first(len(targets) - start))
+        start += size
     return Inverted(*(np.concatenate([getattr(d, name) for d in done]) for name in Inverted.__dataclass_fields__))

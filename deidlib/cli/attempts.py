@@ -15,6 +15,7 @@ from deidlib.cli.common import (
     Options,
     Out,
     Table,
+    Threads,
     add,
     choice,
     count,
@@ -150,6 +151,7 @@ def invert(
     out: Out,
     generator: GeneratorName = "mobilestylegan",
     device: Device = "auto",
+    threads: Threads = 1,
     options: Options = "{}",
 ) -> None:
     """Find the face that agrees with the patient in the preserved area and with the donor elsewhere.
@@ -171,9 +173,10 @@ def invert(
     weights.pin_threads()
     networks = weights.inversion_networks(generator, weights.device(device))
     shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (donors, "DONORS")
+    parts = in_parts(photos, *shard, only=_ids(chosen))
     with progress("inversion", count(chosen)) as step, writing(out, "FACES") as append:
-        for part in in_parts(photos, *shard, only=_ids(chosen)):
-            append(invert_faces(*part, networks, settings, step))
+        for made in invert_faces(parts, networks, settings, threads, step):
+            append(made)
 
 
 def blend(

@@ -29,6 +29,9 @@ Options = Annotated[
     typer.Option(help="The stage's block of the configuration as JSON; what is left out has its default."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[
+    int, typer.Option(min=1, help="Photographs in work at a time, each on one core; the result is the same.")
+]
 GeneratorName = Annotated[str, typer.Option(help="Generator of the registry.")]
 KeyFile = Annotated[
     Path | None,

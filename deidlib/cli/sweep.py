@@ -10,6 +10,7 @@ import typer
 
 from deidlib.cli.common import (
     Device,
+    Threads,
     choice,
     open_private,
     read,
@@ -29,6 +30,7 @@ def sweep(
     plan: Plan,
     out: Annotated[Path, typer.Option(help="JSON file to write.", show_default=False)],
     device: Device = "auto",
+    threads: Threads = 1,
     given: Settings = "{}",
 ) -> None:
     """Make a sample of the photographs with other preserved areas and guide strengths, and score the results.
@@ -43,7 +45,7 @@ def sweep(
     open_private(out)
     n = cfg["reid"]["sweep_photos"]
     found = _sampled(plan.parent, read_json(plan)["shards"], cfg, n) if n else {}
-    rows = _rows(plan.parent, found, cfg, device) if found else []
+    rows = _rows(plan.parent, found, cfg, device, threads) if found else []
     write_json({"rows": rows}, out)
     say(f"sweep: {sum(map(len, found.values()))} photographs, {len(rows)} scores")
 
@@ -69,11 +71,12 @@ def _sampled(private: Path, shards: list[str], cfg: Mapping, n: int) -> dict[str
     return sample
 
 
-def _rows(private: Path, sample: dict[str, dict[str, int]], cfg: Mapping, device: str) -> list[dict]:
+def _rows(private: Path, sample: dict[str, dict[str, int]], cfg: Mapping, device: str, threads: int) -> list[dict]:
     from deidlib.cli import weights
     from deidlib.reid.embeddings import faces_of
     from deidlib.reid.tradeoff import preserved_share, released_rows, settings_to_sweep, sweep_shard
 
+    weights.pin_threads()
     recognisers = open_recognisers(cfg["reid"]["recognisers"])
     networks = weights.inversion_networks(cfg["generator"], weights.device(device))
     points = len(settings_to_sweep(cfg["preserve"], cfg["inversion"]["guide"]))
@@ -84,7 +87,7 @@ def _rows(private: Path, sample: dict[str, dict[str, int]], cfg: Mapping, device
             photos, landmarks, regions, donors = _tables(folder, chosen)
             embeddings = read(folder / "embeddings.parquet", "EMBEDDINGS")
             originals = {r.name: faces_of(embeddings, r.name, "original") for r in recognisers}
-            rows += sweep_shard(photos, landmarks, donors, networks, recognisers, originals, cfg, step)
+            rows += sweep_shard(photos, landmarks, donors, networks, recognisers, originals, cfg, threads, step)
             shares = {row["release_photo_id"]: preserved_share(row) for row in regions.to_pylist()}
             for recogniser in recognisers:
                 released = faces_of(embeddings, recogniser.name, "released")

@@ -67,6 +67,7 @@ def sweep_shard(
     recognisers: Sequence[Recogniser],
     originals: Mapping[str, Faces],
     config: Mapping,
+    workers: int = 1,
     progress: Callable[[], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Make and judge the sampled photographs of one shard with every other setting.
@@ -83,6 +84,8 @@ def sweep_shard(
         Recogniser → embeddings of all originals of these patients.
     config : mapping
         The configuration.
+    workers : int
+        As :func:`deidlib.faces.invert_faces` takes them.
     progress : callable, optional
         Called once a setting and photograph.
 
@@ -103,7 +106,10 @@ def sweep_shard(
         wanted = donors.filter(pc.is_in(donors["release_photo_id"], fitting["release_photo_id"].combine_chunks()))
         inversion = short(config["inversion"]) | {"guide": guide}
         step = (lambda n: [progress() for _ in range(n)]) if progress else None
-        faces = invert_faces(photos, landmarks, regions, wanted, networks, inversion, step)
+        part = photos, landmarks, regions, wanted
+        faces = pa.concat_tables(
+            [tables.FACES.empty_table(), *invert_faces([part], networks, inversion, workers, step)]
+        )
         share = {row["release_photo_id"]: preserved_share(row) for row in fitting.to_pylist()}
         for row in blend_faces(photos, landmarks, regions, faces, config["blending"]).to_pylist():
             photo = row["release_photo_id"]

@@ -254,9 +254,10 @@ def test_the_fingerprint_follows_the_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("n", "shards"), [(0, 1), (1, 1), (200, 1), (201, 2), (200_000, 1000), (1_000_000, 1000), (2_000_000, 2000)]
+    ("n", "shards"),
+    [(0, 1), (25, 1), (26, 2), (200, 8), (1600, 8), (1601, 9), (200_000, 1000), (1_000_000, 1000), (2_000_000, 2000)],
 )
-def test_default_shards_hold_about_two_hundred_photographs_and_up_to_a_thousand_in_large_cohorts(n, shards):
+def test_default_shards_grow_with_the_cohort(n, shards):
     assert cohort.default_shards(n) == shards
 
 
@@ -325,7 +326,7 @@ def test_a_shard_that_lost_its_photographs_loses_its_table(tmp_path):
 
 
 def test_the_number_of_shards_is_pinned_even_when_the_plan_is_removed(tmp_path):
-    assert cohort.choose_shards(900, tmp_path) == 5
+    assert cohort.choose_shards(900, tmp_path) == 8
     assert cohort.choose_shards(900, tmp_path, 7) == 7
     cohort.write_plan(cohort.plan_shards(cohort_of([row(0)]), KEY, 7), tmp_path)
     (tmp_path / "plan.json").unlink()  # Snakemake removes a rule's output before it runs again

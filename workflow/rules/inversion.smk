@@ -31,5 +31,6 @@ rule inversion:
     shell:
         "deidlib invert --photos {input.photos:q} --landmarks {input.landmarks:q} "
         "--regions {input.regions:q} --donors {input.donors:q} --out {output.faces:q} "
-        "--generator {params.generator} --device {params.device} --options {params.options:q} "
+        "--generator {params.generator} --device {params.device} --threads {threads} "
+        "--options {params.options:q} "
         "> {log:q} 2>&1"

@@ -41,6 +41,6 @@ rule sweep:
         preview=beside_weights(preview_file),
         weights=weights(config["generator"], "stlpips", "sface", "yunet", *recogniser_models()),
     shell:
-        "deidlib sweep --plan {input.plan:q} --out {output.sweep:q} --device {params.device} "
+        "deidlib sweep --plan {input.plan:q} --out {output.sweep:q} --device {params.device} --threads {threads} "
         "--config {params.settings:q} "
         "> {log:q} 2>&1"
