@@ -55,10 +55,18 @@ def landmarker(model_files):
 
 
 @pytest.fixture(scope="session")
-def generator(model_files):
+def networks(model_files):
+    """What inversion works with."""
+    import torch
+
     from deidlib.cli import weights
 
-    return weights.generator("mobilestylegan")
+    return weights.inversion_networks("mobilestylegan", torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def generator(networks):
+    return networks.generator
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,10 @@ import torch
 
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
-from deidlib.generators import latent_prior
-from deidlib.guide import Guide, crop, fit_template, read_weights
-from deidlib.inversion import BOX_SIDE, WORK_SIDE, Networks, Targets, box_origins, invert
+from deidlib.guide import crop, fit_template
+from deidlib.inversion import BOX_SIDE, WORK_SIDE, Targets, box_origins, invert
 from deidlib.landmarks import LIPS_INNER, LIPS_OUTER
 from deidlib.mesh import SIDE, Mesh, fit_square
-from deidlib.perceptual import STLPIPS
 
 SETTINGS = {
     "steps": 6,
@@ -34,24 +32,18 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def perceptual(model_files):
-    return STLPIPS(next(iter(model_files("stlpips").values())))
+def perceptual(networks):
+    return networks.perceptual
 
 
 @pytest.fixture(scope="module")
-def guide(model_files):
-    return Guide(read_weights(next(iter(model_files("sface").values()))))
+def guide(networks):
+    return networks.guide
 
 
 @pytest.fixture(scope="module")
-def prior(generator):
-    return latent_prior(generator, n=4000)
-
-
-@pytest.fixture(scope="module")
-def networks(generator, perceptual, guide, model_files, prior):
-    mesh = Mesh(model_files("face_landmarker")["face_landmarker.task"], [*LIPS_OUTER, *LIPS_INNER])
-    return Networks(generator, perceptual, guide, mesh, prior)
+def prior(networks):
+    return networks.prior
 
 
 @pytest.fixture(scope="module")

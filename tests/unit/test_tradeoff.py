@@ -10,13 +10,8 @@ import virtual_faces
 from deidlib import tables
 from deidlib.config import complete_config
 from deidlib.donors.bank import read_bank
-from deidlib.generators import latent_prior
-from deidlib.guide import Guide, read_weights
 from deidlib.images import encode_png
-from deidlib.inversion import Networks
-from deidlib.landmarks import LIPS_OUTER, find_landmarks
-from deidlib.mesh import Mesh
-from deidlib.perceptual import STLPIPS
+from deidlib.landmarks import find_landmarks
 from deidlib.reid import tradeoff
 from deidlib.reid.embeddings import Faces
 
@@ -101,17 +96,10 @@ def patient(generator, landmarker, model_files, yunet, sface):
     return photos, landmarks, donors, originals
 
 
-def test_larger_preserved_areas_show_more_of_the_patient(generator, model_files, patient, sface, monkeypatch):
+def test_larger_preserved_areas_show_more_of_the_patient(networks, patient, sface, monkeypatch):
     areas = [(area, 0.5) for area in ("teeth", "mouth_margins", "lower_face")]
     monkeypatch.setattr(tradeoff, "settings_to_sweep", lambda preserve, guide: areas)
     photos, landmarks, donors, originals = patient
-    networks = Networks(
-        generator,
-        STLPIPS(next(iter(model_files("stlpips").values()))),
-        Guide(read_weights(next(iter(model_files("sface").values())))),
-        Mesh(model_files("face_landmarker")["face_landmarker.task"], LIPS_OUTER),
-        latent_prior(generator, n=4000),
-    )
     config = complete_config({"cohort": "x.tsv", "inversion": {"steps": 2, "bf16": False}})
     state = torch.random.get_rng_state()
     rows = tradeoff.sweep_shard(photos, landmarks, donors, networks, [sface], originals, config)
