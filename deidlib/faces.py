@@ -105,7 +105,7 @@ def invert_faces(
         See :func:`deidlib.inversion.invert`. Batches go across parts.
     workers : int
         Batches in work at a time, each in a thread of its own: so the cores of a CPU are used best, while torch keeps
-        to one thread, and the faces do not depend on their number.
+        to one thread, and the faces do not depend on their number. A GPU has one, whose memory is for one batch.
     progress : callable, optional
         Called with the number of photographs finished.
 
@@ -117,6 +117,8 @@ def invert_faces(
     """
     entries = (entry for part in parts for entry in _entries(*part))
     batches = iter(lambda: list(islice(entries, max(1, settings["batch"]))), [])
+    if next(networks.generator.parameters()).device.type != "cpu":
+        workers = 1
     with ThreadPoolExecutor(workers) as pool:
         for made in _in_order(pool, partial(_invert, networks, settings), batches, workers):
             if progress:
