@@ -205,7 +205,7 @@ BANK = pa.schema(
         _field("skin", pa.list_(pa.float16()), "CIE Lab of nine skin patches, flat (27 values)"),
         _field("age", pa.float32(), "apparent age", "years"),
         _field("female", pa.float32(), "apparent sex: probability of female", "0..1"),
-        _field("bridge_edge", pa.float32(), "edge across the bridge of the nose: glasses", "8-bit levels of L"),
+        _field("glasses", pa.float32(), "whether the face wears glasses, or a part of them", "log-odds"),
         _field("sface", pa.list_(pa.float16()), "SFace embedding (128 values, unit length)"),
         _field("dlib", pa.list_(pa.float16()), "dlib embedding (128 values)"),
     ]

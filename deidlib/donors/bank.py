@@ -13,7 +13,8 @@ import torch
 
 from deidlib import tables
 from deidlib.detectors import AgeSex, YuNet
-from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, GEOMETRY_POINTS, SKIN_PATCHES, bridge_edge, measure
+from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, GEOMETRY_POINTS, SKIN_PATCHES, measure
+from deidlib.donors.glasses import glasses_score
 from deidlib.landmarks import ALIGNED_SIDE, FaceLandmarker, aligned_to_native, transform_points
 from deidlib.models import DATA_FOLDER
 
@@ -21,17 +22,16 @@ BANK_FILE = DATA_FOLDER / "donors-mobilestylegan.parquet"
 _TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
 _MAX_YAW = 45.0
 _MISPLACED = 0.06  # of the frame; the default generator's faces: median 0.011, largest of 30 0.031
-SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female")
+SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female", "glasses")
 
 
 @dataclass(frozen=True)
 class Looks:
     """What several faces look like, as arrays, one row a face: see ``tables.BANK`` for the meaning of each."""
 
-    scalars: dict[str, np.ndarray]  # yaw, pitch, expression, age, female: each (N,)
+    scalars: dict[str, np.ndarray]  # yaw, pitch, expression, age, female, glasses: each (N,)
     geometry: np.ndarray  # (N, 58, 2)
     skin: np.ndarray  # (N, 9, 3)
-    bridge_edge: np.ndarray  # (N,)
     sface: np.ndarray  # (N, 128)
 
 
@@ -58,7 +58,6 @@ def read_bank(path: Path = BANK_FILE) -> Bank:
         scalars={n: table[n].to_numpy() for n in SCALARS},
         geometry=stacked("geometry", -1, 2),
         skin=stacked("skin", -1, 3),
-        bridge_edge=table["bridge_edge"].to_numpy(),
         sface=stacked("sface", 128),
         dlib=stacked("dlib", 128),
     )
@@ -121,7 +120,7 @@ def build_bank(
                         "the generator's faces do not lie where FFHQ's alignment puts them: use weights trained on "
                         "aligned FFHQ images (not on FFHQ-U)"
                     )
-                rows.append({"bank_id": len(rows), "w": code, "bridge_edge": bridge_edge(preview), **row})
+                rows.append({"bank_id": len(rows), "w": code, "glasses": glasses_score(preview), **row})
                 if progress:
                     progress()
         if len(rows) == size:
@@ -167,7 +166,7 @@ def describe_faces(faces: np.ndarray, landmarker: FaceLandmarker, sface, age_sex
             continue
         points = (found[0].points + 0.5) * (ALIGNED_SIDE / FEATURE_SIDE) - 0.5
         row = measure(image, points, found[0], age_sex)
-        rows.append(row | {"sface": embedding, "bridge_edge": bridge_edge(small)})
+        rows.append(row | {"sface": embedding, "glasses": glasses_score(small)})
 
     def stacked(name: str, *shape: int) -> np.ndarray:
         return np.array([np.zeros(shape) if row is None else row[name] for row in rows], np.float64)
@@ -176,7 +175,6 @@ def describe_faces(faces: np.ndarray, landmarker: FaceLandmarker, sface, age_sex
         scalars={name: stacked(name) for name in SCALARS},
         geometry=stacked("geometry", len(GEOMETRY_POINTS), 2),
         skin=stacked("skin", len(SKIN_PATCHES), 3),
-        bridge_edge=stacked("bridge_edge"),
         sface=stacked("sface", 128),
     )
     return looks, np.array([row is not None for row in rows])

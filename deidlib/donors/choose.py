@@ -12,7 +12,8 @@ import pyarrow as pa
 from deidlib import tables
 from deidlib.donors.bank import Bank, Looks
 from deidlib.donors.edit import VIEW_FEATURES, Editor
-from deidlib.donors.features import GLASSES, SKIN_PATCHES
+from deidlib.donors.features import SKIN_PATCHES
+from deidlib.donors.glasses import GLASSES
 from deidlib.generators import LatentPrior
 from deidlib.keys import keyed_rng
 
@@ -26,7 +27,8 @@ _COSINE_UNIT = 0.06
 _DRAWS = 12
 _AGAIN = 4  # of the mixtures drawn, how many are drawn again with another age
 _STRANGER, _MOST_ALIKE, _STRANGERS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
-_GLASSES_COST = 100.0  # in the units of mismatch: worse than any fit
+_NO_GLASSES = -7.0  # log-odds that the donor is moved to: those of half of the bank's faces without any
+_GLASSES_UNIT = 0.3  # of log-odds above GLASSES
 #: How much each skin patch counts. Cheeks and forehead tell the skin and the light; below them a beard may be dark, and
 #: a shaded face must not pass for a bearded one.
 _PATCH_WEIGHTS = np.array([2.0 if name.startswith(("cheek", "forehead")) else 1.0 for name in SKIN_PATCHES])
@@ -83,7 +85,7 @@ def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
 
     A mixture of faces with and without glasses has half of them.
     """
-    allowed = bank.bridge_edge < GLASSES
+    allowed = bank.scalars["glasses"] < GLASSES
     return allowed if look.sface is None else allowed & (bank.sface @ look.sface < sface_max)
 
 
@@ -146,7 +148,7 @@ def _view(look: Likeness) -> dict:
 def _costs(looks: Looks, found: np.ndarray, features: dict, grey: bool, excess: Callable) -> np.ndarray:
     """How badly each of several drawn faces fits, and resembles the patient too much; infinite where none was drawn."""
     cost = mismatch(looks, features, grey) + excess(looks.sface)
-    cost = cost + _GLASSES_COST * (looks.bridge_edge >= GLASSES)
+    cost = cost + (np.clip(looks.scalars["glasses"] - GLASSES, 0, None) / _GLASSES_UNIT) ** 2
     return np.where(found, cost, np.inf)
 
 
@@ -182,8 +184,8 @@ def _draw_donor(
     mixed = [mix_identity(bank, editor.prior, *mixture) for mixture in mixtures]
 
     def drawn(which: np.ndarray, years: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], Looks]:
-        """Costs, codes and looks of some of the mixtures, moved to an age each and to the patient's sex."""
-        wanted = [{"age": age, "female": features["female"]} for age in years]
+        """Costs, codes and looks of some of the mixtures, with an age each, the patient's sex and no glasses."""
+        wanted = [{"age": age, "female": features["female"], "glasses": _NO_GLASSES} for age in years]
         codes = [editor.move(mixed[k], want) for k, want in zip(which, wanted, strict=True)]
         looks, found = see(np.array([editor.follow(code, _view(look)) for code in codes]))
         return _costs(looks, found, features, grey, excess), codes, looks

@@ -1,4 +1,4 @@
-"""Pose, expression, age and sex as directions of W, by regression on the bank.
+"""Pose, expression, age, sex and glasses as directions of W, by regression on the bank.
 
 Features y are regressed linearly on the whitened code v, y = A·v + b. The smallest change of v, in the Mahalanobis
 sense, that moves the features by Δ is that of a conditional Gaussian, Δv = Aᵀ (A Aᵀ + N)⁻¹ Δ, where N is the
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deidlib.donors.bank import Bank
+from deidlib.donors.bank import SCALARS, Bank
 from deidlib.donors.features import EXPRESSION
 from deidlib.generators import LatentPrior
 
 #: What a photograph decides (the rest of a face is the donor's).
 VIEW_FEATURES = ("yaw", "pitch", *EXPRESSION, "geometry")
-_SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female")
 _COMPONENTS = {"geometry": 12, "identity": 32}
 _RIDGE = 60.0
 _RESIDUAL_SHARE = 0.1  # of the residual variance that damps a change; 1 is the textbook value, and follows too little
@@ -72,8 +71,8 @@ class Editor:
         return w + self.prior.axes @ (slope.T @ np.linalg.solve(slope @ slope.T + damping, change))
 
     def follow(self, w: np.ndarray, view: dict) -> np.ndarray:
-        """The same person in another pose and expression: age, sex and embeddings are held."""
-        return self.move(w, view, held=("age", "female", "identity"))
+        """The same person in another pose and expression: age, sex, glasses and embeddings are held."""
+        return self.move(w, view, held=("age", "female", "glasses", "identity"))
 
 
 def _components(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +89,7 @@ def fit_editor(bank: Bank, prior: LatentPrior) -> Editor:
     identity = np.hstack([bank.sface, bank.dlib / bank.dlib.std()])
     identity_mean, identity_axes = _components(identity, _COMPONENTS["identity"])
     blocks = {
-        **{name: bank.scalars[name][:, None] for name in _SCALARS},
+        **{name: bank.scalars[name][:, None] for name in SCALARS},
         "geometry": (geometry - geometry_mean) @ geometry_axes,
         "identity": (identity - identity_mean) @ identity_axes,
     }

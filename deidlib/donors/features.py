@@ -38,9 +38,6 @@ SKIN_PATCHES = {
 }
 _PATCH_RADIUS = 0.09  # of the inter-ocular distance
 
-GLASSES = 18.0  # 8-bit levels; faces with a :func:`bridge_edge` above this wear glasses, as a rule
-_BRIDGE = slice(105, 128), slice(120, 136)  # rows and columns of the aligned frame at 256²
-
 # MediaPipe blendshape indices.
 EXPRESSION = {"jaw_open": [25], "smile": [44, 45], "upper_up": [48, 49], "pucker": [38]}
 
@@ -85,26 +82,6 @@ def skin_lab(image: np.ndarray, points: np.ndarray) -> np.ndarray:
             lab = cv2.cvtColor(np.ascontiguousarray(image[patch]).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
             colours[k] = np.median(lab.reshape(-1, 3), axis=0)
     return colours
-
-
-def bridge_edge(aligned: np.ndarray) -> float:
-    """Strongest horizontal edge across the bridge of the nose: high where the face wears glasses.
-
-    Parameters
-    ----------
-    aligned : ndarray, (256, 256, 3), uint8
-        The face in the aligned frame.
-
-    Returns
-    -------
-    float
-        Difference of CIE L across three rows, averaged over the bridge's width, in 8-bit levels. In the shipped bank
-        five in six entries have less than 20, and the eighth that wears glasses nearly all have more than
-        ``GLASSES``.
-    """
-    lightness = cv2.cvtColor(aligned, cv2.COLOR_RGB2LAB)[:, :, 0].astype(np.float32)
-    edge = np.abs(lightness[2:] - lightness[:-2])
-    return float(edge[_BRIDGE].mean(axis=1).max())
 
 
 def measure(aligned: np.ndarray, points: np.ndarray, face: Face, age_sex: AgeSex) -> dict:

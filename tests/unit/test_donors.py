@@ -17,7 +17,8 @@ from deidlib.donors.choose import (
     with_record,
 )
 from deidlib.donors.edit import VIEW_FEATURES, fit_editor
-from deidlib.donors.features import GLASSES
+from deidlib.donors.glasses import GLASSES, glasses_score
+from deidlib.donors.train_glasses import drawn
 from deidlib.generators import latent_prior
 from deidlib.keys import keyed_rng
 
@@ -54,7 +55,7 @@ def seeing(bank):
 
 def looks_of(bank, k):
     scalars = {name: values[k] for name, values in bank.scalars.items()}
-    return Looks(scalars, bank.geometry[k], bank.skin[k], bank.bridge_edge[k], bank.sface[k])
+    return Looks(scalars, bank.geometry[k], bank.skin[k], bank.sface[k])
 
 
 def photos(*rows):
@@ -101,8 +102,8 @@ def test_patient_like_entries_and_glasses_are_excluded(bank):
     patient = likeness_of(bank, 10)
     allowed = allowed_donors(bank, patient, OPTIONS["sface_max"])
     assert not allowed[10]
-    assert 0.05 < np.mean(bank.bridge_edge >= GLASSES) < 0.25, "about one face in eight wears glasses"
-    assert (bank.bridge_edge[allowed] < GLASSES).all()
+    assert 0.1 < np.mean(bank.scalars["glasses"] >= GLASSES) < 0.2, "about one face in seven wears glasses"
+    assert (bank.scalars["glasses"][allowed] < GLASSES).all()
     assert (bank.sface[allowed] @ patient.sface < OPTIONS["sface_max"]).all()
 
 
@@ -158,8 +159,8 @@ def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
     def see(codes):
         looks = looks_of(bank, np.full(len(codes), 5))
         looks.sface[[unseen, glasses, best]] = stranger
-        looks.bridge_edge[:] = 5.0
-        looks.bridge_edge[glasses] = 60.0
+        looks.scalars["glasses"] = np.full(len(codes), -7.0)
+        looks.scalars["glasses"][glasses] = 3.0
         return looks, np.arange(len(codes)) != unseen
 
     chosen = choose_donors(table, ["a1"], likenesses, bank, editor, see, KEY, 0, "per_patient", OPTIONS)
@@ -249,3 +250,15 @@ def test_directions_move_what_they_name(bank, editor, generator, landmarker):
     rest, smile, turned = (landmarker.detect(image)[0] for image in images)
     assert smile.blendshapes[[44, 45]].mean() > rest.blendshapes[[44, 45]].mean() + 0.2
     assert turned.yaw > rest.yaw + 8
+
+
+def test_glasses_come_off_and_stay_off(bank, editor, generator):
+    wearers = np.argsort(-bank.scalars["glasses"])[:6]
+    bare = np.array([editor.move(bank.w[k], {"glasses": -7.0}) for k in wearers])
+    before, after = ([glasses_score(face) for face in drawn(w, generator)] for w in (bank.w[wearers], bare))
+    assert np.median(before) > 5
+    assert np.median(after) < GLASSES
+    view = {"smile": 0.9, "upper_up": 0.7, "jaw_open": 0.1, "pitch": 8.0}
+    score = editor.slope[editor.parts["glasses"]] @ editor.prior.whiten
+    moved = np.array([editor.follow(w, view) - w for w in bare]) @ score.T
+    assert moved == pytest.approx(0, abs=0.1)  # standard deviations of the bank
