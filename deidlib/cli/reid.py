@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -44,8 +45,10 @@ def embeddings(
       deidlib embeddings --plan private/plan.json --shard s0000 --out private/shards/s0000/embeddings.parquet
     """
     from deidlib import tables
+    from deidlib.cli import weights
 
     cfg = settings(given)
+    weights.pin_threads()
     open_private(out)
     folder = plan.parent / "shards" / shard
     outcomes = _outcomes(plan.parent, shard, cfg)
@@ -85,12 +88,14 @@ def reid(
       deidlib reid --plan results/private/plan.json --out results/private/reid/attacks.json
       deidlib reid results/release/1.0.0 --plan results/private/plan.json --out again.json --recogniser dlib
     """
+    from deidlib.cli import weights
     from deidlib.models import recognisers
     from deidlib.reid.parrot import parrot_attacks
     from deidlib.reid.suite import Evidence, run_suite
     from deidlib.reid.tradeoff import tradeoff, words
 
     cfg = settings(given)
+    weights.pin_threads()
     if recogniser:
         cfg["reid"]["recognisers"] = list(dict.fromkeys(recogniser))
     names, known = cfg["reid"]["recognisers"], recognisers()
@@ -100,24 +105,24 @@ def reid(
     folder = gallery or cfg["reid"]["gallery"]
     shards = read_json(plan)["shards"]
     if release is None:
-        photos, table, risk, inputs = _would_be_released(plan.parent, shards, cfg)
+        cohort = _would_be_released(plan.parent, shards, cfg)
     else:
-        photos, table, risk, inputs = _finished_release(plan.parent, shards, release, cfg, known)
+        cohort = _finished_release(plan.parent, shards, release, cfg, known)
     bank, bank_sum = bank_faces(cfg["generator"], names)
     crowd = gallery_faces(Path(folder), names, known, plan.parent / "reid") if folder else {}
     about = {name: {**known[name], **_measure(name)} for name in names}
-    evidence = Evidence(photos, table, about, bank, crowd, risk)
+    evidence = Evidence(cohort.photos, cohort.embeddings, about, bank, crowd, cohort.risk)
     more = [lambda attacker: parrot_attacks(attacker, cfg["reid"]["fmr"], cfg["reid"]["seed"])]
     if cfg["reid"]["reversal_steps"]:
         from deidlib.cli.restored import reversal
 
-        more.append(reversal(plan.parent, photos, table, shards, release, cfg["reid"]))
+        more.append(reversal(plan.parent, cohort.photos, cohort.attempts, shards, release, cfg["reid"]))
     result = run_suite(evidence, cfg["reid"], cfg["identity"], more)
     above = {name: about[name]["same_above"] for name in names}
     guide, rows = cfg["inversion"]["guide"], read_json(sweep)["rows"] if sweep else []
     result["tradeoff"] = tradeoff(rows, cfg["preserve"], guide, result["calibration"], above, cfg["reid"]["seed"])
     result["words"] += words(result["tradeoff"])
-    result["inputs"] = {**inputs, "bank": bank_sum}
+    result["inputs"] = {**cohort.inputs, "bank": bank_sum}
     if crowd:
         result["inputs"]["gallery faces"] = {name: len(vectors) for name, vectors in crowd.items()}
     write_json(result, out)
@@ -219,34 +224,42 @@ def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Cal
     return face
 
 
-def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> tuple[list[Photo], pa.Table, dict, dict]:
-    import pyarrow as pa
+class _Cohort(NamedTuple):
+    """What is attacked."""
 
+    photos: list[Photo]
+    attempts: dict[str, int]  # of the photographs that would be released, or were
+    embeddings: Callable[[], Iterator[pa.Table]]  # a shard's at a time
+    risk: dict
+    inputs: dict[str, str]  # what was read → its digest
+
+
+def _would_be_released(private: Path, shards: list[str], cfg: Mapping) -> _Cohort:
     from deidlib.release.dataset import all_outcomes
     from deidlib.release.gate import chosen_digest
     from deidlib.release.table_risk import outcomes_risk
 
-    photos, parts, inputs = [], [], {}
+    photos, attempts, files, inputs = [], {}, [], {}
     for shard in shards:
         folder = private / "shards" / shard
         outcomes = _outcomes(private, shard, cfg)
         chosen = {o.photo["release_photo_id"]: o.attempt for o in outcomes if o.attempt is not None}
         clean = {o.photo["release_photo_id"]: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {})
-        table = read(folder / "embeddings.parquet", "EMBEDDINGS")
-        parts.append(table)
-        inputs[f"embeddings {shard}"] = sha256(folder / "embeddings.parquet")
+        attempts |= chosen
+        files.append(folder / "embeddings.parquet")
+        inputs[f"embeddings {shard}"] = sha256(files[-1])
     inputs["chosen"] = chosen_digest(all_outcomes(private, shards, cfg["attempts"], cfg))
     risk = outcomes_risk(all_outcomes(private, shards, cfg["attempts"], cfg), cfg)
-    return photos, pa.concat_tables(parts), risk, inputs
+    return _Cohort(photos, attempts, partial(_tables, files), risk, inputs)
 
 
-def _finished_release(
-    private: Path, shards: list[str], release: Path, cfg: Mapping, known: Mapping
-) -> tuple[list[Photo], pa.Table, dict, dict]:
+def _tables(files: list[Path]) -> Iterator[pa.Table]:
+    return (read(file, "EMBEDDINGS") for file in files)
+
+
+def _finished_release(private: Path, shards: list[str], release: Path, cfg: Mapping, known: Mapping) -> _Cohort:
     """Embed a release's images and the originals; a shard that was embedded before is not embedded again."""
-    import pyarrow as pa
-
     from deidlib import tables
     from deidlib.png import png_problems
     from deidlib.release.table_risk import table_risk
@@ -258,29 +271,30 @@ def _finished_release(
     rows = {row["release_photo_id"]: row for row in index.to_pylist()}
     sums = (release / SUMS_FILE).read_bytes() + "".join(known[n]["sha256"] for n in cfg["reid"]["recognisers"]).encode()
     cache = private / "reid" / hashlib.sha256(sums).hexdigest()[:16]
-    opened, photos, parts, found = [], [], [], 0
+    opened, photos, attempts, kept_in = [], [], {}, []
     for shard in shards:
         folder = private / "shards" / shard
         outcomes = _outcomes(private, shard, cfg)
         ids = [o.photo["release_photo_id"] for o in outcomes]
         chosen = {i: rows[i]["attempt"] for i in ids if i in rows}
-        found += len(chosen)
+        attempts |= chosen
         files = {i: release / rows[i]["path"] for i in chosen}
         clean = {i: not png_problems(file.read_bytes()) for i, file in files.items()}
         photos += _photos(folder, outcomes, chosen, clean, {i: file.stat().st_mtime for i, file in files.items()})
         kept = cache / f"{shard}.parquet"
+        kept_in.append(kept)
         open_private(kept)
         if not kept.is_file():
             opened = opened or open_recognisers(cfg["reid"]["recognisers"])
             table = _embedded(folder, chosen, opened, cfg, lambda photo_id, files=files: files[photo_id].read_bytes())
             tables.write(table, kept, tables.EMBEDDINGS)
-        parts.append(read(kept, "EMBEDDINGS"))
-    if found != len(rows):
+    if len(attempts) != len(rows):
         raise InputError(
-            f"{len(rows) - found} of the release's {len(rows)} photographs are not in this plan's tables; name the "
-            "plan that the release was made from"
+            f"{len(rows) - len(attempts)} of the release's {len(rows)} photographs are not in this plan's tables; name "
+            "the plan that the release was made from"
         )
-    return photos, pa.concat_tables(parts), table_risk(index, cfg), {"release": sha256(release / SUMS_FILE)}
+    risk, inputs = table_risk(index, cfg), {"release": sha256(release / SUMS_FILE)}
+    return _Cohort(photos, attempts, partial(_tables, kept_in), risk, inputs)
 
 
 def _photos(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def reversal(
     private: Path,
     photos: list,
-    embeddings: pa.Table,
+    attempts: Mapping[str, int],
     shards: list[str],
     release: Path | None,
     options: Mapping,
@@ -36,8 +36,8 @@ def reversal(
         The results' private folder.
     photos : list of deidlib.reid.traces.Photo
         Every photograph that has a face.
-    embeddings : Table
-        ``tables.EMBEDDINGS``, which knows the attempt of what would be released, or was.
+    attempts : mapping
+        Photograph → the attempt that would be released, or was.
     shards : list of str
         Names of the shards.
     release : Path or None
@@ -47,19 +47,13 @@ def reversal(
     """
     from deidlib.reid.reversal import embed_restored, restore_unseen, reversal_attacks
 
-    steps, seed, attempts = options["reversal_steps"], options["seed"], _attempts(embeddings)
-    wanted = _sample({photo.photo: photo.patient for photo in photos if photo.released and photo.photo in attempts})
+    steps, seed = options["reversal_steps"], options["seed"]
+    wanted = _sample({photo.photo: photo.patient for photo in photos if photo.released and photo.side is not None})
     pairs = _pairs(private, shards, {i: attempts[i] for i in wanted}, wanted, release)
     with progress("reversal", 2 * steps, "training steps") as step:
         restored = restore_unseen(pairs, steps, seed, step)
     embedded = embed_restored(restored, open_recognisers(options["recognisers"])) if restored else {}
     return lambda attacker: reversal_attacks(attacker, restored, embedded)
-
-
-def _attempts(embeddings: pa.Table) -> dict[str, int]:
-    rows = embeddings.select(["release_photo_id", "shown", "attempt"]).to_pylist()
-    released = [row for row in rows if row["shown"] == "released" and row["attempt"] is not None]
-    return {row["release_photo_id"]: row["attempt"] for row in released}
 
 
 def _sample(patient_of: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ its square of the original have one grid, so one mask serves both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -214,3 +214,25 @@ def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
     flat = np.asarray(found["embedding"].combine_chunks().flatten(), np.float32)
     names = (np.array(found[name].to_pylist(), dtype=str) for name in ("release_photo_id", "release_patient_id"))
     return Faces(*names, flat.reshape(len(found), -1), len(chosen) - len(found))
+
+
+def cohort_faces(parts: Iterable[pa.Table], recogniser: str, shown: Sequence[str]) -> dict[str, Faces]:
+    """Select from the ``tables.EMBEDDINGS`` of several shards, of which one at a time is in memory.
+
+    Returns
+    -------
+    dict
+        Each of ``shown`` → what is found of it in all shards, in their order.
+    """
+    found: dict[str, list[Faces]] = {name: [] for name in shown}
+    for table in parts:
+        for name, pieces in found.items():
+            pieces.append(faces_of(table, recogniser, name))
+    return {name: _joined(found.pop(name)) for name in shown}
+
+
+def _joined(pieces: list[Faces]) -> Faces:
+    missing, some = sum(piece.missing for piece in pieces), [piece for piece in pieces if len(piece)]
+    if not some:
+        return Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, 1), np.float32), missing)
+    return Faces(*(np.concatenate([getattr(p, n) for p in some]) for n in ("photos", "patients", "vectors")), missing)

@@ -8,7 +8,9 @@ change places, so that no photograph is restored by a network that saw its patie
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -32,6 +34,7 @@ _SHOWN_SIDE = 256  # px; recognisers' detectors miss smaller faces
 _BATCH, _RATE = 8, 2e-3
 _WIDTHS = (48, 64, 96)
 _FILTER_PHOTOS = 64  # to fit the filter on
+_RANDOM = Lock()  # torch has one random state for all threads
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def train(
     rng = np.random.default_rng(seed)
     some = rng.permutation(len(released))[:_FILTER_PHOTOS]
     kernel = best_filter(_to_tensor(released[some]), _to_tensor(originals[some]))
-    with torch.random.fork_rng(devices=[]):
+    with _RANDOM, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _UNet(kernel).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=1e-4)
@@ -209,6 +212,8 @@ def train(
 def restore_unseen(pairs: Pairs, steps: int, seed: int, progress: Callable[[], None] | None = None) -> Restored | None:
     """Restore every photograph by a network that was trained on the other half of the patients.
 
+    The two are trained at the same time, in a thread each. ``progress`` may be called from either.
+
     Returns
     -------
     Restored or None
@@ -217,11 +222,16 @@ def restore_unseen(pairs: Pairs, steps: int, seed: int, progress: Callable[[], N
     if len(np.unique(pairs.patients)) < 2 * FEWEST:
         return None
     half = halves(pairs.patients, np.random.default_rng([seed, 3]))
-    images = np.empty_like(pairs.released)
-    for k in (0, 1):
+
+    def restored(k: int) -> np.ndarray:
         seen, unseen = half != k, half == k
         restore = train(pairs.released[seen], pairs.originals[seen], steps, seed + k, progress)
-        images[unseen] = restore(pairs.released[unseen])
+        return restore(pairs.released[unseen])
+
+    images = np.empty_like(pairs.released)
+    with ThreadPoolExecutor(2) as pool:
+        for k, made in enumerate(pool.map(restored, (0, 1))):
+            images[half == k] = made
     return Restored(pairs, images, half)
 
 

@@ -6,21 +6,23 @@ Works on embeddings and plain values alone; images are read when embeddings are 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from deidlib.reid import face_attacks, traces
 from deidlib.reid.attack import Attack
 from deidlib.reid.calibration import Calibration, calibrate
-from deidlib.reid.embeddings import PHASH, faces_of
+from deidlib.reid.embeddings import PHASH, Faces, cohort_faces
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.gate import release_gate
 from deidlib.reid.scores import score_classes
 from deidlib.reid.traces import Photo
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Recognisers that the checks on single photographs use (:mod:`deidlib.checks`).
 GATED = ("sface", "dlib")
@@ -36,8 +38,9 @@ class Evidence:
     ----------
     photos : list of Photo
         Every photograph that has a face, released or not.
-    embeddings : Table
-        ``tables.EMBEDDINGS`` of the whole cohort.
+    embeddings : callable
+        Gives the shards' ``tables.EMBEDDINGS``, one after the other. Called once for each recogniser, so that those of
+        one alone are in memory.
     recognisers : dict
         Name → what the registry says of it, with ``same_above`` and ``measure``.
     bank : dict
@@ -49,21 +52,22 @@ class Evidence:
     """
 
     photos: list[Photo]
-    embeddings: pa.Table
+    embeddings: Callable[[], Iterable[pa.Table]]
     recognisers: dict[str, dict[str, Any]]
     bank: dict[str, np.ndarray] = field(default_factory=dict)
     gallery: dict[str, np.ndarray] = field(default_factory=dict)
     table: dict[str, Any] | None = None
 
-    def attacker(self, recogniser: str, calibration: Calibration | None, options: Mapping, identity: str) -> Attacker:
+    def attacker(
+        self, recogniser: str, faces: dict[str, Faces], calibration: Calibration, options: Mapping, identity: str
+    ) -> Attacker:
         """Arrange what one recogniser sees."""
-        shown = {name: faces_of(self.embeddings, recogniser, name) for name in face_attacks.SHOWN}
         others = [known[recogniser] for known in (self.bank, self.gallery) if recogniser in known]
         return Attacker(
             recogniser=recogniser,
             title=self.recognisers[recogniser]["title"],
             same_above=self.recognisers[recogniser]["same_above"],
-            faces=shown,
+            faces=faces,
             distractors=np.concatenate(others).astype(np.float32) if others else None,
             calibration=calibration,
             fpir=options["fpir"],
@@ -98,14 +102,16 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
     """
     results: dict[str, list] = defaultdict(list)
     attacks: list[Attack] = []
+    wanted, unmeasured = _generated(evidence.photos), 0
     for name, about in evidence.recognisers.items():
         rng = np.random.default_rng([options["seed"], *name.encode(), 1])
-        originals = faces_of(evidence.embeddings, name, "original")
+        faces = cohort_faces(evidence.embeddings(), name, face_attacks.SHOWN)
+        unmeasured += sum(len(wanted - set(faces[shown].photos)) for shown in ("original", "released"))
         bank = evidence.bank.get(name)
         calibration = calibrate(
-            name, about["same_above"], originals, bank, about["published_threshold"], options["fmr"], rng
+            name, about["same_above"], faces["original"], bank, about["published_threshold"], options["fmr"], rng
         )
-        attacker = evidence.attacker(name, calibration, options, identity)
+        attacker = evidence.attacker(name, faces, calibration, options, identity)
         found, ranks = face_attacks.all_attacks(attacker)
         attacks += found
         for attack in more:
@@ -114,8 +120,9 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
         results["calibration"].append(calibration.as_json())
         results["scores"] += score_classes(attacker)
         results["ranks"] += ranks
+        del faces, attacker  # before those of the next are read
     attacks += _traces(evidence, np.random.default_rng([options["seed"], 2]))
-    verdict = release_gate(attacks, evidence.recognisers, _facts(evidence), options)
+    verdict = release_gate(attacks, evidence.recognisers, _facts(evidence, unmeasured), options)
     return {
         **{key: results[key] for key in ("recognisers", "calibration", "scores", "ranks")},
         "gate": verdict,
@@ -132,28 +139,31 @@ def _about(name: str, about: Mapping) -> dict:
 
 
 def _traces(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
-    released, squares = (faces_of(evidence.embeddings, PHASH, shown) for shown in ("released", "square"))
+    hashes = cohort_faces(evidence.embeddings(), PHASH, ("released", "square"))
     return [
         traces.metadata_attack(evidence.photos, rng),
         *traces.order_attacks(evidence.photos, rng),
         traces.size_attack(evidence.photos, rng),
-        traces.hash_attack(released, squares, rng),
+        traces.hash_attack(hashes["released"], hashes["square"], rng),
     ]
 
 
-def _facts(evidence: Evidence) -> dict[str, Any]:
+def _generated(photos: Sequence[Photo]) -> set[str]:
+    """Photographs that a recogniser has to see, as released and as they were.
+
+    Where no face is generated there is no donor, and in what is released often no face to embed: on these routes the
+    gate on single photographs excuses a recogniser only if it sees none.
+    """
+    return {photo.photo for photo in photos if photo.released and photo.generated}
+
+
+def _facts(evidence: Evidence, unmeasured: int) -> dict[str, Any]:
+    """What the gate judges beside the attacks; ``unmeasured``: embeddings that :func:`_generated` faces lack."""
     released = [photo for photo in evidence.photos if photo.released]
     patients_of = defaultdict(set)
-    # Where no face is generated there is no donor, and in what is released often no face to embed: on these routes the
-    # gate on single photographs excuses a recogniser only if it sees none.
-    generated = [photo for photo in released if photo.generated]
-    for photo in generated:
-        patients_of[photo.donor].add(photo.patient)
-    wanted = {photo.photo for photo in generated}
-    unmeasured = 0
-    for name in evidence.recognisers:
-        for shown in ("original", "released"):
-            unmeasured += len(wanted - set(faces_of(evidence.embeddings, name, shown).photos))
+    for photo in released:
+        if photo.generated:
+            patients_of[photo.donor].add(photo.patient)
     return {
         "photographs": len(released),
         "patients": len({photo.patient for photo in released}),

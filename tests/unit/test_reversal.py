@@ -65,10 +65,10 @@ def test_every_photograph_is_restored_by_a_network_that_did_not_see_its_patient(
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (18, 16, 16, 3)).astype(np.uint8)
     patients = np.repeat([f"p{i}" for i in range(9)], 2)
-    seen = []
+    seen = {}
 
     def spy(released, originals, steps, seed, progress):
-        seen.append({image.tobytes() for image in originals})
+        seen[seed] = {image.tobytes() for image in originals}
         return lambda unseen: unseen
 
     monkeypatch.setattr(reversal, "train", spy)
@@ -88,6 +88,15 @@ def test_the_same_seed_gives_the_same_network_and_leaves_the_global_state_alone(
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_two_networks_trained_at_a_time_are_those_trained_one_after_the_other(originals):
+    pairs = pairs_of(negative(originals), originals)
+    restored = reversal.restore_unseen(pairs, 2, 5)
+    for k in (0, 1):
+        seen = restored.half != k
+        alone = reversal.train(pairs.released[seen], pairs.originals[seen], 2, 5 + k)(pairs.released[~seen])
+        assert np.array_equal(restored.images[~seen], alone)
 
 
 def test_too_few_patients_are_not_tried_and_it_says_so(originals):
