@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deidlib.descent import Descent, step_sizes
 from deidlib.generators import Generator, LatentPrior
 from deidlib.guide import Guide, crop
 from deidlib.mesh import SIDE as MESH_SIDE
@@ -39,7 +40,6 @@ BOX_SIDE = 224  # px of the working frame; the square around the mouth that the 
 UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
 _SQUARES, _EVERY, _LAST = 4, 2, 10  # the mesh looks at so many squares in turn: every other step, then in the last ones
 _JITTER = 0.05, 8.0  # of these squares: of their size, and px of the mesh's frame
-_BETAS, _SHARED = (0.9, 0.95), 0.1  # of the descent; share of a step's size that its layer has in common
 DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
 
 
@@ -190,33 +190,6 @@ def _render(generator: Generator, w: Tensor, full: bool) -> Tensor:
     return generator.preview(w)
 
 
-def _step_sizes(n: int, rate: float, fall_from: float = 0.6) -> list[float]:
-    """Constant, then a linear fall to a tenth over the last part."""
-    return [rate * min(1.0, max(0.1, (n - k) / max(1, n * (1 - fall_from)))) for k in range(n)]
-
-
-class _Descent:
-    """Adam (Kingma and Ba 2015, arXiv 1412.6980), each step sized in part by its whole layer's slopes.
-
-    Adam alone moves every coordinate equally far, those too that hardly change the image: the code leaves the donor
-    for nothing.
-    """
-
-    def __init__(self, offset: Tensor):
-        self._offset, self._taken = offset, 0
-        self._slope, self._size = torch.zeros_like(offset), torch.zeros_like(offset)
-
-    @torch.no_grad()
-    def step(self, slope: Tensor, rate: float) -> None:
-        """Go down the slope, (N, n_styles, 512)."""
-        self._taken += 1
-        square = slope.square()
-        self._slope.lerp_(slope, 1 - _BETAS[0])
-        self._size.lerp_(square.lerp(square.mean(dim=2, keepdim=True), _SHARED), 1 - _BETAS[1])
-        mean, size = (x / (1 - beta**self._taken) for x, beta in zip((self._slope, self._size), _BETAS, strict=True))
-        self._offset -= rate * mean / (size.sqrt() + 1e-8)
-
-
 def computes_bf16(device: torch.device) -> bool:
     """Whether a device has bfloat16 arithmetic; a CPU without it would emulate it, many times slower."""
     if device.type == "cuda":
@@ -260,8 +233,8 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
     }
 
     offset = torch.zeros(len(batch), generator.n_styles, generator.w_dim, device=device, requires_grad=True)
-    descent = _Descent(offset)
-    schedule = [(False, rate) for rate in _step_sizes(settings["steps"], settings["learning_rate"])]
+    descent = Descent(offset)
+    schedule = [(False, rate) for rate in step_sizes(settings["steps"], settings["learning_rate"])]
     schedule += [(True, settings["learning_rate"] * settings["refine_rate"])] * settings["refine_steps"]
     squares = _jittered(squares) if settings["mouth"] else []
     with torch.no_grad():
@@ -355,7 +328,7 @@ def invert(networks: Networks, targets: Targets, settings: dict) -> Inverted:
                 raise
             size //= 2
             torch.cuda.empty_cache()
-            warnings.warn(f"out of memory: batches of {size} from here on; set inversion.batch to it", stacklevel=2)
+            warnings.warn(f"out of memory: going on with {size} at a time; set inversion.batch to that", stacklevel=2)
             continue
         done.append(found.first(len(targets) - start))
         start += size

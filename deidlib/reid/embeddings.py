@@ -211,7 +211,7 @@ def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
     found = chosen.filter(pc.is_valid(chosen["embedding"])).combine_chunks()
     if not len(found):
         return Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, 1), np.float32), len(chosen))
-    flat = np.asarray(found["embedding"].combine_chunks().flatten(), np.float32)
+    flat = np.array(found["embedding"].combine_chunks().flatten(), np.float32)  # its own: Arrow keeps twice the room
     names = (np.array(found[name].to_pylist(), dtype=str) for name in ("release_photo_id", "release_patient_id"))
     return Faces(*names, flat.reshape(len(found), -1), len(chosen) - len(found))
 

@@ -195,7 +195,7 @@ def test_a_batch_that_finds_no_memory_is_halved(networks, generator, targets):
             return self.inner.preview(w)
 
     settings = SETTINGS | {"steps": 0, "refine_steps": 1, "batch": 2}
-    with pytest.warns(UserWarning, match="batches of 1 from here on"):
+    with pytest.warns(UserWarning, match="going on with 1 at a time"):
         tight = invert(networks._replace(generator=Tight()), targets, settings)
     assert sizes[0] == 2
     assert set(sizes[1:]) == {1}
