@@ -32,6 +32,7 @@ from deidlib.checks.specimens import (
 )
 from deidlib.landmarks import resample
 
+_FACELESS = 0.08  # share of the broken ones that show no face at all
 _IN_PART = 0.35  # share of the faces of which only a part is broken (or put in again)
 _EYES, _MOUTH = np.array([[0.377, 0.47], [0.623, 0.47]]), np.array([0.5, 0.72])  # in parts of the aligned frame
 _PLACES = (*_EYES, _EYES.mean(axis=0), np.array([0.5, 0.57]), _EYES.mean(axis=0) - [0, 0.06])
@@ -125,6 +126,18 @@ def _in_part(face: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> n
     return np.rint(face * (1 - mask) + other * mask).astype(np.uint8)
 
 
+def faceless(rng: np.random.Generator, side: int) -> np.ndarray:
+    """What networks draw that have not learned a face: fields of colour, smooth to fine, (side, side, 3) uint8."""
+    field = np.zeros((side, side, 3), np.float32)
+    for _ in range(rng.integers(1, 4)):
+        cells = int(np.exp(rng.uniform(np.log(2), np.log(side))))
+        waves = rng.standard_normal((cells, cells, 3), np.float32)
+        if rng.random() < 0.5:
+            waves = waves.mean(axis=2, keepdims=True) + 0.3 * waves
+        field += rng.uniform(5, 60) * cv2.resize(waves, (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.clip(field + rng.uniform(40, 215, 3), 0, 255).astype(np.uint8)
+
+
 def _moved(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     side = len(face)
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), 1.5 * rng.normal(), np.exp(0.01 * rng.normal()))
@@ -144,6 +157,7 @@ def train(
     data: Specimens,
     driven: np.ndarray,
     minutes: float,
+    start: Path | None = None,
     seed: int = 0,
     batch: int = 48,
     log: Callable[[str], None] = print,
@@ -157,23 +171,33 @@ def train(
     driven : ndarray, (M, 256, 256, 3), uint8
         Faces that optimisation drove out of the domain (:func:`deidlib.checks.specimens.driven_out`); a fifth of the
         broken ones are drawn of them.
+    minutes : float
+        By the clock.
+    start : Path, optional
+        A network to go on with, in smaller steps; else a new one.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = RealismNetwork().to(memory_format=torch.channels_last)
+    network, rate = RealismNetwork(), 2e-3
+    if start:
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in read_network(start).items()})
+        rate = 5e-4
+    network = network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     labels = np.arange(batch) % 2
 
     def face(sound: int) -> np.ndarray:
         if not sound and len(driven) and rng.random() < 0.2:
             return driven[rng.integers(len(driven))]
+        if not sound and rng.random() < _FACELESS:
+            return faceless(rng, data.sound.shape[1])
         return pick(data, int(rng.integers(len(data.kinds))), not sound, rng)
 
-    start, step, losses = time.monotonic(), 0, []
-    while (elapsed := (time.monotonic() - start) / 60) < minutes:
+    begun, step, losses = time.monotonic(), 0, []
+    while (elapsed := (time.monotonic() - begun) / 60) < minutes:
         for group in optimiser.param_groups:
             fall = 0.5 * (1 + math.cos(math.pi * elapsed / minutes)) + 0.005
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 30) * fall
+            group["lr"] = rate * min(1.0, (step + 1) / 30) * fall
         views = np.stack([random_view(face(label), rng) for label in labels])
         faces = torch.from_numpy(views).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -204,7 +228,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--people", type=int, default=1200)
     parser.add_argument("--driven", type=int, default=60, help="faces that optimisation drives out of the domain")
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--start", type=Path, help="a network to go on with, in smaller steps")
     arguments = parser.parse_args()
     _, editor, bank = weights.donor_model("mobilestylegan")
     networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"))
@@ -217,7 +242,7 @@ def main() -> None:
         return images[distances > LEAST_DRIVEN]
 
     data = gather(list(specimens(generator, editor, bank, arguments.people, seed=1)))
-    network = train(data, driven(arguments.driven, seed=11), arguments.minutes)
+    network = train(data, driven(arguments.driven, seed=11), arguments.minutes, arguments.start)
     np.savez(
         arguments.out, **{n: v.half().numpy() if v.is_floating_point() else v for n, v in network.state_dict().items()}
     )
