@@ -141,8 +141,8 @@ def realism():
 def observer(network, landmarker):
     """Codes w, (n, 512), to what the faces look like that the generator's preview draws of them.
 
-    In float32 wherever it runs: bfloat16 is a third faster, but not every processor has it, and those that have not would
-    choose other donors.
+    In float32 wherever it runs: bfloat16 is a third faster, but not every processor has it, and those that have not
+    would choose other donors.
 
     Returns
     -------
