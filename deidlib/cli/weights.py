@@ -149,17 +149,12 @@ def observer(network, landmarker):
     callable
         ``see`` of :func:`deidlib.donors.choose.choose_donors`.
     """
-    import torch
-
-    from deidlib.donors.bank import describe_faces, to_uint8
+    from deidlib.donors.bank import describe_faces, drawn
 
     recogniser, estimate = sface(yunet()), age_sex()
 
     def see(codes: np.ndarray) -> tuple:
-        w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, network.n_styles, -1)
-        with torch.no_grad():
-            faces = np.concatenate([to_uint8(network.preview(one)) for one in w.split(1)])  # faster than all at once
-        return describe_faces(faces, landmarker, recogniser, estimate)
+        return describe_faces(drawn(codes, network), landmarker, recogniser, estimate)
 
     return see
 

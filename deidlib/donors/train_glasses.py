@@ -12,11 +12,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from scipy.optimize import minimize
 
-from deidlib.cli import weights
-from deidlib.donors.bank import to_uint8
+from deidlib.donors.bank import drawn
 from deidlib.donors.glasses import GLASSES, gradients
 
 _BRIDGE = slice(105, 128), slice(120, 136)  # rows and columns of the aligned frame at 256²
@@ -74,13 +72,6 @@ def bridge_edge(aligned: np.ndarray) -> float:
     return float(edge[_BRIDGE].mean(axis=1).max())
 
 
-def drawn(codes: np.ndarray, network: torch.nn.Module) -> np.ndarray:
-    """Previews, (N, 256, 256, 3) uint8, of codes w, (N, 512)."""
-    w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, network.n_styles, -1)
-    with torch.no_grad():
-        return np.concatenate([to_uint8(network.preview(one)) for one in w.split(1)])
-
-
 def worn(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which of the bank's faces wear glasses, and of which that is known, (N,) bool each."""
     wear, known = np.array([bridge_edge(face) >= _EDGE for face in faces]), np.ones(len(faces), bool)
@@ -112,6 +103,8 @@ def fit_mirrored(faces: np.ndarray, wear: np.ndarray) -> tuple[np.ndarray, float
 
 def main() -> None:
     """Fit, say how well it tells faces it was not fitted to, and write the model."""
+    from deidlib.cli import weights
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deidlib import tables
-from deidlib.donors.bank import BANK_FILE, Looks, read_bank
+from deidlib.donors.bank import BANK_FILE, Looks, drawn, read_bank
 from deidlib.donors.choose import (
     Likeness,
     allowed_donors,
@@ -18,7 +18,6 @@ from deidlib.donors.choose import (
 )
 from deidlib.donors.edit import VIEW_FEATURES, fit_editor
 from deidlib.donors.glasses import GLASSES, glasses_score
-from deidlib.donors.train_glasses import drawn
 from deidlib.generators import latent_prior
 from deidlib.keys import keyed_rng
 
