@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from deidlib.donors.bank import Bank, to_uint8, truncated_codes
-from deidlib.donors.edit import VIEW_FEATURES, Editor
+from deidlib.donors.edit import Editor
+from deidlib.donors.fit import view_of
 from deidlib.generators import LatentPrior
 from deidlib.inversion import WORK_SIDE, Networks, Targets, invert
 
@@ -57,7 +58,7 @@ def people(generator: nn.Module, editor: Editor, bank: Bank, n: int, seed: int) 
         elif chance < 0.6:
             view = {**bank.scalars, "geometry": bank.geometry}
             k = rng.integers(len(bank))
-            code[:] = editor.follow(w, {name: view[name][k] for name in VIEW_FEATURES})
+            code[:] = editor.follow(w, view_of({name: values[k] for name, values in view.items()}, jaw=True))
     return codes
 
 

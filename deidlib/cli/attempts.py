@@ -67,7 +67,7 @@ def choose(
     if (failed is None) != (attempt == 0):
         raise typer.BadParameter("attempt 0 takes no checks, and every later one those of the attempt before")
     settings, key = stage_options("donors", options), secret(key_file)
-    areas = read(regions, "REGIONS", ["release_photo_id", "route", "status"]).to_pylist()
+    areas = read(regions, "REGIONS", ["release_photo_id", "route", "method", "status"]).to_pylist()
     handle = [row["release_photo_id"] for row in areas if row["status"] == "ok" and row["route"] == GENERATE]
     if failed is not None:
         again = photos_to_retry(read(failed, "CHECKS"), identity)
@@ -80,9 +80,11 @@ def choose(
     from deidlib.cli import weights
     from deidlib.cli.parts import in_parts
     from deidlib.donors.choose import choose_donors
+    from deidlib.donors.fit import REACH_THE_JAW
     from deidlib.landmarks import FaceLandmarker
 
     weights.pin_threads()
+    jaws = {row["release_photo_id"] for row in areas if row["method"] in REACH_THE_JAW}
     network, editor, bank = weights.donor_model(generator)
     with (
         FaceLandmarker(weights.landmarker_file()) as landmarker,
@@ -92,7 +94,7 @@ def choose(
         see = weights.observer(network, landmarker)
         for rows, points in in_parts(photos, (landmarks, "LANDMARKS"), only=handle):
             here = [photo_id for photo_id in handle if photo_id in _ids(rows)]
-            likenesses = weights.likenesses(rows, points, here)
+            likenesses = weights.likenesses(rows, points, here, jaws)
             append(choose_donors(rows, here, likenesses, bank, editor, see, key, attempt, identity, settings, step))
 
 

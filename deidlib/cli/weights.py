@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -179,8 +180,17 @@ def pin_threads() -> None:
     torch.set_num_threads(1)
 
 
-def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict:
+def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str], jaws: Collection[str] = ()) -> dict:
     """Measure the look of the patients whose photographs are handled: features and embedding.
+
+    Parameters
+    ----------
+    photos, landmarks : Table
+        Some patients' rows.
+    handle : list of str
+        ``release_photo_id`` of the photographs to handle.
+    jaws : collection of str
+        Those whose preserved area may reach the jaw.
 
     Returns
     -------
@@ -209,5 +219,5 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str]) -> dict
         row, image = found[photo_id], decode_png(photo["image"])
         face = Face(points_of(row), np.array(row["blendshapes"], np.float32), row["yaw"], row["pitch"], row["roll"])
         features = measure_photo(image, matrix_of(row), face, estimate)
-        known[photo_id] = Likeness(features, recogniser.embed(image))
+        known[photo_id] = Likeness(features, recogniser.embed(image), photo_id in jaws)
     return known

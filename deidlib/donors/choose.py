@@ -11,73 +11,37 @@ import pyarrow as pa
 
 from deidlib import tables
 from deidlib.donors.bank import Bank, Looks
-from deidlib.donors.edit import VIEW_FEATURES, Editor
-from deidlib.donors.features import SKIN_PATCHES
+from deidlib.donors.edit import Editor
+from deidlib.donors.fit import mismatch, shared_look, view_of, with_record
 from deidlib.donors.glasses import GLASSES
 from deidlib.generators import LatentPrior
 from deidlib.keys import keyed_rng
 
-#: What one unit of mismatch is, by feature: entries are ranked by the sum of squared mismatches in these units.
-_UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}
-_GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
-_LAB_UNIT = 6.0
-_AGE_UNIT = 3.0  # years
-_FEMALE_UNIT = 0.18
 _COSINE_UNIT = 0.06
 _DRAWS = 12
 _AGAIN = 4  # of the mixtures drawn, how many are drawn again with another age
 _STRANGER, _MOST_ALIKE, _STRANGERS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
 _NO_GLASSES = -7.0  # log-odds that the donor is moved to: those of half of the bank's faces without any
 _GLASSES_UNIT = 0.3  # of log-odds above GLASSES
-#: How much each skin patch counts. Cheeks and forehead tell the skin and the light; below them a beard may be dark, and
-#: a shaded face must not pass for a bearded one.
-_PATCH_WEIGHTS = np.array([2.0 if name.startswith(("cheek", "forehead")) else 1.0 for name in SKIN_PATCHES])
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """What is known of a patient's look: ``measure``'s features and, where a face was found, the guide's embedding."""
+    """What is known of a patient's look in a photograph.
+
+    Attributes
+    ----------
+    features : dict
+        As :func:`deidlib.donors.features.measure` gives.
+    sface : ndarray, (128,), or None
+        The guide's embedding; None where it found no face.
+    jaw : bool
+        Whether the preserved area reaches the jaw, so that the donor's has to meet it.
+    """
 
     features: dict
     sface: np.ndarray | None
-
-
-def with_record(features: dict, age: float | None, sex: str | None) -> dict:
-    """Features with what the sample sheet says of age and sex.
-
-    The recorded sex replaces the apparent one. The estimator flattens the age of adults (on photographs of known age:
-    about 15 + 0.45 × age), and the bank's ages are its estimates; so the recorded age is brought to that scale and
-    averaged with the apparent one.
-    """
-    features = dict(features)
-    if age is not None:
-        features["age"] = 0.5 * (features["age"] + min(age, 15.0 + 0.45 * age))
-    if sex in ("F", "M"):
-        features["female"] = float(sex == "F")
-    return features
-
-
-def mismatch(looks: Looks, features: dict, grey: bool) -> np.ndarray:
-    """How badly each of several faces fits a photograph, (N,): squared mismatches in the units above, summed.
-
-    Parameters
-    ----------
-    looks : Looks
-        The faces.
-    features : dict
-        As :func:`deidlib.donors.features.measure` gives; a nan is left out.
-    grey : bool
-        Compare the skin by lightness alone.
-    """
-    total = sum(((looks.scalars[name] - features[name]) / unit) ** 2 for name, unit in _UNITS.items())
-    geometry = np.asarray(features["geometry"], np.float64).reshape(1, -1, 2)
-    total = total + np.mean(np.sum((looks.geometry - geometry) ** 2, axis=2), axis=1) / _GEOMETRY_UNIT**2
-    skin = np.asarray(features["skin"], np.float64)
-    lab = (looks.skin - skin)[..., :1] if grey else looks.skin - skin
-    per_patch = np.sum((lab / _LAB_UNIT) ** 2, axis=2) * _PATCH_WEIGHTS
-    total = total + np.nansum(per_patch, axis=1) / np.sum(_PATCH_WEIGHTS[~np.isnan(skin[:, 0])])
-    total = total + ((looks.scalars["age"] - features["age"]) / _AGE_UNIT) ** 2
-    return total + ((looks.scalars["female"] - features["female"]) / _FEMALE_UNIT) ** 2
+    jaw: bool = False
 
 
 def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
@@ -141,13 +105,9 @@ def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.
     return prior.mean + prior.axes @ (mixed * min(1.3, length / np.linalg.norm(mixed)))
 
 
-def _view(look: Likeness) -> dict:
-    return {name: look.features[name] for name in VIEW_FEATURES}
-
-
-def _costs(looks: Looks, found: np.ndarray, features: dict, grey: bool, excess: Callable) -> np.ndarray:
+def _costs(looks: Looks, found: np.ndarray, fit: np.ndarray, excess: Callable) -> np.ndarray:
     """How badly each of several drawn faces fits, and resembles the patient too much; infinite where none was drawn."""
-    cost = mismatch(looks, features, grey) + excess(looks.sface)
+    cost = fit + excess(looks.sface)
     cost = cost + (np.clip(looks.scalars["glasses"] - GLASSES, 0, None) / _GLASSES_UNIT) ** 2
     return np.where(found, cost, np.inf)
 
@@ -165,7 +125,11 @@ def _draw_donor(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """One donor: entries and their shares, code, embedding, and the likeness aimed at."""
     for_likeness, for_mixtures = rngs
-    fit = mismatch(bank, features, grey)
+
+    def fitting(looks: Looks) -> np.ndarray:
+        return mismatch(looks, features, grey, look.jaw)
+
+    fit, view = fitting(bank), view_of(look.features, look.jaw)
     likeness = stranger_likeness(bank, fit, look, for_likeness, 1 + attempt)
 
     # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
@@ -187,8 +151,8 @@ def _draw_donor(
         """Costs, codes and looks of some of the mixtures, with an age each, the patient's sex and no glasses."""
         wanted = [{"age": age, "female": features["female"], "glasses": _NO_GLASSES} for age in years]
         codes = [editor.move(mixed[k], want) for k, want in zip(which, wanted, strict=True)]
-        looks, found = see(np.array([editor.follow(code, _view(look)) for code in codes]))
-        return _costs(looks, found, features, grey, excess), codes, looks
+        looks, found = see(np.array([editor.follow(code, view) for code in codes]))
+        return _costs(looks, found, fitting(looks), excess), codes, looks
 
     every = np.arange(len(mixed))
     costs, codes, looks = drawn(every, np.full(len(mixed), features["age"]))
@@ -265,10 +229,11 @@ def choose_donors(
         drawn_for = reference["release_photo_id" if identity == "per_photo" else "release_patient_id"]
         look = likenesses[reference["release_photo_id"]]
         if drawn_for not in drawn:
-            features = with_record(look.features, reference["age"], reference["sex"])
+            features = shared_look(with_record(look.features, reference["age"], reference["sex"]))
             rngs = keyed_rng(key, "likeness", drawn_for), keyed_rng(key, "donor", drawn_for, str(attempt))
             drawn[drawn_for] = _draw_donor(bank, editor, see, look, features, reference["grey"], rngs, attempt, options)
         chosen, shares, w, sface, likeness = drawn[drawn_for]
+        here = likenesses[photo["release_photo_id"]]
         rows.append(
             {
                 "release_photo_id": photo["release_photo_id"],
@@ -276,7 +241,7 @@ def choose_donors(
                 "donor_id": hashlib.sha256(w.astype("<f4").tobytes()).hexdigest()[:16],
                 "bank_ids": chosen.astype(np.int32),
                 "weights": shares.astype(np.float32),
-                "w": editor.follow(w, _view(likenesses[photo["release_photo_id"]])).astype(np.float32),
+                "w": editor.follow(w, view_of(here.features, here.jaw)).astype(np.float32),
                 "sface": sface.astype(np.float32),
                 "likeness": likeness,
                 "status": tables.OK,

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from deidlib.donors.bank import SCALARS, Bank
-from deidlib.donors.features import EXPRESSION
+from deidlib.donors.features import N_LIPS
 from deidlib.generators import LatentPrior
 
-#: What a photograph decides (the rest of a face is the donor's).
-VIEW_FEATURES = ("yaw", "pitch", *EXPRESSION, "geometry")
-_COMPONENTS = {"geometry": 12, "identity": 32}
+_COMPONENTS = {"lips": 6, "geometry": 12, "identity": 32}
 _RIDGE = 60.0
 _RESIDUAL_SHARE = 0.1  # of the residual variance that damps a change; 1 is the textbook value, and follows too little
 _MOST = 4.0  # standard deviations that one feature may be asked to move
@@ -34,8 +32,7 @@ class Editor:
     centre: np.ndarray  # (F,) feature means
     scale: np.ndarray  # (F,) feature standard deviations
     parts: dict[str, slice]  # feature name → its place among the F
-    geometry_mean: np.ndarray  # (116,)
-    geometry_axes: np.ndarray  # (116, 12)
+    outlines: dict[str, tuple[np.ndarray, np.ndarray]]  # lips, geometry → mean, (2n,), and axes, (2n, components)
 
     def move(self, w: np.ndarray, wanted: dict, held: tuple[str, ...] = ()) -> np.ndarray:
         """Code near ``w`` that has the features ``wanted``.
@@ -60,8 +57,9 @@ class Editor:
             places.append(np.arange(part.start, part.stop))
             if name in wanted:
                 value = np.asarray(wanted[name], np.float64).reshape(-1)
-                if name == "geometry":
-                    value = (value - self.geometry_mean) @ self.geometry_axes
+                if name in self.outlines:
+                    mean, axes = self.outlines[name]
+                    value = (value - mean) @ axes
                 changes.append((value - self.centre[part]) / self.scale[part] - predicted[part])
             else:
                 changes.append(np.zeros(part.stop - part.start))
@@ -84,13 +82,14 @@ def _components(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 def fit_editor(bank: Bank, prior: LatentPrior) -> Editor:
     """Regress the bank's features on its codes (ridge regression in whitened coordinates)."""
     v = (bank.w - prior.mean) @ prior.whiten.T
-    geometry = bank.geometry.reshape(len(bank), -1)
-    geometry_mean, geometry_axes = _components(geometry, _COMPONENTS["geometry"])
+    points = {"lips": bank.geometry[:, :N_LIPS], "geometry": bank.geometry}
+    points = {name: values.reshape(len(bank), -1) for name, values in points.items()}
+    outlines = {name: _components(values, _COMPONENTS[name]) for name, values in points.items()}
     identity = np.hstack([bank.sface, bank.dlib / bank.dlib.std()])
     identity_mean, identity_axes = _components(identity, _COMPONENTS["identity"])
     blocks = {
         **{name: bank.scalars[name][:, None] for name in SCALARS},
-        "geometry": (geometry - geometry_mean) @ geometry_axes,
+        **{name: (points[name] - mean) @ axes for name, (mean, axes) in outlines.items()},
         "identity": (identity - identity_mean) @ identity_axes,
     }
     ends = np.cumsum([block.shape[1] for block in blocks.values()])
@@ -104,4 +103,4 @@ def fit_editor(bank: Bank, prior: LatentPrior) -> Editor:
     vc = v - v_mean
     slope = np.linalg.solve(vc.T @ vc + _RIDGE * np.eye(vc.shape[1]), vc.T @ y).T
     residual = np.var(y - vc @ slope.T, axis=0)
-    return Editor(prior, v_mean, slope, residual, centre, scale, parts, geometry_mean, geometry_axes)
+    return Editor(prior, v_mean, slope, residual, centre, scale, parts, outlines)

@@ -19,10 +19,11 @@ from deidlib.landmarks import (
 FEATURE_SIDE = 512  # px; the aligned face is looked at in this size
 _TO_FEATURE = FEATURE_SIDE / ALIGNED_SIDE
 
-#: Points of the lower face whose place decides whether nose base, mouth corners and chin meet.
+#: Points of the lower face whose place decides whether nose base, mouth corners and chin meet; the lips first.
 _NOSE_BASE = [2, 98, 327]
 _JAW = [58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288]
 GEOMETRY_POINTS = [*LIPS_OUTER, *LIPS_INNER, *_NOSE_BASE, *_JAW]
+N_LIPS = len(LIPS_OUTER) + len(LIPS_INNER)
 
 #: Where skin is sampled: landmark index by patch name.
 SKIN_PATCHES = {

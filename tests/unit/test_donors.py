@@ -12,11 +12,11 @@ from deidlib.donors.choose import (
     allowed_donors,
     choose_donors,
     draw_mixtures,
-    mismatch,
     resemblance,
-    with_record,
 )
-from deidlib.donors.edit import VIEW_FEATURES, fit_editor
+from deidlib.donors.edit import fit_editor
+from deidlib.donors.features import N_LIPS, SKIN_PATCHES
+from deidlib.donors.fit import mismatch, shared_look, tone, view_of, with_record
 from deidlib.donors.glasses import GLASSES, glasses_score
 from deidlib.generators import latent_prior
 from deidlib.keys import keyed_rng
@@ -166,7 +166,7 @@ def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
     (row,) = chosen.to_pylist()
     assert abs(np.array(row["sface"]) @ patient) < 1e-3
     rng = keyed_rng(KEY, "donor", "a", "0")
-    fit = mismatch(bank, likenesses["a1"].features, grey=False)
+    fit = mismatch(bank, shared_look(likenesses["a1"].features), grey=False)
     fit = fit + resemblance(bank.sface, likenesses["a1"], row["likeness"])
     allowed = allowed_donors(bank, likenesses["a1"], OPTIONS["sface_max"])
     mixtures = draw_mixtures(np.argsort(np.where(allowed, fit, np.inf), kind="stable"), rng, OPTIONS["pool"], 3)
@@ -187,7 +187,7 @@ def test_the_likeness_aimed_at_is_that_of_fitting_strangers(bank, editor):
     patients = {f"photo{k}": Likeness(look.features, face) for k in range(80)}
     rows = choose(bank, editor, table, patients)
     aims = np.array([row["likeness"] for row in rows.values()])
-    strangers = bank.sface[np.argsort(mismatch(bank, look.features, grey=False))[:256]] @ face
+    strangers = bank.sface[np.argsort(mismatch(bank, shared_look(look.features), grey=False))[:256]] @ face
     assert aims.max() <= 0.25
     assert abs(np.median(aims) - np.median(np.minimum(strangers, 0.25))) < 0.05
     assert aims.std() > 0.03
@@ -238,7 +238,8 @@ def test_directions_move_what_they_name(bank, editor, generator, landmarker):
     from deidlib.donors.bank import to_uint8
 
     k = int(np.argmin(mismatch(bank, likeness_of(bank, 0, yaw=0.0, smile=0.1).features, grey=False)))
-    still = {name: float(bank.scalars[name][k]) for name in VIEW_FEATURES if name != "geometry"}
+    still = view_of(likeness_of(bank, k).features, jaw=False)
+    del still["lips"]
     codes = [
         editor.follow(bank.w[k], still | change)
         for change in ({"smile": 0.02, "yaw": 0.0}, {"smile": 0.8, "upper_up": 0.5, "yaw": 0.0}, {"yaw": 20.0})
@@ -261,3 +262,52 @@ def test_glasses_come_off_and_stay_off(bank, editor, generator):
     score = editor.slope[editor.parts["glasses"]] @ editor.prior.whiten
     moved = np.array([editor.follow(w, view) - w for w in bare]) @ score.T
     assert moved == pytest.approx(0, abs=0.1)  # standard deviations of the bank
+
+
+def test_age_and_sex_are_shared_as_classes(bank):
+    same_class = (30.5, 0.55), (39.5, 0.97)
+    one, other = (shared_look(likeness_of(bank, 5, age=age, female=female).features) for age, female in same_class)
+    assert (one["age"], one["female"]) == (other["age"], other["female"]) == (35.0, 1.0)
+    older = shared_look(likeness_of(bank, 5, age=41.0, female=0.4).features)
+    assert (older["age"], older["female"]) == (45.0, 0.0)
+
+
+def test_of_the_skin_tone_light_and_beard_are_shared_alone(bank):
+    patches = list(SKIN_PATCHES)
+    skin = np.tile([60.0, 12.0, 15.0], (9, 1))
+    lit, bearded, spotted = skin.copy(), skin.copy(), skin.copy()
+    lit[[name.endswith("left") for name in patches], 0] += 10
+    bearded[[not name.startswith(("cheek", "forehead")) for name in patches], 0] -= 20
+    # Two spots that leave means and halves as they are: what tells a person's skin from others' of its tone.
+    for name, change in (("cheek_left", 8), ("cheek_right", -4), ("forehead", -4)):
+        spotted[patches.index(name), 1] += change
+    assert tone(lit)[3] == pytest.approx(10)
+    assert tone(bearded)[4] == pytest.approx(20)
+    assert tone(spotted)[:3] == pytest.approx(tone(skin)[:3])
+    looks = looks_of(bank, np.array([5]))
+    costs = [mismatch(looks, likeness_of(bank, 5, skin=s).features, False)[0] for s in (skin, spotted, lit)]
+    assert costs[0] == pytest.approx(costs[1])
+    assert abs(costs[0] - costs[2]) > 0.1
+
+
+def test_skin_outside_the_photograph_is_left_out():
+    skin = np.tile([60.0, 12.0, 15.0], (9, 1))
+    cut = skin.copy()
+    cut[[0, 8]] = np.nan
+    assert tone(cut) == pytest.approx(tone(skin))
+    half = np.full((9, 3), np.nan)
+    half[3] = 60.0, 12.0, 15.0  # the philtrum alone: below, in neither half
+    assert tone(half)[:3] == pytest.approx([60.0, 12.0, 15.0])
+    assert np.isnan(tone(half)[3:]).all()
+
+
+def test_the_jaw_is_shared_where_the_lower_face_is_preserved_alone(bank, editor):
+    """Two patients who differ below the lips get one donor's shape, unless their jaw is to be kept."""
+    geometry = bank.geometry[5].copy()
+    geometry[N_LIPS:] += [0, 40]
+    same, other = likeness_of(bank, 5).features, likeness_of(bank, 5, geometry=geometry).features
+    assert np.array_equal(mismatch(bank, same, False), mismatch(bank, other, False))
+    assert not np.array_equal(mismatch(bank, same, False, jaw=True), mismatch(bank, other, False, jaw=True))
+    moved = [editor.follow(bank.w[9], view_of(features, jaw)) for jaw in (False, True) for features in (same, other)]
+    assert np.array_equal(moved[0], moved[1])
+    assert not np.array_equal(moved[2], moved[3])

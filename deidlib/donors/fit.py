@@ -1,0 +1,112 @@
+"""What a donor shares with a patient, and how well one fits: as little as the picture around the preserved area needs.
+
+All that a donor shares is told to whoever sees the released face, and an attacker who holds other patients' pairs can
+learn to read it. So age and sex are shared as classes; of the skin its tone, the side of the light and the shade of a
+beard, not nine patches; of the face's shape the outline of what is preserved: the lips, and the jaw only where the
+lower face is preserved.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deidlib.donors.bank import Looks
+from deidlib.donors.features import EXPRESSION, N_LIPS, SKIN_PATCHES
+
+#: What one unit of mismatch is, by feature: faces are ranked by the sum of squared mismatches in these units.
+_UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}
+_GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
+_TONE_UNITS = np.array([5.0, 5.0, 5.0, 12.0, 12.0])  # of CIE Lab, in the order of tone()
+_AGE_UNIT = 3.0  # years
+_FEMALE_UNIT = 0.18
+_AGE_CLASS = 10.0  # years
+
+#: Methods of the preserved area that may reach the jaw: a mask is the clinician's, of whatever size.
+REACH_THE_JAW = frozenset({"lower_face", "mask"})
+
+_POSE = ("yaw", "pitch", *EXPRESSION)
+#: Cheeks and forehead tell the skin and the light; below them a beard may be dark, and a shaded face must not pass for
+#: a bearded one.
+_UPPER = np.array([name.startswith(("cheek", "forehead")) for name in SKIN_PATCHES])
+_LEFT, _RIGHT = (np.array([name.endswith(side) for name in SKIN_PATCHES]) for side in ("left", "right"))
+
+
+def with_record(features: dict, age: float | None, sex: str | None) -> dict:
+    """Features with what the sample sheet says of age and sex.
+
+    The recorded sex replaces the apparent one. The estimator flattens the age of adults (on photographs of known age:
+    about 15 + 0.45 × age), and the bank's ages are its estimates; so the recorded age is brought to that scale and
+    averaged with the apparent one.
+    """
+    features = dict(features)
+    if age is not None:
+        features["age"] = 0.5 * (features["age"] + min(age, 15.0 + 0.45 * age))
+    if sex in ("F", "M"):
+        features["female"] = float(sex == "F")
+    return features
+
+
+def shared_look(features: dict) -> dict:
+    """Features with age and sex as classes: the middle of ten years, and female or male (1 or 0)."""
+    middle = (np.floor(features["age"] / _AGE_CLASS) + 0.5) * _AGE_CLASS
+    return features | {"age": float(middle), "female": float(features["female"] >= 0.5)}
+
+
+def view_of(features: dict, jaw: bool) -> dict:
+    """What a photograph decides of its donor's face: pose, expression, and the outline of what is preserved.
+
+    Parameters
+    ----------
+    features : dict
+        As :func:`deidlib.donors.features.measure` gives.
+    jaw : bool
+        Whether the preserved area reaches the jaw; otherwise its outline is that of the lips.
+    """
+    view = {name: features[name] for name in _POSE}
+    geometry = np.asarray(features["geometry"], np.float64).reshape(-1, 2)
+    return view | ({"geometry": geometry} if jaw else {"lips": geometry[:N_LIPS]})
+
+
+def tone(skin: np.ndarray) -> np.ndarray:
+    """Skin tone, (..., 5): mean L, a and b; L of the left half minus the right; L of the upper face minus the lower.
+
+    Parameters
+    ----------
+    skin : ndarray, (..., 9, 3)
+        CIE Lab of ``SKIN_PATCHES``; a patch of nan is left out, and what no patch is left for is nan.
+    """
+    left, right, upper, lower = (_mean(skin, which) for which in (_LEFT, _RIGHT, _UPPER, ~_UPPER))
+    sides = np.stack([(left - right)[..., 0], (upper - lower)[..., 0]], axis=-1)
+    whole = np.where(np.isnan(upper), lower, np.where(np.isnan(lower), upper, (upper + lower) / 2))
+    return np.concatenate([whole, sides], axis=-1)
+
+
+def _mean(skin: np.ndarray, which: np.ndarray) -> np.ndarray:
+    there = ~np.isnan(skin[..., which, :])
+    total = np.where(there, skin[..., which, :], 0).sum(axis=-2)
+    return np.where(there.any(axis=-2), total / np.maximum(there.sum(axis=-2), 1), np.nan)
+
+
+def mismatch(looks: Looks, features: dict, grey: bool, jaw: bool = False) -> np.ndarray:
+    """How badly each of several faces fits a photograph, (N,): squared mismatches in the units above, summed.
+
+    Parameters
+    ----------
+    looks : Looks
+        The faces.
+    features : dict
+        As :func:`deidlib.donors.features.measure` gives; a nan is left out.
+    grey : bool
+        Compare the skin by lightness alone.
+    jaw : bool
+        See :func:`view_of`.
+    """
+    total = sum(((looks.scalars[name] - features[name]) / unit) ** 2 for name, unit in _UNITS.items())
+    points = slice(None) if jaw else slice(N_LIPS)
+    geometry = np.asarray(features["geometry"], np.float64).reshape(1, -1, 2)
+    apart = np.sum((looks.geometry - geometry)[:, points] ** 2, axis=2)
+    total = total + np.mean(apart, axis=1) / _GEOMETRY_UNIT**2
+    tones = ((tone(looks.skin) - tone(np.asarray(features["skin"], np.float64))) / _TONE_UNITS) ** 2
+    total = total + np.nansum(np.delete(tones, [1, 2], axis=1) if grey else tones, axis=1)
+    total = total + ((looks.scalars["age"] - features["age"]) / _AGE_UNIT) ** 2
+    return total + ((looks.scalars["female"] - features["female"]) / _FEMALE_UNIT) ** 2
