@@ -1,7 +1,7 @@
 """An image file's bytes become pixels: upright, sRGB, 8 bit, without transparency and without metadata.
 
 What cannot be decoded with certainty raises :class:`Undecodable` with a reason code of tables.REASONS; no
-exception of a decoder gets out. The choices:
+exception of a decoder gets out, but for want of memory, which is no fault of the file. The choices:
 
 - JPEG, PNG, TIFF and WebP, told by content. A file of several pictures (TIFF pages, animations) is
   ``format_unsupported``, since nobody can know which is meant; previews and gain maps behind a JPEG are
@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import functools
 import io
+import struct
 import warnings
+import zlib
 
 import cv2
 import numpy as np
@@ -46,6 +48,25 @@ _UPRIGHT = {
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 _WHITE = 255
 _GREY_LEVELS, _GREY_SHARE = 8, 0.99
+#: What Pillow, OpenCV and LittleCMS raise over damaged bytes. The file is in memory, so that an OSError (Pillow's
+#: commonest) tells of the bytes and not of a disk; "decoder error -9", memory by its name, is what a TIFF with absurd
+#: strips gets. Not among them: MemoryError, and ImportError and NameError, which tell of the installation.
+_OF_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImageCms.PyCMSError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    cv2.error,
+    struct.error,
+    zlib.error,
+)
 
 
 class Undecodable(ValueError):
@@ -82,6 +103,8 @@ def decode_photo(data: bytes, max_pixels: int, min_side: int = 1) -> np.ndarray:
     ------
     Undecodable
         With the reason code.
+    MemoryError
+        The machine has too little memory for a photograph within the limits.
     """
     return _guarded(lambda: _on_white(*_colours(*_opened(data, max_pixels, min_side), data, managed=True)))
 
@@ -93,6 +116,8 @@ def decode_mask(data: bytes, max_pixels: int) -> np.ndarray:
     ------
     Undecodable
         With the reason code.
+    MemoryError
+        The machine has too little memory for a mask within the limit.
     """
     colours, alpha = _guarded(lambda: _colours(*_opened(data, max_pixels, 1), data, managed=False))
     inside = np.asarray(colours.convert("L")) > 127
@@ -114,7 +139,6 @@ def is_grey(rgb: np.ndarray) -> bool:
 
 
 def _guarded(decode):
-    # Decoders fail in every way there is (struct.error, SyntaxError, IndexError …); only interrupts may pass.
     # A switch of the whole process: a library that wants truncated files (the PDF's renderer) turns it on for all.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
@@ -123,9 +147,11 @@ def _guarded(decode):
             return decode()
     except Undecodable:
         raise
-    except (Image.DecompressionBombError, MemoryError):
+    except Image.DecompressionBombError:  # Pillow's own limit of pixels, by the header
         raise Undecodable("image_too_large") from None
-    except Exception:
+    except _OF_DAMAGE as error:
+        if isinstance(error, cv2.error) and getattr(error, "code", None) == cv2.Error.STS_NO_MEM:
+            raise MemoryError from None
         raise Undecodable("image_damaged") from None
 
 
@@ -171,7 +197,7 @@ def _has_tiff_layout(data: bytes) -> bool:
         file.seek(directory.next)
         directory.load(file)
         return _TIFF_BITS in directory and _TIFF_PHOTOMETRIC in directory
-    except Exception:
+    except _OF_DAMAGE:
         return False
 
 

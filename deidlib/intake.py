@@ -2,6 +2,11 @@
 
 Comes in: one shard's tables.COHORT and the sheet's folder. Goes out: tables.PHOTOS, a row for each row.
 Nothing of a file but its pixels gets through.
+
+A verdict on a photograph is for good, so one that was there when the cohort was planned and cannot be read now gets
+none: a machine without the photographs' share would else quarantine whole shards. That ends the stage instead
+(:class:`Unreadable`), whatever the system calls it: an automounter that fails says ELOOP, an expired Kerberos ticket
+EACCES, and a bad sector the same EIO as a server that is gone.
 """
 
 from __future__ import annotations
@@ -21,7 +26,12 @@ from deidlib.decoding import Undecodable, decode_mask, decode_photo, is_grey
 
 CONSENT = frozenset({"yes", "true", "1", "y"})
 _BYTES_A_PIXEL, _BYTES_BESIDES = 8, 1 << 26  # 16-bit RGBA without compression, and room for metadata
+_NOT_FOUND = frozenset({"outside", "missing"})  # what a plan's fingerprint says of no file (deidlib.cohort)
 _KEPT = ("patient_id", "photo_id", "row", "view", "timepoint", "age", "sex", "diagnosis", "columns")
+
+
+class Unreadable(Exception):
+    """A file that was there when the cohort was planned cannot be read; the message says what to do."""
 
 
 def intake_photos(
@@ -50,6 +60,13 @@ def intake_photos(
     -------
     pa.Table
         tables.PHOTOS in the cohort's order. A quarantined photograph has a reason and no image.
+
+    Raises
+    ------
+    Unreadable
+        A file that the plan saw cannot be read on this machine.
+    MemoryError
+        The machine has too little memory for a photograph within the limits.
     """
     return tables.from_rows(_rows(cohort, folder, key, options, progress), tables.PHOTOS)
 
@@ -98,8 +115,8 @@ def _decoded(row: Mapping, folder: str, options: Mapping) -> dict:
         if (row["consent"] or "").strip().lower() not in CONSENT:
             raise Undecodable("consent_missing")
         max_bytes = options["max_pixels"] * _BYTES_A_PIXEL + _BYTES_BESIDES
-        rgb = decode_photo(_file(folder, row["path"], max_bytes), options["max_pixels"], options["min_side"])
-        mask = _mask(folder, row["mask"], rgb.shape[:2], options["max_pixels"], max_bytes) if row["mask"] else None
+        rgb = decode_photo(_file(folder, row, "path", max_bytes), options["max_pixels"], options["min_side"])
+        mask = _mask(folder, row, rgb.shape[:2], options["max_pixels"], max_bytes) if row["mask"] else None
     except Undecodable as refusal:
         return {"status": tables.QUARANTINED, "reason": refusal.reason}
     return {
@@ -120,9 +137,9 @@ def pixels_sha256(rgb: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _mask(folder: str, path: str, shape: tuple[int, int], max_pixels: int, max_bytes: int) -> np.ndarray:
+def _mask(folder: str, row: Mapping, shape: tuple[int, int], max_pixels: int, max_bytes: int) -> np.ndarray:
     try:
-        mask = decode_mask(_file(folder, path, max_bytes), max_pixels)
+        mask = decode_mask(_file(folder, row, "mask", max_bytes), max_pixels)
     except Undecodable:
         raise Undecodable("mask_unusable") from None
     if mask.shape != shape or not mask.any() or mask.all():
@@ -130,24 +147,38 @@ def _mask(folder: str, path: str, shape: tuple[int, int], max_pixels: int, max_b
     return mask
 
 
-def _file(folder: str, path: str, max_bytes: int) -> bytes:
-    file = resolve_inside(folder, path, {})
+def _file(folder: str, row: Mapping, column: str, max_bytes: int) -> bytes:
+    file = resolve_inside(folder, row[column], {})
     if file is None:
-        raise Undecodable("path_outside")
+        raise _unless_planned(row, column, "path_outside", "its path leads out of the sheet's folder")
     try:
         # O_NONBLOCK: opening a named pipe must not wait for a writer.
         handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (OSError, ValueError):
+    except ValueError:  # a path that no system has
         raise Undecodable("file_missing") from None
+    except OSError as error:
+        raise _unless_planned(row, column, "file_missing", os.strerror(error.errno)) from None
     try:
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # a folder or a pipe, which no lost share looks like
             raise Undecodable("file_missing")
         if status.st_size > max_bytes:
             raise Undecodable("image_too_large")
         with os.fdopen(handle, "rb", closefd=False) as opened:
             return opened.read()
-    except OSError:
-        raise Undecodable("image_damaged") from None
+    except OSError as error:
+        raise _unless_planned(row, column, "file_missing", os.strerror(error.errno)) from None
     finally:
         os.close(handle)
+
+
+def _unless_planned(row: Mapping, column: str, reason: str, trouble: str) -> Exception:
+    """The verdict on a file that cannot be read, or, if the plan saw it, the error that withholds one."""
+    photo, _, mask = row["fingerprint"].partition("|")
+    if (photo if column == "path" else mask) in _NOT_FOUND:
+        return Undecodable(reason)
+    return Unreadable(
+        f"line {row['row']} of the sheet, column {column}: this file was there when the cohort was planned and cannot "
+        f"be read now ({trouble}). Check that this machine has the share with the photographs and may read them, and "
+        "start the workflow again; if the file was removed or moved, correct the sheet or add --forcerun plan"
+    )

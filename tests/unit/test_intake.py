@@ -1,7 +1,9 @@
 """Every way in which an image file arrives, and every way in which one is refused."""
 
+import errno
 import io
 import os
+import shutil
 import struct
 import warnings
 import zlib
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
-from deidlib import images, intake, keys, tables
+from deidlib import cohort, images, intake, keys, tables
 from deidlib.decoding import Undecodable, decode_mask, decode_photo, is_grey
 
 KEY = bytes(range(32))
@@ -97,8 +99,8 @@ def sheet_row(**cells):
 
 
 def run(folder, *rows, **options):
-    cohort = tables.from_rows(rows, tables.COHORT)
-    return intake.intake_photos(cohort, folder, KEY, OPTIONS | options).to_pylist()
+    shard = tables.from_rows(rows, tables.COHORT)
+    return intake.intake_photos(shard, folder, KEY, OPTIONS | options).to_pylist()
 
 
 # --- pixels ---
@@ -511,7 +513,11 @@ def test_no_path_leaves_the_folder(tmp_path):
         "a.png/x": "file_missing",
         "n" * 300: "file_missing",
     }
-    rows = [sheet_row(path=path, photo_id=f"F{i}", row=i) for i, path in enumerate(paths)]
+    seen = {None: "1:1", "path_outside": "outside", "file_missing": "missing"}
+    rows = [
+        sheet_row(path=path, photo_id=f"F{i}", row=i, fingerprint=seen[reason])
+        for i, (path, reason) in enumerate(paths.items())
+    ]
     assert [row["reason"] for row in run(folder, *rows)] == list(paths.values())
 
 
@@ -524,7 +530,7 @@ def test_a_folder_that_is_itself_a_link_is_fine(tmp_path):
 
 def test_a_named_pipe_does_not_stop_the_run(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    assert run(tmp_path, sheet_row())[0]["reason"] == "file_missing"
+    assert run(tmp_path, sheet_row(fingerprint="missing"))[0]["reason"] == "file_missing"
 
 
 def test_a_file_far_larger_than_its_pixels_allow_is_not_read(tmp_path):
@@ -533,12 +539,164 @@ def test_a_file_far_larger_than_its_pixels_allow_is_not_read(tmp_path):
     assert run(tmp_path, sheet_row())[0]["reason"] == "image_too_large"
 
 
+# --- a share that is gone ---
+
+
+def planned(folder, with_mask=False):
+    """The shard's table as `deidlib plan` makes it of a sheet with one photograph."""
+    text = "patient_id\tphoto_id\tpath\tconsent\tmask\n"
+    (folder / "samples.tsv").write_text(text + f"Quixote\tF1\ta.png\tyes\t{'m.png' if with_mask else ''}\n")
+    return cohort.read_sheet(folder / "samples.tsv")
+
+
+def withheld(table, folder):
+    """The error's text, which tells no id and no path."""
+    with pytest.raises(intake.Unreadable) as caught:
+        intake.intake_photos(table, folder, KEY, OPTIONS)
+    told = str(caught.value)
+    assert "--forcerun plan" in told
+    assert not [word for word in ("Quixote", "F1", ".png", str(folder)) if word in told]
+    return told
+
+
+def test_what_the_plan_did_not_find_either_is_missing(tmp_path):
+    (row,) = intake.intake_photos(planned(tmp_path), tmp_path, KEY, OPTIONS).to_pylist()
+    assert (row["status"], row["reason"]) == ("quarantined", "file_missing")
+
+
+@pytest.mark.parametrize("gone", ["a.png", "m.png"])
+def test_a_file_that_is_gone_since_the_plan_ends_the_stage(tmp_path, gone):
+    (tmp_path / "a.png").write_bytes(saved(photo(), "PNG"))
+    (tmp_path / "m.png").write_bytes(saved(drawn(), "PNG"))
+    table = planned(tmp_path, with_mask=True)
+    assert intake.intake_photos(table, tmp_path, KEY, OPTIONS)["status"].to_pylist() == ["ok"]
+    (tmp_path / gone).unlink()
+    told = withheld(table, tmp_path)
+    assert told.startswith(f"line 2 of the sheet, column {'path' if gone == 'a.png' else 'mask'}: ")
+    assert "(No such file or directory)" in told
+
+
+def test_a_whole_folder_that_is_gone_since_the_plan_ends_the_stage(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(saved(photo(), "PNG"))
+    table = planned(tmp_path / "in")
+    shutil.rmtree(tmp_path / "in")
+    withheld(table, tmp_path / "in")
+
+
+def test_a_file_that_became_a_link_out_of_the_folder_ends_the_stage_unread(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(saved(photo(), "PNG"))
+    table = planned(tmp_path / "in")
+    (tmp_path / "in" / "a.png").rename(tmp_path / "a.png")
+    (tmp_path / "in" / "a.png").symlink_to(tmp_path / "a.png")
+    assert "leads out of the sheet's folder" in withheld(table, tmp_path / "in")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ELOOP, errno.ENOTCONN, errno.ESTALE])
+@pytest.mark.parametrize("call", ["open", "fdopen"])
+def test_no_error_of_the_system_is_taken_for_a_missing_or_damaged_file(tmp_path, monkeypatch, call, code):
+    (tmp_path / "a.png").write_bytes(saved(photo(), "PNG"))
+    table = planned(tmp_path)
+
+    def fails(*_, **__):
+        raise OSError(code, os.strerror(code), str(tmp_path / "a.png"))
+
+    monkeypatch.setattr(intake.os, call, fails)
+    assert f"({os.strerror(code)})" in withheld(table, tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_ends_the_stage(tmp_path):
+    (tmp_path / "a.png").write_bytes(saved(photo(), "PNG"))
+    (tmp_path / "a.png").chmod(0)
+    assert "(Permission denied)" in withheld(planned(tmp_path), tmp_path)
+
+
+def test_a_file_that_became_a_folder_is_missing(tmp_path):
+    (tmp_path / "a.png").write_bytes(saved(photo(), "PNG"))
+    table = planned(tmp_path)
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "a.png").mkdir()
+    assert intake.intake_photos(table, tmp_path, KEY, OPTIONS)["reason"].to_pylist() == ["file_missing"]
+
+
+# --- memory ---
+
+
+def no_memory(*_, **__):
+    raise MemoryError
+
+
+@pytest.mark.parametrize(("module", "name"), [(Image, "open"), (np, "array"), (ImageCms, "ImageCmsProfile")])
+def test_want_of_memory_is_no_verdict_on_a_photograph(tmp_path, monkeypatch, module, name):
+    (tmp_path / "a.png").write_bytes(saved(photo(), "PNG", icc_profile=matrix_profile(DISPLAY_P3)))
+    monkeypatch.setattr(module, name, no_memory)
+    with pytest.raises(MemoryError):
+        run(tmp_path, sheet_row())
+
+
+def test_want_of_memory_is_no_verdict_on_a_mask(tmp_path, monkeypatch):
+    for name in ("a.png", "m.png"):
+        (tmp_path / name).write_bytes(saved(drawn(), "PNG"))
+    monkeypatch.setattr(intake, "decode_mask", no_memory)
+    with pytest.raises(MemoryError):
+        run(tmp_path, sheet_row(mask="m.png", fingerprint="1:1|1:1"))
+
+
+def test_opencv_has_a_word_of_its_own_for_want_of_memory(monkeypatch):
+    def fails(*_):
+        error = cv2.error("Failed to allocate")
+        error.code = code
+        raise error
+
+    monkeypatch.setattr(cv2, "imdecode", fails)
+    data = png(2, 1, 16, 2, bytes(13))
+    code = cv2.Error.STS_NO_MEM
+    with pytest.raises(MemoryError):
+        decode_photo(data, LIMIT)
+    code = cv2.Error.STS_ASSERT
+    assert refused(data) == "image_damaged"
+
+
+def test_pillows_own_limit_of_pixels_is_a_verdict():
+    assert refused(png(20_000, 20_000, 8, 2, b"\0"), max_pixels=10**10) == "image_too_large"
+
+
+@pytest.mark.parametrize("tag", [322, 323])  # width and length of a tile
+def test_a_tiff_with_absurd_tiles_is_damaged_although_pillow_calls_it_memory(tag):
+    content = bytearray(tiff(photo(64, 64), photometric="rgb", tile=(32, 32), compression="deflate"))
+    (start,) = struct.unpack("<I", content[4:8])
+    (entries,) = struct.unpack("<H", content[start : start + 2])
+    places = [start + 2 + 12 * i for i in range(entries)]
+    (place,) = (at for at in places if struct.unpack("<H", content[at : at + 2]) == (tag,))
+    content[place + 2 : place + 12] = struct.pack("<HII", 4, 1, 0x7FFFFFF0)
+    with pytest.raises(OSError, match="-9"):
+        Image.open(io.BytesIO(content)).load()
+    assert refused(bytes(content)) == "image_damaged"
+
+
+def test_a_mistake_in_the_installation_is_no_verdict(monkeypatch):
+    def fails(*_, **__):
+        raise ImportError("The _imagingcms C module is not installed")
+
+    monkeypatch.setattr(ImageCms, "ImageCmsProfile", fails)
+    with pytest.raises(ImportError):
+        decode_photo(saved(photo(), "PNG", icc_profile=matrix_profile(DISPLAY_P3)), LIMIT)
+
+
+# --- a whole shard ---
+
+
 def test_rows_keep_their_order_and_progress_is_called_for_each(tmp_path):
     (tmp_path / "a.png").write_bytes(saved(photo(), "PNG"))
-    rows = [sheet_row(photo_id=f"F{i}", row=i, path="a.png" if i % 2 else "none") for i in range(2, 8)]
+    rows = [
+        sheet_row(photo_id=f"F{i}", row=i, **({} if i % 2 else {"path": "none", "fingerprint": "missing"}))
+        for i in range(2, 8)
+    ]
     calls = []
-    cohort = tables.from_rows(rows, tables.COHORT)
-    found = intake.intake_photos(cohort, tmp_path, KEY, OPTIONS, lambda: calls.append(1))
+    shard = tables.from_rows(rows, tables.COHORT)
+    found = intake.intake_photos(shard, tmp_path, KEY, OPTIONS, lambda: calls.append(1))
     assert found["row"].to_pylist() == [2, 3, 4, 5, 6, 7]
     assert found.schema.equals(tables.PHOTOS)
     assert len(calls) == 6
@@ -571,7 +729,7 @@ def drawn(mode="L", size=(56, 40), fill=255):
 def test_a_mask_is_white_inside(tmp_path, mode, fill):
     (tmp_path / "a.png").write_bytes(saved(photo(), "PNG"))
     (tmp_path / "m.png").write_bytes(saved(drawn(mode, fill=fill), "PNG"))
-    (found,) = run(tmp_path, sheet_row(mask="m.png"))
+    (found,) = run(tmp_path, sheet_row(mask="m.png", fingerprint="1:1|1:1"))
     assert found["status"] == "ok"
     expected = np.zeros((40, 56), np.uint8)
     expected[10:21, 10:31] = 255
@@ -606,7 +764,8 @@ def test_an_unusable_mask_quarantines_the_photograph(tmp_path, mask):
     (folder / "faint.png").write_bytes(saved(drawn(fill=127), "PNG"))
     (folder / "text.png").write_text("no mask")
     (folder / "small.png").write_bytes(saved(drawn(size=(55, 40)), "PNG"))
-    (found,) = run(folder, sheet_row(mask=mask))
+    seen = {"none.png": "missing", "../m.png": "outside"}.get(mask, "1:1")
+    (found,) = run(folder, sheet_row(mask=mask, fingerprint=f"1:1|{seen}"))
     assert (found["status"], found["reason"], found["image"], found["mask"]) == (
         "quarantined",
         "mask_unusable",
