@@ -1,8 +1,10 @@
 """How far a run has come, from its results folder alone: what is decided, how fast, when it will end.
 
 A shard's photographs are decided one by one as stages hold them back, and all of them once its last attempt is
-checked. The pace is that of the first attempt's inversion, which takes nearly all of the time: photographs of the
-shards that are through it, by the times of its tables, in the last day of work. Later attempts come on top.
+checked. The pace is that of inversion, which takes nearly all of the time: photographs that its finished tables
+handled, of all attempts, by the tables' times, in the last day of work. What is left of it is the first attempt of the
+shards that wait, and of each later attempt the share of photographs that went to it so far. Stages after the attempts
+are told by the presence of their files; what time they take is not estimated.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from deidlib.attempts import GROUP_COLUMN, released_attempts
 RUN_FILE = ".lock"
 STAGES = ("photos", "landmarks", "regions")
 ATTEMPT_STAGES = ("donors", "faces", "blended", "checks")
+#: Over the whole cohort, in their order, after the shards' attempts and embeddings.
+LATER_STAGES = ("sweep", "attacks", "release", "report")
 _TITLES = dict(
     zip(
         (*STAGES, *ATTEMPT_STAGES),
@@ -50,9 +54,35 @@ class Stage:
     stopped: int = 0
 
 
+@dataclass(frozen=True)
+class Inversion:
+    """Inversion of one shard in one attempt.
+
+    Attributes
+    ----------
+    attempt : int
+        From 0.
+    photos : int
+        Photographs of the shard.
+    handled : int or None
+        Those that the attempt handles; None as long as its donors are not chosen.
+    done : float or None
+        When its table was written (seconds since 1970); None: not yet.
+    """
+
+    attempt: int
+    photos: int
+    handled: int | None
+    done: float | None
+
+
 @dataclass
 class Status:
-    """What :func:`read_status` found. ``inverted`` are a shard's time and photographs each, in the order of time."""
+    """What :func:`read_status` found.
+
+    ``inversions`` has an entry for each attempt of each shard whose photographs are decoded, ``embedded`` counts the
+    shards with embeddings, and ``later`` says of each of :data:`LATER_STAGES` whether its files are there.
+    """
 
     photos: int = 0
     shards: int = 0
@@ -61,7 +91,9 @@ class Status:
     passed: int = 0
     reasons: Counter = field(default_factory=Counter)
     stages: dict[str, Stage] = field(default_factory=dict)
-    inverted: list[tuple[float, int]] = field(default_factory=list)
+    inversions: list[Inversion] = field(default_factory=list)
+    embedded: int = 0
+    later: dict[str, bool] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     versions: list[str] = field(default_factory=list)
     begun: float | None = None
@@ -76,18 +108,35 @@ class Status:
         """Photographs whose fate is known."""
         return self.passed + self.quarantined
 
-    @property
-    def ahead(self) -> int:
-        """Photographs of shards that are not through their first inversion."""
-        return self.photos - sum(count for _, count in self.inverted)
+    def shares(self) -> list[float | None]:
+        """Share of the photographs that each attempt handles, over the shards that tell; None: none does yet."""
+        shares = []
+        for attempt in range(self.attempts):
+            told = [one for one in self.inversions if one.attempt == attempt and one.handled is not None]
+            photos = sum(one.photos for one in told)
+            shares.append(sum(one.handled for one in told) / photos if photos else None)
+        return shares
+
+    def ahead(self) -> float:
+        """Inversions that are still to be done, in the attempts whose share is known; expected, not counted."""
+        ahead = 0.0
+        for attempt, share in enumerate(self.shares()):
+            if share is None:
+                continue
+            here = [one for one in self.inversions if one.attempt == attempt]
+            ahead += share * (self.photos - sum(one.photos for one in here))
+            waiting = [one for one in here if one.done is None]
+            ahead += sum(share * one.photos if one.handled is None else one.handled for one in waiting)
+        return ahead
 
     def per_hour(self) -> float | None:
-        """Photographs per hour through the first inversion in the last day of work; None: too little to tell."""
-        if not self.inverted or self.begun is None:
+        """Inversions per hour in the last day of work, of all attempts; None: too little to tell."""
+        done = [(one.done, one.handled or 0) for one in self.inversions if one.done is not None]
+        if not done or self.begun is None:
             return None
-        last = self.inverted[-1][0]
+        last = max(time for time, _ in done)
         since = max(self.begun, last - _WINDOW)
-        counted = sum(count for time, count in self.inverted if time > since)
+        counted = sum(handled for time, handled in done if time > since)
         return counted / (last - since) * 3600 if last > since and counted else None
 
 
@@ -109,9 +158,16 @@ def read_status(results: Path) -> Status:
     status.stages = {name: Stage() for name in names}
     for shard in plan["shards"]:
         _add_shard(status, private / "shards" / shard, run.get("identity") or "per_patient")
-    status.inverted.sort()
-    releases = Path(results) / "release"
-    status.versions = sorted(folder.parent.name for folder in releases.glob("*/SHA256SUMS"))
+    releases, reports = Path(results) / "release", Path(results) / "report"
+    status.versions = sorted(file.parent.name for file in releases.glob("*/SHA256SUMS"))
+    version = run.get("version") or "*"
+    found = (
+        (private / "reid" / "sweep.json").is_file(),
+        (private / "reid" / "attacks.json").is_file(),
+        any(releases.glob(f"{version}/SHA256SUMS")),
+        any(reports.glob(f"{version}/audit.html")),
+    )
+    status.later = dict(zip(LATER_STAGES, found, strict=True))
     return status
 
 
@@ -133,6 +189,7 @@ def page(status: Status, now: datetime) -> str:
         title, _, attempt = name.partition(" ")
         shown = _TITLES[title] + (f", attempt {attempt}" if attempt else "")
         lines.append(f"{shown:24}{f'{stage.shards:,}/{status.shards:,}':>12}{stage.photos:>14,}{stage.stopped:>12,}")
+    lines += _after_the_attempts(status)
     lines += ["", f"releases: {', '.join(status.versions) or 'none yet'}"]
     if status.damaged:
         lines.append(f"damaged (start the workflow again, which makes them anew): {', '.join(status.damaged)}")
@@ -152,10 +209,11 @@ def _add_shard(status: Status, folder: Path, identity: str) -> None:
     passed: dict[str, set[int]] = {}
     finished = False
     for attempt in range(status.attempts):
+        handled = done = None
         for stage in ATTEMPT_STAGES:
             path = folder / f"attempt-{attempt}" / f"{stage}.parquet"
             kept = "passed" if stage == "checks" else "status"
-            table = _known(status, path, stage, ["release_photo_id", kept])
+            table = _known(status, path, stage, ["release_photo_id", kept] if stage == "checks" else [kept])
             if table is None:
                 continue
             good = [value in (True, tables.OK) for value in table[kept].to_pylist()]
@@ -164,8 +222,12 @@ def _add_shard(status: Status, folder: Path, identity: str) -> None:
                 for photo_id, ok in zip(table["release_photo_id"].to_pylist(), good, strict=True):
                     passed.setdefault(photo_id, set()).update({attempt} if ok else ())
                 finished = attempt == status.attempts - 1
-            elif stage == "faces" and attempt == 0 and photos is not None:
-                status.inverted.append((path.stat().st_mtime, photos.num_rows))
+            elif stage in ("donors", "faces"):
+                handled = table.num_rows
+                done = path.stat().st_mtime if stage == "faces" else None
+        if photos is not None:
+            status.inversions.append(Inversion(attempt, photos.num_rows, handled, done))
+    status.embedded += (folder / "embeddings.parquet").is_file()
     status.reasons.update(stopped.values())
     if not finished or photos is None:
         return
@@ -223,12 +285,39 @@ def _pace(status: Status, now: datetime) -> list[str]:
     rate = status.per_hour()
     if rate is None:
         return [*lines, "per hour and expected end: known when the first shard is through inversion"]
-    lines.append(f"{rate:,.0f} photographs per hour in the last day of work")
-    if status.ahead and status.running is not False:
-        hours = status.ahead / rate
-        lines.append(
-            f"expected end of the first attempt: {now + timedelta(hours=hours):%Y-%m-%d %H:%M}, in {hours:,.1f} h"
-        )
+    shares = status.shares()
+    each = sum(share or 0 for share in shares)
+    lines.append(
+        f"{rate / each:,.0f} photographs per hour in the last day of work: "
+        f"{rate:,.0f} inversions, {each:.2f} a photograph"
+    )
+    ahead = status.ahead()
+    if not ahead or status.running is False:
+        return lines
+    hours = ahead / rate
+    of_which = "all attempts" if None not in shares else "the attempts that a shard has reached"
+    lines += [
+        f"expected end of inversion, {of_which}: {now + timedelta(hours=hours):%Y-%m-%d %H:%M}, in {hours:,.1f} h",
+        "  estimated: what waits goes on at this pace, and to later attempts as often as what is done",
+    ]
+    known = [
+        f"{share:.0%} to attempt {attempt}" for attempt, share in enumerate(shares) if attempt and share is not None
+    ]
+    unknown = [str(attempt) for attempt, share in enumerate(shares) if share is None]
+    if known:
+        lines.append(f"  so far went {', '.join(known)}")
+    if unknown:
+        lines.append(f"  not in it, since no shard has reached it: attempt {', '.join(unknown)}")
+    return [*lines, f"  after it, not estimated: last blending and checks, embeddings, {', '.join(LATER_STAGES)}"]
+
+
+def _after_the_attempts(status: Status) -> list[str]:
+    lines = [f"{'embeddings':24}{f'{status.embedded:,}/{status.shards:,}':>12}"]
+    whole = status.embedded == status.shards == status.stages[f"checks {status.attempts - 1}"].shards
+    for name, there in status.later.items():
+        # What is there before its inputs are is of an earlier run.
+        lines.append(f"{name:24}{('done' if whole else 'outdated') if there else 'not yet':>12}")
+        whole = whole and there
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from datetime import datetime
 
 import pytest
@@ -39,9 +40,20 @@ def results(tmp_path):
     for table in ("faces", "blended", "checks"):
         (private / "shards" / "s0001" / "attempt-1" / f"{table}.parquet").unlink()
     os.utime(private / "shards" / "pinned.json", (NOON, NOON))
-    for shard, time in (("s0000", NOON + HOUR), ("s0001", NOON + 1.5 * HOUR)):
-        os.utime(private / "shards" / shard / "attempt-0" / "faces.parquet", (time, time))
+    for table, time in (
+        ("s0000/attempt-0", NOON + HOUR),
+        ("s0001/attempt-0", NOON + 1.5 * HOUR),
+        ("s0000/attempt-1", NOON + 2 * HOUR),
+    ):
+        os.utime(private / "shards" / table / "faces.parquet", (time, time))
     return tmp_path
+
+
+def told(results, hour=14):
+    """The page while a run is going on."""
+    with open(results / ".lock") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        return page(read_status(results), datetime(2030, 5, 6, hour))
 
 
 def test_photographs_are_counted_by_what_became_of_them(results):
@@ -54,16 +66,73 @@ def test_photographs_are_counted_by_what_became_of_them(results):
     assert status.stages["faces 1"].shards == 1
 
 
-def test_pace_and_end_come_from_the_finished_inversions(results):
+def test_pace_and_end_count_all_attempts(results):
+    # Shards of 4 and 2 photographs; the first attempt handled 3 + 1, the second 2 of the first shard's and none of the
+    # second's, whose donors are chosen. 4 photographs wait in the shard that has not begun.
     status = read_status(results)
-    assert status.per_hour() == pytest.approx(6 / 1.5)
-    assert status.ahead == 4
-    with open(results / ".lock") as holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)
-        told = page(read_status(results), datetime(2030, 5, 6, 14))
-    assert "a run is going on" in told
-    assert "4 photographs per hour" in told
-    assert "2030-05-06 15:00, in 1.0 h" in told
+    assert status.per_hour() == pytest.approx((3 + 1 + 2) / 2)
+    assert status.shares() == pytest.approx([4 / 6, 2 / 6])
+    assert status.ahead() == pytest.approx(4 * 4 / 6 + 4 * 2 / 6)
+    shown = told(results)
+    assert "a run is going on" in shown
+    assert "3 photographs per hour in the last day of work: 3 inversions, 1.00 a photograph" in shown
+    assert "expected end of inversion, all attempts: 2030-05-06 15:20, in 1.3 h" in shown
+    assert "so far went 33% to attempt 1\n" in shown
+    assert "after it, not estimated: last blending and checks, embeddings, sweep, attacks, release, report" in shown
+
+
+def test_photographs_that_are_known_to_go_on_are_not_estimated(results):
+    (results / "private" / "shards" / "s0000" / "attempt-1" / "faces.parquet").unlink()
+    status = read_status(results)
+    assert status.shares() == pytest.approx([4 / 6, 2 / 6])
+    assert status.ahead() == pytest.approx(4 * 4 / 6 + 2 + 4 * 2 / 6)
+
+
+def test_an_attempt_that_no_shard_has_reached_is_left_out_and_named(results):
+    for shard in ("s0000", "s0001"):
+        shutil.rmtree(results / "private" / "shards" / shard / "attempt-1")
+    shown = told(results)
+    assert "expected end of inversion, the attempts that a shard has reached: 2030-05-06 15:00, in 1.0 h" in shown
+    assert "not in it, since no shard has reached it: attempt 1\n" in shown
+    assert "so far went" not in shown
+
+
+def test_no_end_is_expected_of_a_run_that_is_not_going_on(results):
+    assert "expected end" not in page(read_status(results), datetime(2030, 5, 6, 14))
+
+
+def later(shown):
+    """Lines of the stages after the attempts."""
+    names = ("embeddings", "sweep", "attacks", "release", "report")
+    return [line.split(maxsplit=1)[1] for line in shown.splitlines() if line.split()[:1] and line.split()[0] in names]
+
+
+def test_the_stages_after_the_attempts_are_told_by_their_files(results):
+    assert later(told(results)) == ["0/3", "not yet", "not yet", "not yet", "not yet"]
+    private = results / "private"
+    (private / "shards" / "s0000" / "embeddings.parquet").touch()
+    assert later(told(results))[0] == "1/3"
+    plan = {"shards": ["s0000"], "n_photos": 4, "n_shards": 3}
+    (private / "plan.json").write_text(json.dumps(plan))
+    (private / "reid").mkdir()
+    (private / "reid" / "sweep.json").touch()
+    assert later(told(results)) == ["1/1", "done", "not yet", "not yet", "not yet"]
+    (private / "reid" / "attacks.json").touch()
+    for version in ("0.9.0", "1.0.0"):
+        assert later(told(results))[2:] == ["done", "not yet", "not yet"], "another version is another release"
+        (results / "release" / version).mkdir(parents=True)
+        (results / "release" / version / "SHA256SUMS").touch()
+    assert later(told(results))[2:] == ["done", "done", "not yet"]
+    (results / "report" / "1.0.0").mkdir(parents=True)
+    (results / "report" / "1.0.0" / "audit.html").touch()
+    assert later(told(results)) == ["1/1", "done", "done", "done", "done"]
+    assert "releases: 0.9.0, 1.0.0" in told(results)
+
+
+def test_what_is_there_before_its_inputs_is_of_an_earlier_run(results):
+    (results / "private" / "reid").mkdir()
+    (results / "private" / "reid" / "sweep.json").touch()
+    assert later(told(results)) == ["0/3", "outdated", "not yet", "not yet", "not yet"]
 
 
 def test_a_damaged_table_is_named_and_left_alone(results):
