@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deidlib.cli.common import InputError, read
 from deidlib.logs import say
+
+if TYPE_CHECKING:
+    from deidlib.release.diff import ImageDifference
 
 Release = Annotated[Path, typer.Argument(help="Folder of a release.", show_default=False)]
 
@@ -58,6 +61,13 @@ def diff(
             show_default=False,
         ),
     ] = None,
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images",
+            help="Also compare the pixels of photographs in both: how far a run on another kind of processor came out.",
+        ),
+    ] = False,
 ) -> None:
     """Tell what a version added, removed and changed, with reasons; ids are those of the releases.
 
@@ -65,6 +75,7 @@ def diff(
       deidlib diff results/release/1.0.0 results/release/1.1.0
     """
     from deidlib.release import compare_releases
+    from deidlib.release.diff import compare_images
 
     _must_be_folder(old)
     _must_be_folder(new)
@@ -78,6 +89,29 @@ def diff(
         f"{len(found.added)} added, {len(found.removed)} removed, {len(found.changed)} changed, "
         f"{found.unchanged} unchanged"
     )
+    if images:
+        _print_images(compare_images(old, new))
+
+
+def _print_images(found: ImageDifference) -> None:
+    for name, apart in found.differing.items():
+        told = f"mean {apart.mean:.2f}, largest {apart.largest}" if apart.same_size else "of another size"
+        print(f"≠ {name}  pixels: {told}{'' if apart.core_kept else '; the preserved core differs or lies elsewhere'}")
+    print(f"pixels: {found.equal} of {found.equal + len(found.differing)} photographs in both are equal")
+    means = [apart.mean for apart in found.differing.values() if apart.same_size]
+    if means:
+        mean, largest = found.overall()
+        print(
+            f"the other {len(means)} differ by {mean:.2f} grey levels in the mean "
+            f"({min(means):.2f} to {max(means):.2f} a photograph) and {largest} at most, over the whole image: "
+            "a release does not tell where the core lies"
+        )
+    other = len(found.differing) - len(means)
+    if other:
+        print(f"{other} are of another size and were not compared")
+    broken = sum(not apart.core_kept for apart in found.differing.values())
+    if broken:
+        print(f"in {broken} fewer pixels are equal than the preserved core has: it differs or lies elsewhere")
 
 
 def sign(

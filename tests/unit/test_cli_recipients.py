@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from shard_tables import CONFIG, Spec, ids, write_private
 from typer.testing import CliRunner
 
+from deidlib import images
 from deidlib.cli import app
 from deidlib.release.gate import chosen_digest
 from deidlib.release.outcomes import read_outcomes
@@ -149,6 +155,68 @@ def test_diff_prints_what_changed_and_the_release_says_what_to_delete(release, t
     told = run("diff", release, tmp_path / "release" / "1.1.0", "--crosswalk", crosswalk)
     assert f"- {ids(SPECS[2])[1]}  no longer on the sample sheet" in told.output
     assert run("diff", release, tmp_path / "nowhere").exit_code == 1
+
+
+def with_images(release, out, changes):
+    """A copy of a release in which some images are others: photograph → what its pixels become, and the PNG's level."""
+    shutil.copytree(release, out)
+    index = pq.read_table(out / "index.parquet")
+    rows = index.to_pylist()
+    for row in rows:
+        if row["release_photo_id"] in changes:
+            change, level = changes[row["release_photo_id"]]
+            data = images.encode_png(change(images.decode_png((out / row["path"]).read_bytes())), level)
+            (out / row["path"]).write_bytes(data)
+            row["sha256"] = hashlib.sha256(data).hexdigest()
+    pq.write_table(pa.Table.from_pylist(rows, schema=index.schema), out / "index.parquet")
+    return out
+
+
+def moved(levels, height):
+    """The first rows of an image, brighter or darker by so many grey levels."""
+
+    def change(image):
+        first = image[:height].astype(int)
+        image = image.copy()
+        image[:height] = np.where(first < 128, first + levels, first - levels)
+        return image
+
+    return change
+
+
+def test_diff_of_images_gives_the_pixels_differences(release, tmp_path):
+    one, two, three = sorted(ids(spec)[1] for spec in SPECS)
+    plain = run("diff", release, release).output
+    assert run("diff", release, release, "--images").output == plain + "pixels: 3 of 3 photographs in both are equal\n"
+    # One in another encoding; one off by 6 levels in a quarter, away from the core; one off by 2 everywhere.
+    changes = {one: (lambda image: image, 9), two: (moved(6, 12), 6), three: (moved(2, 48), 6)}
+    new = with_images(release, tmp_path / "other", changes)
+    shown = run("diff", release, new, "--images")
+    assert shown.exit_code == 0
+    lines = shown.output.splitlines()
+    assert lines[:4] == run("diff", release, new).output.splitlines()
+    assert lines[4:] == [
+        f"≠ {two}  pixels: mean 1.50, largest 6",
+        f"≠ {three}  pixels: mean 2.00, largest 2; the preserved core differs or lies elsewhere",
+        "pixels: 1 of 3 photographs in both are equal",
+        "the other 2 differ by 1.75 grey levels in the mean (1.50 to 2.00 a photograph) and 6 at most, over the whole "
+        "image: a release does not tell where the core lies",
+        "in 1 fewer pixels are equal than the preserved core has: it differs or lies elsewhere",
+    ]
+
+
+def test_diff_of_images_compares_no_other_size_and_trusts_no_changed_file(release, tmp_path):
+    one, two, _ = sorted(ids(spec)[1] for spec in SPECS)
+    new = with_images(release, tmp_path / "other", {one: (lambda image: image[:40], 6)})
+    shown = run("diff", release, new, "--images").output
+    assert f"≠ {one}  pixels: of another size" in shown
+    assert "1 are of another size and were not compared" in shown
+    new = with_images(release, tmp_path / "third", {two: (moved(1, 1), 6)})
+    path = next(new.glob(f"images/*/{two}.png"))
+    path.write_bytes(path.read_bytes()[:-1])
+    shown = run("diff", release, new, "--images")
+    assert shown.exit_code == 1
+    assert f"third: the image of {two} is not what the index says; check it with `deidlib verify`" in shown.output
 
 
 def test_a_version_that_goes_backwards_or_exists_is_one_line_with_the_mend(release, tmp_path):
