@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import subprocess
 import sys
 
 from snakemake.exceptions import WorkflowError
@@ -103,7 +105,7 @@ def more(amount):
 
 
 def donors_group(wildcards):
-    """On a cluster, an attempt's donors go in one job with what comes right before them: see config/README.md."""
+    """On a cluster, an attempt's donors go in one job with what comes right before them: see docs/cluster.md."""
     return "prepare" if wildcards.attempt == "0" else "judge"
 
 
@@ -167,8 +169,35 @@ def beside_weights(locate):
     return lambda wildcards: sum_
 
 
+def refuse_leftovers():
+    """End the run where SLURM jobs of an earlier start still work in this folder, or wait to.
+
+    They would write the tables that this run writes, with the settings of their own start, whenever their turn comes.
+    """
+    if not shutil.which("squeue"):
+        return
+    asked = subprocess.run(
+        ["squeue", "--me", "--noheader", "--format=%i|%k|%Z"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.returncode:
+        print("squeue does not answer: make sure that no SLURM job of an earlier start is left")
+        return
+    jobs = [line.split("|", 2) for line in asked.stdout.splitlines()]
+    here = os.path.realpath(os.getcwd())
+    left = " ".join(job for job, comment, folder in jobs if comment.startswith("rule_") and folder == here)
+    if left:
+        raise WorkflowError(
+            f"SLURM jobs of an earlier start work in this folder, or wait to: {left}. Cancel them (scancel {left}) and "
+            "wait until squeue shows them no more; then start again."
+        )
+
+
 def hold_results(config):
-    """Keep a second run out of the results folder for as long as this process lives.
+    """Keep a second run out of the results folder for as long as this process lives, and jobs of an earlier one.
 
     Snakemake's own lock outlives a killed run and has to be removed by hand; this one goes with its
     holder (so the profiles switch Snakemake's off). The file says what `deidlib status` cannot see otherwise.
@@ -183,6 +212,7 @@ def hold_results(config):
         raise WorkflowError(f"Another run is working in {folder}. Wait for it, or stop it.") from None
     except OSError:
         print("This file system has no locks: make sure that no other run works in", folder)
+    refuse_leftovers()
     results_lock.truncate(0)
     json.dump({name: config[name] for name in ("attempts", "identity", "version")}, results_lock)
     results_lock.flush()
