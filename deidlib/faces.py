@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -15,7 +15,7 @@ import pyarrow as pa
 from deidlib import tables
 from deidlib.guide import fit_template
 from deidlib.images import decode_png, encode_png
-from deidlib.inversion import WORK_SIDE, Networks, Targets, invert
+from deidlib.inversion import Inverted, Room, invert
 from deidlib.landmarks import (
     ALIGNED_SIDE,
     MOUTH_CORNERS,
@@ -27,6 +27,7 @@ from deidlib.landmarks import (
     transform_points,
 )
 from deidlib.mesh import fit_square
+from deidlib.objective import WORK_SIDE, Networks, Targets
 from deidlib.regions import band_width, cut_square, distance_outside, fade_weight
 
 _NOSE_TIP = 1
@@ -116,18 +117,22 @@ def invert_faces(
         number of photographs.
     """
     entries = (entry for part in parts for entry in _entries(*part))
-    batches = iter(lambda: list(islice(entries, max(1, settings["batch"]))), [])
-    if next(networks.generator.parameters()).device.type != "cpu":
-        workers = 1
-    with ThreadPoolExecutor(workers) as pool:
-        for made in _in_order(pool, partial(_invert, networks, settings), batches, workers):
+    at_work = workers if next(networks.generator.parameters()).device.type == "cpu" else 1
+    room = Room(settings["batch"])
+    with ThreadPoolExecutor(at_work) as inverters, ThreadPoolExecutor(workers) as helpers:
+        # While a batch is inverted, the next one is read and the last one encoded: a GPU waits for neither.
+        batches = iter(lambda: list(helpers.map(_prepared, islice(entries, room.size))), [])
+        for donors, result in _in_order(inverters, partial(_invert, networks, settings, room), batches, at_work):
+            made = _rows(donors, result, list(helpers.map(encode_png, result.images)))
             if progress:
                 progress(made.num_rows)
             yield made
 
 
-def _entries(photos: pa.Table, landmarks: pa.Table, regions: pa.Table, donors: pa.Table) -> Iterator[tuple[dict, dict]]:
-    """Donor and target of each photograph."""
+def _entries(
+    photos: pa.Table, landmarks: pa.Table, regions: pa.Table, donors: pa.Table
+) -> Iterator[tuple[dict, dict, dict, dict]]:
+    """Photograph, landmarks, region and donor of each photograph that has one."""
     columns = ["release_photo_id", "image", "grey"]
     wanted = set(donors["release_photo_id"].to_pylist())
     landmark_of, region_of, photo_of = (
@@ -137,7 +142,7 @@ def _entries(photos: pa.Table, landmarks: pa.Table, regions: pa.Table, donors: p
     for donor in donors.to_pylist():
         photo_id = donor["release_photo_id"]
         if photo_id in region_of:
-            yield donor, _target(photo_of[photo_id], landmark_of[photo_id], region_of[photo_id], donor)
+            yield photo_of[photo_id], landmark_of[photo_id], region_of[photo_id], donor
 
 
 def _in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
@@ -151,15 +156,26 @@ def _in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -
         yield waiting.popleft().result()
 
 
-def _invert(networks: Networks, settings: dict, batch: list[tuple[dict, dict]]) -> pa.Table:
+def _prepared(entry: tuple[dict, dict, dict, dict]) -> tuple[dict, dict[str, np.ndarray]]:
+    """Donor and target of a photograph."""
+    return entry[-1], _target(*entry)
+
+
+def _invert(
+    networks: Networks, settings: dict, room: Room, batch: list[tuple[dict, dict]]
+) -> tuple[Sequence[dict], Inverted]:
     donors, targets = zip(*batch, strict=True)
-    result = invert(networks, Targets(**{name: np.stack([t[name] for t in targets]) for name in targets[0]}), settings)
+    stacked = Targets(**{name: np.stack([t[name] for t in targets]) for name in targets[0]})
+    return donors, invert(networks, stacked, settings, room)
+
+
+def _rows(donors: Sequence[dict], result: Inverted, images: Sequence[bytes]) -> pa.Table:
     rows = [
         {
             "release_photo_id": donor["release_photo_id"],
             "attempt": donor["attempt"],
             "latent": result.latents[k].reshape(-1),
-            "image": encode_png(result.images[k]),
+            "image": images[k],
             "loss": float(result.loss[k]),
             "core_psnr": float(result.psnr[k]),
             "latent_distance": float(result.distance[k]),

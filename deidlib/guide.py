@@ -103,24 +103,28 @@ def fit_template(points: np.ndarray) -> np.ndarray:
     return np.column_stack([linear, TEMPLATE.mean(axis=0) - linear @ points.mean(axis=0)])
 
 
-def crop(images: Tensor, matrices: Tensor, cropped: int = SIDE) -> Tensor:
-    """Resample images, (N, 3, S, S), into a network's frame, differentiably.
+def sampling_grid(matrices: Tensor, side: int, cropped: int = SIDE) -> Tensor:
+    """Where a network's frame lies in an image: what ``grid_sample`` takes, (N, cropped, cropped, 2).
 
     Parameters
     ----------
-    images : Tensor
-        A pixel's centre is at its whole-numbered coordinate.
     matrices : Tensor, (N, 2, 3)
-        Pixels of ``images`` to pixels of the network's frame, as :func:`fit_template` gives them.
+        Pixels of the image to pixels of the network's frame, as :func:`fit_template` gives them. A pixel's centre is at
+        its whole-numbered coordinate.
+    side : int
+        Side of the image in pixels.
     cropped : int
         Side of the network's frame in pixels; by default the recogniser's.
     """
-    side = images.shape[-1]
     linear = torch.linalg.inv(matrices[:, :, :2])
     offset = -linear @ matrices[:, :, 2:]
     # grid_sample's coordinates: pixel p of an image of side s lies at (2p + 1) / s − 1.
     theta_linear = linear * (cropped / side)
     centre = linear @ linear.new_full((2, 1), (cropped - 1) / 2) + offset
     theta = torch.cat([theta_linear, (2 * centre + 1) / side - 1], dim=2)
-    grid = F.affine_grid(theta, [len(images), 3, cropped, cropped], align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    return F.affine_grid(theta, [len(matrices), 3, cropped, cropped], align_corners=False)
+
+
+def crop(images: Tensor, matrices: Tensor, cropped: int = SIDE) -> Tensor:
+    """Resample images, (N, 3, S, S), into a network's frame, differentiably; see :func:`sampling_grid`."""
+    return F.grid_sample(images, sampling_grid(matrices, images.shape[-1], cropped), align_corners=False)

@@ -57,6 +57,7 @@ class Mesh(nn.Module):
         self.constants = nn.ParameterDict(
             {str(i): nn.Parameter(torch.from_numpy(array), requires_grad=False) for i, array in constants.items()}
         )
+        self.register_buffer("_rows", torch.tensor(self.which), persistent=False)
 
     def forward(self, faces: Tensor) -> Tensor:
         """Find the landmarks of aligned faces."""
@@ -64,7 +65,7 @@ class Mesh(nn.Module):
         for operation, inputs, output, options in self._steps:
             arguments = [values[i] if i in values else self.constants[str(i)] for i in inputs]
             values[output] = operation(*arguments, **options)
-        return values[self._output].float().reshape(len(faces), -1, 3)[:, self.which, :2]
+        return values[self._output].float().reshape(len(faces), -1, 3).index_select(1, self._rows)[:, :, :2]
 
 
 def _same(x: Tensor, kernel: tuple[int, int], stride: int, value: float = 0.0) -> Tensor:
@@ -83,10 +84,8 @@ def _pool(x: Tensor, side: int, stride: int, same: bool) -> Tensor:
     return F.max_pool2d(_same(x, (side, side), stride, -torch.inf) if same else x, side, stride)
 
 
-def _widen(x: Tensor, room: Tensor) -> Tensor:
-    """TensorFlow's PAD: (4, 2) before and behind batch, row, column, channel."""
-    (_, _), rows, columns, channels = room.tolist()
-    return F.pad(x, (*columns, *rows, *channels))
+def _widen(x: Tensor, room: tuple[int, ...]) -> Tensor:
+    return F.pad(x, room)
 
 
 def _read_network(data: bytes) -> tuple[list, dict[int, np.ndarray], int, int]:
@@ -111,8 +110,9 @@ def _read_network(data: bytes) -> tuple[list, dict[int, np.ndarray], int, int]:
             named[inputs[2]] = constants[inputs[2]]
         elif name == "PRELU":
             named[inputs[1]] = constants[inputs[1]].reshape(-1)
-        elif name == "PAD":
-            named[inputs[1]] = constants[inputs[1]].astype(np.int64)
+        elif name == "PAD":  # before and behind batch, row, column, channel
+            (_, _), rows, columns, channels = constants[inputs[1]].tolist()
+            inputs, options = inputs[:1], {"room": (*columns, *rows, *channels)}
         if operation is not None:
             steps.append((operation, [inputs[0]] if name in ("MAX_POOL_2D",) else inputs, output, options))
     sizes = {int(i): int(np.prod(graph.Tensors(i).ShapeAsNumpy())) for i in graph.OutputsAsNumpy()}

@@ -120,9 +120,9 @@ def inversion_networks(name: str, place):
     """Open what inversion works with, on a device."""
     from deidlib.generators import latent_prior
     from deidlib.guide import Guide, read_weights
-    from deidlib.inversion import Networks
     from deidlib.landmarks import LIPS_INNER, LIPS_OUTER
     from deidlib.mesh import Mesh
+    from deidlib.objective import Networks
     from deidlib.perceptual import STLPIPS
 
     network = generator(name)

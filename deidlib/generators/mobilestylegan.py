@@ -47,16 +47,17 @@ class _StyledConv(nn.Module):
         self.style = style
         self.depthwise = len(kernels) == 2
         self.kernels = nn.ParameterList(nn.Parameter(torch.tensor(k), requires_grad=False) for k in kernels)
-        self.shift = nn.Parameter(torch.tensor(noise + bias), requires_grad=False)  # (1, C, H, W)
+        self.noise = nn.Parameter(torch.tensor(noise), requires_grad=False)  # (1, 1, H, W)
+        self.bias = nn.Parameter(torch.tensor(bias.reshape(-1)), requires_grad=False)  # (C,)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         x = x * self.style(w)
         if self.depthwise:
             x = F.conv2d(x, self.kernels[0], padding=1, groups=x.shape[1])
-            x = F.conv2d(x, self.kernels[1])
+            x = F.conv2d(x, self.kernels[1], self.bias)
         else:
-            x = F.conv2d(x, self.kernels[0], padding=1)
-        return _leaky(x + self.shift.to(x.dtype))
+            x = F.conv2d(x, self.kernels[0], self.bias, padding=1)
+        return _leaky(x + self.noise.to(x.dtype))
 
 
 class _Block(nn.Module):

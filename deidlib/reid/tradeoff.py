@@ -18,7 +18,7 @@ from deidlib import tables
 from deidlib.blending import blend_faces
 from deidlib.faces import invert_faces
 from deidlib.images import decode_png
-from deidlib.inversion import Networks
+from deidlib.objective import Networks
 from deidlib.regions import preserve_regions
 from deidlib.reid.attack import interval
 from deidlib.reid.embeddings import Faces

@@ -1,18 +1,21 @@
 """Inversion: it fits the preserved area, stays near the donor, and treats each photograph by itself."""
 
+import copy
 import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.guide import crop, fit_template
-from deidlib.inversion import BOX_SIDE, WORK_SIDE, Targets, box_origins, invert
+from deidlib.inversion import Room, invert
 from deidlib.landmarks import LIPS_INNER, LIPS_OUTER
 from deidlib.mesh import SIDE, Mesh, fit_square
+from deidlib.objective import BOX_SIDE, WORK_SIDE, Targets, box_origins, objective, prepare
 
 SETTINGS = {
     "steps": 6,
@@ -28,6 +31,7 @@ SETTINGS = {
     "mouth": 10.0,
     "batch": 1,
     "bf16": False,
+    "compile": False,
 }
 
 
@@ -201,6 +205,47 @@ def test_a_batch_that_finds_no_memory_is_halved(networks, generator, targets):
     assert set(sizes[1:]) == {1}
     alone = invert(networks, targets, settings | {"batch": 1})
     assert (tight.images == alone.images).all()
+
+
+def test_what_fits_is_remembered(networks, targets):
+    """Not every batch of a shard has to run out of memory first."""
+    room = Room(5)
+    with pytest.warns(UserWarning, match="going on with 2 at a time"):
+        room.halve()
+    settings = SETTINGS | {"steps": 0, "refine_steps": 1, "batch": 5}
+    halved, asked = invert(networks, targets, settings, room), invert(networks, targets, settings | {"batch": 2})
+    assert room.size == 2
+    assert (halved.images == asked.images).all()
+
+
+def test_a_step_stays_on_its_device(networks, targets):
+    """On a device without data: whatever a step left on the CPU, or read back, would be an error."""
+    settings = SETTINGS | {"bf16": False}  # torch has no autocast there
+    problem = prepare(networks, targets, settings, torch.device("cpu"))
+    away = networks._replace(
+        **{name: copy.deepcopy(getattr(networks, name)).to("meta") for name in networks._fields[:4]}
+    )
+    there = tree_map(lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, problem)
+    for full, marks in ((False, None), (False, there.marks[0]), (True, there.marks[1])):
+        offset = torch.zeros(2, networks.generator.n_styles, 512, device="meta", requires_grad=True)
+        loss = objective(away, there, settings, offset, full, marks)
+        (slope,) = torch.autograd.grad(loss.sum(), offset)
+        assert loss.device.type == slope.device.type == "meta"
+
+
+def test_a_step_compiles_whole(networks, targets):
+    """Without a break, which is what CUDA graphs need; and to the loss and slope that it has uncompiled."""
+    settings = SETTINGS | {"bf16": False}
+    problem = prepare(networks, targets, settings, torch.device("cpu"))
+    compiled = torch.compile(objective, fullgraph=True, dynamic=False, backend="aot_eager")
+    found = []
+    for step_loss in (objective, compiled):
+        offset = torch.zeros(2, networks.generator.n_styles, 512, requires_grad=True)
+        loss = step_loss(networks, problem, settings, offset, False, problem.marks[0])
+        found.append((loss.detach(), *torch.autograd.grad(loss.sum(), offset)))
+    (loss, slope), (loss_compiled, slope_compiled) = found
+    assert loss_compiled.numpy() == pytest.approx(loss.numpy(), rel=1e-4)
+    assert torch.nn.functional.cosine_similarity(slope.flatten(), slope_compiled.flatten(), dim=0) > 0.99
 
 
 def test_codes_that_melt_are_refused(generator, prior):

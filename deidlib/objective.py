@@ -1,0 +1,313 @@
+"""The objective of inversion: how far a batch's generated faces are from what is sought, and its slope.
+
+See :mod:`deidlib.inversion` for the equation. All that stays the same from step to step (targets, sampling grids, the
+patient's embedding and landmarks) is worked out once, by :func:`prepare`; a step reads nothing back from the device and
+has one shape whatever the photographs, so that it can be compiled or captured. Imports torch and numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deidlib.generators import Generator, LatentPrior
+from deidlib.guide import Guide, sampling_grid
+from deidlib.mesh import SIDE as MESH_SIDE
+from deidlib.mesh import Mesh
+from deidlib.perceptual import STLPIPS
+
+WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
+BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
+_SMALL = WORK_SIDE // 2  # px of the preview
+_UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
+_DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
+_LUMA = 0.299, 0.587, 0.114
+_SQUARES = 4  # the mesh looks at so many squares in turn
+_JITTER = 0.05, 8.0  # of these squares: of their size, and px of the mesh's frame
+
+
+class Networks(NamedTuple):
+    """What inversion works with, all on one device: the networks and the statistics of W."""
+
+    generator: Generator
+    perceptual: STLPIPS
+    guide: Guide
+    mesh: Mesh
+    prior: LatentPrior
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A batch of photographs to be inverted, in the aligned frame at 512².
+
+    Attributes
+    ----------
+    images : ndarray, (N, 512, 512, 3), uint8
+        Photographs.
+    weights : ndarray, (N, 512, 512), float32
+        Where agreement counts, 0 to 1 (core and band).
+    centres : ndarray, (N, 2)
+        Centre (x, y) of the preserved area.
+    donors : ndarray, (N, 512), float32
+        w of each photograph's donor.
+    grey : ndarray, (N,), bool
+        Photographs without colour: compared in luminance.
+    fades : ndarray, (N, 512, 512), float32
+        Share of the photograph in the blended result: 1 in the core, falling to 0 over the band.
+    frames : ndarray, (N, 2, 3)
+        Pixels of the aligned frame at 512² to the guide's frame.
+    squares : ndarray, (N, 2, 3)
+        Pixels of the aligned frame at 512² to the mesh's frame.
+    inter_ocular : ndarray, (N,)
+        Distance between the eyes in pixels of the aligned frame at 512².
+    identities : ndarray, (N, 128), float32
+        The guide's embedding of each photograph's donor.
+    likenesses : ndarray, (N,), float32
+        Cosine between result and photograph, as the guide embeds them, that is aimed at.
+    """
+
+    images: np.ndarray
+    weights: np.ndarray
+    centres: np.ndarray
+    donors: np.ndarray
+    grey: np.ndarray
+    fades: np.ndarray
+    frames: np.ndarray
+    squares: np.ndarray
+    inter_ocular: np.ndarray
+    identities: np.ndarray
+    likenesses: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, which: Sequence[int]) -> Targets:
+        """Some of the photographs."""
+        return Targets(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
+
+
+class View(NamedTuple):
+    """Photographs at one size S of the aligned frame: 256 px beside the preview, 512 px beside the full image."""
+
+    photo: Tensor  # (N, 3, S, S)
+    fade: Tensor  # (N, 1, S, S)
+    box: Tensor  # (N, B, B, 2) sampling grid of the loss's square
+    target: Tensor  # (N, 3, B, B)
+    weight: Tensor  # (N, 1, B, B)
+    features: list[Tensor]  # of the target
+    frame: Tensor  # (N, 112, 112, 2) sampling grid of the guide's frame
+
+
+class Marks(NamedTuple):
+    """The mouth as the mesh reads it in one of its squares."""
+
+    square: Tensor  # (N, 256, 256, 2) sampling grid
+    points: Tensor  # (N, K, 2) px of the square, in the photograph
+    unit: Tensor  # (N,) inter-ocular distance in px of the square
+
+
+class Problem(NamedTuple):
+    """What a batch's steps have in common, on the device."""
+
+    donors: Tensor  # (N, 512)
+    axes: Tensor  # (512, 512)
+    grey: Tensor  # (N, 1, 1, 1) bool
+    luma: Tensor  # (1, 3, 1, 1)
+    small: View
+    full: View
+    detail: Tensor  # of the donors' upper faces
+    patient: Tensor  # (N, 128)
+    donor: Tensor  # (N, 128)
+    likeness: Tensor  # (N,)
+    marks: list[Marks]
+
+
+def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch.device) -> Problem:
+    """Work out what the steps of a batch have in common.
+
+    Parameters
+    ----------
+    networks : Networks
+        On ``device``.
+    batch : Targets
+        N photographs.
+    settings : mapping
+        See :func:`deidlib.inversion.invert`; without ``mouth`` no mesh is asked.
+    device : torch.device
+        Where to work.
+    """
+
+    def moved(array: np.ndarray, *shape: int) -> Tensor:
+        tensor = torch.from_numpy(np.asarray(array, np.float32)).to(device)
+        return tensor.reshape(len(batch), *shape) if shape else tensor
+
+    grey = torch.from_numpy(np.asarray(batch.grey)).to(device).reshape(-1, 1, 1, 1)
+    luma = torch.tensor(_LUMA, device=device).reshape(1, 3, 1, 1)
+    photos = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    photos = colourless(photos, grey, luma)
+    weights, fades = moved(batch.weights, 1, WORK_SIDE, WORK_SIDE), moved(batch.fades, 1, WORK_SIDE, WORK_SIDE)
+    frames, squares = moved(batch.frames), moved(batch.squares)
+    origins = box_origins(batch.centres)
+
+    def view(side: int) -> View:
+        photo, fade = _resized(photos, side), _resized(fades, side)
+        box = moved(_box_grid(origins, side))
+        target, weight = look(photo, box), look(_resized(weights, side), box)
+        frame = sampling_grid(_frames_at(frames, side), side)
+        with in_bf16(settings, device):
+            features = networks.perceptual.features(target)
+        return View(photo, fade, box, target, weight, features, frame)
+
+    donors = moved(batch.donors)
+    with torch.no_grad():
+        small, full = view(_SMALL), view(WORK_SIDE)
+        with in_bf16(settings, device):
+            start = networks.generator.preview(donors[:, None].expand(-1, networks.generator.n_styles, -1))
+        marks = []
+        for square in _jittered(squares) if settings["mouth"] else []:
+            grid = sampling_grid(_frames_at(square, _SMALL), _SMALL, MESH_SIDE)
+            unit = moved(batch.inter_ocular) * torch.linalg.det(square[:, :, :2]).sqrt()
+            marks.append(Marks(grid, networks.mesh(F.grid_sample(small.photo, grid, align_corners=False)), unit))
+        return Problem(
+            donors=donors,
+            axes=torch.from_numpy(networks.prior.axes.astype(np.float32)).to(device),
+            grey=grey,
+            luma=luma,
+            small=small,
+            full=full,
+            detail=_upper_detail(colourless(start.float(), grey, luma)),
+            patient=networks.guide(F.grid_sample(full.photo, full.frame, align_corners=False)),
+            donor=moved(batch.identities),
+            likeness=moved(batch.likenesses),
+            marks=marks,
+        )
+
+
+def code(problem: Problem, offset: Tensor) -> Tensor:
+    """W+ codes, (N, n_styles, 512), of offsets from the donors in whitened coordinates."""
+    return problem.donors[:, None] + offset @ problem.axes.T
+
+
+def objective(
+    networks: Networks, problem: Problem, settings: Mapping, offset: Tensor, full: bool, marks: Marks | None
+) -> Tensor:
+    """Loss, (N,), of a batch of offsets.
+
+    Parameters
+    ----------
+    networks : Networks
+        The networks.
+    problem : Problem
+        As :func:`prepare` gives it.
+    settings : mapping
+        The weights; see :func:`deidlib.inversion.invert`.
+    offset : Tensor, (N, n_styles, 512)
+        From the donors, in standard deviations of W.
+    full : bool
+        Whether the full image is drawn, or the preview.
+    marks : Marks or None
+        The square that the mesh looks at, if it does in this step.
+    """
+    view = problem.full if full else problem.small
+    w = code(problem, offset)
+    with in_bf16(settings, offset.device):
+        drawn = networks.generator.synthesise(w) if full else networks.generator.preview(w)
+        drawn = F.avg_pool2d(drawn, drawn.shape[-1] // WORK_SIDE) if full else drawn
+        image = colourless(drawn.float(), problem.grey, problem.luma)
+        box = look(image, view.box)
+        lpips = networks.perceptual.distance(networks.perceptual.features(box), view.features, view.weight)
+    spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+    detail = (_upper_detail(image) - problem.detail).square().mean(dim=(1, 2, 3))
+    loss = (
+        settings["perceptual"] * lpips.float()
+        + settings["pixel"] * squared_error(box, view)
+        + settings["stay"] * offset.square().mean(dim=(1, 2))
+        + settings["spread"] * spread
+        + settings["keep"] * detail
+    )
+    composite = view.fade * view.photo + (1 - view.fade) * image
+    if settings["guide"]:
+        embedding = networks.guide(F.grid_sample(composite, view.frame, align_corners=False))
+        from_likeness = ((embedding * problem.patient).sum(1) - problem.likeness).abs()
+        loss = loss + settings["guide"] * (from_likeness + 1 - (embedding * problem.donor).sum(1))
+    if marks is not None:
+        found = networks.mesh(F.grid_sample(_resized(composite, _SMALL), marks.square, align_corners=False))
+        shift = ((found - marks.points).square().sum(2).mean(1) + 1e-6).sqrt() / marks.unit
+        loss = loss + settings["mouth"] * shift
+    return loss
+
+
+def squared_error(box: Tensor, view: View) -> Tensor:
+    """Mean squared difference, (N,), of the loss's square and the photograph's, where agreement counts."""
+    total = ((box - view.target).square() * view.weight).sum(dim=(1, 2, 3))
+    return total / (3 * view.weight.sum(dim=(1, 2, 3)))
+
+
+def look(images: Tensor, box: Tensor) -> Tensor:
+    """The loss's squares of images: pixels as they are, none between two."""
+    return F.grid_sample(images, box, mode="nearest", align_corners=False)
+
+
+def colourless(images: Tensor, grey: Tensor, luma: Tensor) -> Tensor:
+    """Images, (N, 3, H, W), in luminance where ``grey``, (N, 1, 1, 1), says so."""
+    return torch.where(grey, (images * luma).sum(1, keepdim=True), images)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has bfloat16 arithmetic; a CPU without it would emulate it, many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def in_bf16(settings: Mapping, device: torch.device) -> AbstractContextManager:
+    """Where networks compute in bfloat16, if the settings say so."""
+    return torch.autocast(device.type, torch.bfloat16) if settings["bf16"] else nullcontext()
+
+
+def box_origins(centres: np.ndarray) -> np.ndarray:
+    """Top-left corners (x, y), (N, 2), of the loss boxes in the working frame, even so that 256² halves them."""
+    origins = np.round(np.asarray(centres) / 2).astype(int) * 2 - BOX_SIDE // 2
+    return np.clip(origins, 0, WORK_SIDE - BOX_SIDE)
+
+
+def _box_grid(origins: np.ndarray, side: int) -> np.ndarray:
+    """Sampling grid, (N, B, B, 2), of the boxes in an image of the working frame with ``side`` pixels."""
+    scale = WORK_SIDE // side
+    pixels = origins[:, None] // scale + np.arange(BOX_SIDE // scale)[None, :, None]  # (N, B, 2)
+    x, y = ((2 * pixels[..., axis] + 1) / side - 1 for axis in (0, 1))
+    return np.stack(np.broadcast_arrays(x[:, None, :], y[:, :, None]), axis=3)
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    return F.interpolate(images, (side, side), mode="area")
+
+
+def _frames_at(frames: Tensor, side: int) -> Tensor:
+    """Matrices of the working frame for an image of it with ``side`` pixels."""
+    scale = WORK_SIDE / side
+    corner = frames.new_tensor([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
+    return frames @ corner
+
+
+def _upper_detail(images: Tensor) -> Tensor:
+    """Detail of the upper face, whatever its light: at preview size, minus the local mean."""
+    upper = _resized(images, _SMALL)[:, :, _UPPER[0], _UPPER[1]]
+    return upper - F.avg_pool2d(upper, _DETAIL, stride=1, padding=_DETAIL // 2, count_include_pad=False)
+
+
+def _jittered(squares: Tensor) -> list[Tensor]:
+    """The mesh's squares, a little larger or smaller and elsewhere: detectors place them no better."""
+    rng, jittered = np.random.default_rng(0), []
+    for _ in range(_SQUARES):
+        factor = 1 + _JITTER[0] * rng.uniform(-1, 1)
+        shift = squares.new_tensor((1 - factor) * (MESH_SIDE - 1) / 2 + _JITTER[1] * rng.uniform(-1, 1, 2))
+        jittered.append(torch.cat([factor * squares[:, :, :2], factor * squares[:, :, 2:] + shift[:, None]], dim=2))
+    return jittered
