@@ -20,12 +20,13 @@ SHOWN = ("original", "released", "donor", *(name for table in (PROBE, ALIKE) for
 #: The attack whose rates with the whole picture, the region only and the context only are the audit's headline.
 FLOOR = "identification_other_photo"
 
-_SEEN = {
+#: What of a released photograph the attacker sees, in words.
+SEEN = {
     "whole": "",
     "region_only": " Of the released photograph only the preserved area is shown; the rest is one flat colour.",
     "context_only": " Of the released photograph the preserved area is hidden behind one flat colour.",
 }
-_REGION_TITLE = {"whole": "", "region_only": ", preserved area only", "context_only": ", preserved area hidden"}
+REGION_TITLE = {"whole": "", "region_only": ", preserved area only", "context_only": ", preserved area hidden"}
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,11 @@ def verification(attacker: Attacker, region: str) -> list[Attack]:
         attacker.verified(
             best_of_patient(probes, originals, attacker.same_above, own),
             name=name,
-            title=f"1:1 verification, {title}{_REGION_TITLE[region]}",
+            title=f"1:1 verification, {title}{REGION_TITLE[region]}",
             region=region,
             explanation=(
                 f"{attacker.title} compares a released photograph with {words}. A hit is a score at which the "
-                f"recogniser says that both show one person.{_SEEN[region]} Chance is how often photographs of two "
+                f"recogniser says that both show one person.{SEEN[region]} Chance is how often photographs of two "
                 f"different people reach that score: {attacker.calibration.counted()}."
             ),
         )
@@ -137,7 +138,7 @@ def identification(attacker: Attacker, region: str) -> tuple[list[Attack], list[
             hits,
             crowd.patients,
             name="identification_open_set",
-            title=f"1:N identification, open set{_REGION_TITLE[region]}",
+            title=f"1:N identification, open set{REGION_TITLE[region]}",
             region=region,
             chance=_scaled(crowd.chance(1), attacker.fpir),
             threshold=threshold,
@@ -146,7 +147,7 @@ def identification(attacker: Attacker, region: str) -> tuple[list[Attack], list[
                 "gallery entries, and believes the top candidate only above a threshold. The threshold is set so "
                 f"that of searches without the patient in the gallery at most {attacker.fpir:.1%} (FPIR) return "
                 f"anybody; with {len(crowd.ranks):,} searches the finest step is one in "
-                f"{max(len(crowd.ranks), 1):,}. The rate is 1 − FNIR.{_SEEN[region]}"
+                f"{max(len(crowd.ranks), 1):,}. The rate is 1 − FNIR.{SEEN[region]}"
             ),
         )
     )
@@ -165,13 +166,13 @@ def _rank_attack(attacker: Attacker, found: Search, k: int, region: str, name: s
         found.ranks <= k,
         found.patients,
         name=name,
-        title=f"1:N identification, rank {k}{', originals alone' if alone else ''}{_REGION_TITLE[region]}",
+        title=f"1:N identification, rank {k}{', originals alone' if alone else ''}{REGION_TITLE[region]}",
         region=region,
         chance=found.chance(k),
         explanation=(
             f"{attacker.title} sorts a gallery of {found.gallery:,} faces (every original photograph, the very one "
             f"included; {crowd}) by likeness to the released photograph. A hit is the patient {place}."
-            f"{_SEEN[region]}{middle}"
+            f"{SEEN[region]}{middle}"
             + (
                 " Distractors drawn by the same generator as the new faces resemble these more than people do and "
                 "crowd the patient out; this search leaves them out."
@@ -207,13 +208,13 @@ def floor(attacker: Attacker, region: str) -> Attack:
         found.ranks <= 1,
         found.patients,
         name=FLOOR,
-        title=f"1:N identification by another photograph, rank 1{_REGION_TITLE[region]}",
+        title=f"1:N identification by another photograph, rank 1{REGION_TITLE[region]}",
         region=region,
         chance=found.chance(1),
         explanation=(
             f"{attacker.title} searches a released photograph among {found.gallery:,} originals without the one that "
             "it was made of, so that only another photograph of the patient can betray "
-            f"it.{_SEEN[region]}{' The originals are shown in the same way.' if region != 'whole' else ''} A hit is "
+            f"it.{SEEN[region]}{' The originals are shown in the same way.' if region != 'whole' else ''} A hit is "
             "the patient in first place. The preserved area alone is the floor for every method that keeps it; what "
             "the whole photograph gives beyond is this method's doing."
         ),

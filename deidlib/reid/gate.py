@@ -228,7 +228,24 @@ def _upper_ends(attacks: Sequence[Attack], evidence: Mapping, options: Mapping) 
         patients,
         value is not None and value < options["interval_upper"],
         (f"The highest is that of {highest.title} by {highest.recogniser}." if highest else "")
+        + (_floor(attacks, highest) if highest and value >= options["interval_upper"] else "")
         + (f" Not judged, because fewer than {enough} patients could be tried: {'; '.join(small)}." if small else ""),
+    )
+
+
+def _floor(attacks: Sequence[Attack], attack: Attack) -> str:
+    """What the same attack finds with the preserved area alone, and what to do about it; nothing where not tried."""
+    alone = [
+        other
+        for other in attacks
+        if (other.name, other.recogniser, other.region) == (attack.name, attack.recogniser, "region_only")
+    ]
+    if not _trials(alone):
+        return ""
+    return (
+        f" It succeeded on {attack.hits:,} of {attack.trials:,}; with the preserved area alone, without any new face, "
+        f"on {alone[0].hits:,} of {alone[0].trials:,}. That share comes with the area: a smaller one (preserve: "
+        "teeth) gives away less."
     )
 
 

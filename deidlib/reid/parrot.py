@@ -2,19 +2,21 @@
 
 From the (original, released) pairs of half of the patients a map between embeddings is learned, linear or not; released
 photographs of the other half are mapped and looked for among their originals. Then the halves change places, so that
-every patient is attacked by a map that was learned on others. Pure functions on embeddings.
+every patient is attacked by a map that was learned on others. The same is tried on the preserved area alone: what it
+gives away to such an attacker is the floor of every method that keeps this area. Pure functions on embeddings.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.calibration import compared, threshold_at
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.face_attacks import Attacker
+from deidlib.reid.face_attacks import PROBE, REGION_TITLE, SEEN, Attacker
 from deidlib.reid.identification import search
 from deidlib.reid.maps import LEARNERS, Learner, best_map
 
@@ -22,6 +24,8 @@ from deidlib.reid.maps import LEARNERS, Learner, best_map
 FEWEST = 4
 #: Most photographs that are learned from and attacked: of a larger cohort, patients are drawn.
 MOST_PHOTOS = 20_000
+#: What is mapped: whole released photographs, and their preserved area alone.
+REGIONS = ("whole", "region_only")
 
 
 @dataclass(frozen=True)
@@ -113,21 +117,28 @@ def parrot_attacks(attacker: Attacker, fmr: float, seed: int) -> list[Attack]:
     Returns
     -------
     list of Attack
-        ``NAME`` and ``NAME_rank1`` for every name of :data:`LEARNERS`; without trials where patients are too few.
+        ``NAME`` and ``NAME_rank1`` for every name of :data:`LEARNERS` and each of :data:`REGIONS`; without trials where
+        patients are too few.
     """
     attacks = []
-    for number, (name, (words, learn)) in enumerate(LEARNERS.items()):
+    for region, (number, (name, (words, learn))) in product(REGIONS, enumerate(LEARNERS.items())):
         rng = np.random.default_rng([seed, number, *attacker.recogniser.encode()])
-        found = guesses(attacker.faces["released"], attacker.faces["original"], learn, rng)
+        found = guesses(attacker.faces[PROBE[region]], attacker.faces["original"], learn, rng)
         attacks += [
-            _verification(attacker, name, words, found, fmr, rng),
-            _rank1(attacker, name, words, found, rng),
+            _verification(attacker, name, words, found, fmr, rng, region),
+            _rank1(attacker, name, words, found, rng, region),
         ]
     return attacks
 
 
 def _verification(
-    attacker: Attacker, name: str, words: str, found: list[Guesses], fmr: float, rng: np.random.Generator
+    attacker: Attacker,
+    name: str,
+    words: str,
+    found: list[Guesses],
+    fmr: float,
+    rng: np.random.Generator,
+    region: str,
 ) -> Attack:
     hits, patients, pairs, finest = [], [], 0, []
     for fold in found:
@@ -143,12 +154,12 @@ def _verification(
         np.concatenate(patients) if patients else [],
         rng,
         name=name,
-        title=f"Parrot attack, {words}: 1:1 verification",
+        title=f"Parrot attack, {words}: 1:1 verification{REGION_TITLE[region]}",
         recogniser=attacker.recogniser,
-        region="whole",
+        region=region,
         chance=used,
         fmr=used,
-        explanation=_learned(attacker, words, found)
+        explanation=_learned(attacker, words, found, region)
         + (
             "A hit is an original that the mapped photograph resembles more than the threshold, which all but a share "
             f"of {used:.2g} of {pairs:,} pairs of different patients stay below; that share is chance."
@@ -158,21 +169,23 @@ def _verification(
     )
 
 
-def _rank1(attacker: Attacker, name: str, words: str, found: list[Guesses], rng: np.random.Generator) -> Attack:
+def _rank1(
+    attacker: Attacker, name: str, words: str, found: list[Guesses], rng: np.random.Generator, region: str
+) -> Attack:
     searches = [search(fold.mapped, fold.originals, None, same_above=True) for fold in found]
     ranks = np.concatenate([s.ranks for s in searches]) if searches else np.zeros(0)
-    plain = [_untrained(attacker, fold) for fold in found]
+    plain = [_untrained(attacker, fold, PROBE[region]) for fold in found]
     chances = [s.chance(1) * len(s.ranks) for s in searches]
     return attack_from_trials(
         ranks <= 1,
         np.concatenate([s.patients for s in searches]) if searches else [],
         rng,
         name=f"{name}_rank1",
-        title=f"Parrot attack, {words}: 1:N identification, rank 1",
+        title=f"Parrot attack, {words}: 1:N identification, rank 1{REGION_TITLE[region]}",
         recogniser=attacker.recogniser,
-        region="whole",
+        region=region,
         chance=sum(chances) / len(ranks) if len(ranks) else None,
-        explanation=_learned(attacker, words, found)
+        explanation=_learned(attacker, words, found, region)
         + (
             "A hit is the patient in first place among the originals of the half that is attacked "
             f"({min(s.gallery for s in searches):,} or more). Without anything learned, the recogniser finds "
@@ -183,7 +196,7 @@ def _rank1(attacker: Attacker, name: str, words: str, found: list[Guesses], rng:
     )
 
 
-def _learned(attacker: Attacker, words: str, found: list[Guesses]) -> str:
+def _learned(attacker: Attacker, words: str, found: list[Guesses], region: str) -> str:
     if not found:
         return (
             f"Not tried: there are fewer than {2 * FEWEST} patients with a face that {attacker.title} finds in the "
@@ -193,8 +206,12 @@ def _learned(attacker: Attacker, words: str, found: list[Guesses]) -> str:
         "The attacker has released photographs of other people together with their originals and learns, as a "
         f"{words}, what the method does to {attacker.title}'s embeddings: here on one half of the patients, to attack "
         "the other, and the other way round. The original looked for is the very one that the photograph was made of. "
-        "New faces keep apparent age, sex, skin tone, pose and light on purpose, and among few and different people "
-        "these alone give hits. "
+        + (
+            "New faces keep apparent age, sex, skin tone, pose and light on purpose, and among few and different "
+            "people these alone give hits. "
+            if region == "whole"
+            else f"{SEEN[region].strip()} What is found is what that area gives away, whatever face is put around it. "
+        )
     )
 
 
@@ -209,9 +226,9 @@ def _impostor_scores(fold: Guesses, rng: np.random.Generator) -> np.ndarray:
     return compared(fold.mapped.vectors[a[apart]], fold.originals.vectors[b[apart]], same_above=True)
 
 
-def _untrained(attacker: Attacker, fold: Guesses) -> int:
+def _untrained(attacker: Attacker, fold: Guesses, probe: str) -> int:
     """Rank-1 hits of the recogniser itself in the search of one fold."""
-    probes, gallery = (of_photos(attacker.faces[shown], fold.mapped.photos) for shown in ("released", "original"))
+    probes, gallery = (of_photos(attacker.faces[shown], fold.mapped.photos) for shown in (probe, "original"))
     return int(np.count_nonzero(search(probes, gallery, None, attacker.same_above).ranks <= 1))
 
 

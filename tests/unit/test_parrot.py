@@ -20,16 +20,17 @@ def unit(vectors):
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def attacker(originals, released, patients):
+def attacker(originals, released, patients, area=None):
     photos = np.array([f"photo-{i:04d}" for i in range(len(patients))])
     patients = np.array([f"patient-{i:04d}" for i in patients])
-    shown = {"original": originals, "released": released}
+    shown = {"original": originals, "released": released, "released_region": released if area is None else area}
     faces = {name: Faces(photos, patients, vectors.astype(np.float32)) for name, vectors in shown.items()}
     return SimpleNamespace(recogniser="sface", title="SFace", same_above=True, faces=faces)
 
 
-def results(originals, released, patients, seed=7):
-    return {a.name: a for a in parrot.parrot_attacks(attacker(originals, released, patients), 1e-3, seed)}
+def results(originals, released, patients, seed=7, area=None, region="whole"):
+    attacks = parrot.parrot_attacks(attacker(originals, released, patients, area), 1e-3, seed)
+    return {a.name: a for a in attacks if a.region == region}
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,20 @@ def test_a_hidden_linear_leak_is_found(people, name):
     words = found[f"{name}_rank1"].explanation
     plain = int(words.split("the recogniser finds ")[1].split(" of")[0])
     assert plain < 0.1 * 120, "the recogniser alone must not see this leak, or the test shows nothing"
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_what_the_preserved_area_gives_away_is_told_apart(people, name):
+    """A new face that adds a leak, around an area that has none; and an area that has it, in a face that hides it."""
+    patients, originals, _ = people
+    leak, none = originals[:, ::-1], np.random.default_rng(5).standard_normal(originals.shape)
+    for released, area in ((leak, none), (none, leak)):
+        rate = {
+            region: results(originals, released, patients, area=area, region=region)[f"{name}_rank1"].rate
+            for region in parrot.REGIONS
+        }
+        assert (rate["whole"] > 0.5) == (released is leak)
+        assert (rate["region_only"] > 0.5) == (area is leak)
 
 
 def test_a_leak_that_is_not_linear_is_found_by_the_network_alone():

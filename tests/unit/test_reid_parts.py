@@ -246,6 +246,18 @@ def test_a_large_cohort_is_judged_by_upper_ends_and_a_small_one_told_so(rng):
     assert "12 patients" in judged["note"]
 
 
+def test_what_the_preserved_area_gives_away_excuses_nothing_and_is_told(rng):
+    whole = result("parrot_linear", 24, 200, 0.001, rng)
+    area = result("parrot_linear", 15, 200, 0.001, rng, region="region_only")
+    verdict = release_gate([*good(rng), whole, area], ["dlib"], EVIDENCE, OPTIONS)
+    (judged,) = (entry for entry in verdict["criteria"] if entry["name"] == "interval_upper_ends")
+    assert not judged["passed"]
+    assert judged["value"] == whole.ci95[1]
+    assert "24 of 200; with the preserved area alone, without any new face, on 15 of 200" in judged["note"]
+    alone = release_gate([*good(rng), area], ["dlib"], EVIDENCE, OPTIONS)
+    assert alone["passed"], "the area is the user's choice; what is judged is the photograph that leaves"
+
+
 def test_an_attack_that_few_patients_allow_is_named_and_not_judged(rng):
     attacks = [*good(rng), result("verification_other_photo", 0, 12, 0.01, rng, patients=["a", "b"] * 6)]
     verdict = release_gate(attacks, ["dlib"], EVIDENCE, OPTIONS)
