@@ -19,6 +19,7 @@ from deidlib.donors.features import skin_patches
 from deidlib.images import RELEASED_LEVEL, decode_png, encode_png
 from deidlib.landmarks import invert_similarity, matrix_of, points_of, resample
 from deidlib.regions import band_width, cut_square, distance_outside, fade_weight, smoothstep
+from deidlib.seam import seam_score
 
 
 def warp_to_square(face: np.ndarray, aligned_to_native: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
@@ -135,24 +136,6 @@ def blend(
     result = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
     result[core > 0] = source[core > 0]
     return result
-
-
-def seam_score(result: np.ndarray, source: np.ndarray, core: np.ndarray, band: np.ndarray) -> float:
-    """Discontinuity along the band, over the same statistic of the untouched photograph.
-
-    The mean length of the Lab gradient along the core's border and over the inner band; 1 is what the photograph
-    itself shows there, and an unblended paste lies well above.
-    """
-    outside = distance_outside(core)
-    width = band_width(core, band)
-    ring = (outside <= 0.5 * width) & (cv2.erode(core, None, iterations=2) == 0)
-
-    def steepness(image: np.ndarray) -> float:
-        lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-        dx, dy = cv2.Sobel(lab, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(lab, cv2.CV_32F, 0, 1, scale=1 / 8)
-        return float(np.sqrt((dx**2 + dy**2).sum(axis=2))[ring].mean())
-
-    return (steepness(result) + 0.5) / (steepness(source) + 0.5)
 
 
 def _blend_row(photo: dict, landmark: dict, region: dict, face: dict, options: dict) -> dict:

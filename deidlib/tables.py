@@ -236,7 +236,7 @@ BLENDED = pa.schema(
         *_PHOTO,
         *_ATTEMPT,
         _field("image", pa.large_binary(), "de-identified photograph in the crop's grid: PNG without metadata"),
-        _field("seam", pa.float32(), "seam score: discontinuity along the band over the untouched photograph's"),
+        _field("seam", pa.float32(), "seam score (see seam): 1 is the untouched photograph, 2 a visible seam"),
         *_STATUS,
     ]
 )
@@ -273,7 +273,7 @@ CHECKS = pa.schema(
             "highest block correlation with the source outside core and band",
             "-1..1",
         ),
-        _field("seam", pa.float32(), "seam score (see blending)"),
+        _field("seam", pa.float32(), "seam score (see seam)"),
         _field("mouth_shift", pa.float32(), "largest mouth landmark displacement", "% of inter-ocular distance"),
         *_SMILE,
         _field("latent_distance", pa.float32(), "RMS Mahalanobis distance of the face's code to the donor's w"),
@@ -357,7 +357,7 @@ INDEX = pa.schema(
         _field("core_pixels", pa.int64(), "pixels that are the patient's own, bit-exact"),
         _field("sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"),
         _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
-        _field("seam", pa.float32(), "seam score, 1 being an untouched photograph"),
+        _field("seam", pa.float32(), "seam score: 1 is the untouched photograph, 2 a visible seam"),
         _field("sha256", pa.string(), "SHA-256 of the image file"),
     ]
 )
