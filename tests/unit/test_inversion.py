@@ -121,6 +121,19 @@ def test_mesh_is_the_published_network(model_files, landmarker, astronaut, tmp_p
     assert np.array_equal(Mesh(model_file, lips)(square)[0].numpy(), found[lips])
 
 
+def test_mesh_looks_where_mediapipe_does(model_files, landmarker, astronaut, targets):
+    """From landmarks to landmarks: nearly those that MediaPipe gives, which cuts its square around a detector's box."""
+    mesh = Mesh(model_files("face_landmarker")["face_landmarker.task"])
+    for image in (astronaut, *targets.images):
+        points = landmarker.detect(image)[0].points
+        square = fit_square(points)
+        photo = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+        found = mesh(crop(photo, torch.tensor(square[None], dtype=torch.float32), SIDE))[0].numpy()
+        back = (found - square[:, 2]) @ np.linalg.inv(square[:, :2]).T
+        apart = np.linalg.norm(back - points, axis=1).mean() / np.linalg.norm(points[263] - points[33])
+        assert apart < 0.008
+
+
 def test_mouth_is_read_where_it_was(networks, landmarker, targets):
     """By MediaPipe itself, which finds the face anew in every image."""
 
