@@ -26,7 +26,7 @@ _EYE_CORNERS = [33, 263]
 
 
 def fit_square(points: np.ndarray) -> np.ndarray:
-    """Similarity, (2, 3), from the frame of face landmarks, (478, 2), to the network's, about where MediaPipe cuts it."""
+    """Similarity, (2, 3), from the frame of face landmarks, (478, 2), to the network's: nearly MediaPipe's."""
     x = points[_EYE_CORNERS[1]] - points[_EYE_CORNERS[0]]
     x = x / np.hypot(*x)
     turn = np.array([x, [-x[1], x[0]]])
