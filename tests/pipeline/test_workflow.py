@@ -182,6 +182,17 @@ def patient_in(folder: Path, shards: list[str]) -> list[str]:
     return table["patient_id"].to_pylist()[:1]
 
 
+def test_inversion_and_sweep_ask_for_a_gpu_and_nothing_else_does(noise):
+    given = {"cohort": "cohort/samples.tsv", "key_file": "key"}
+    assert snakemake(noise, "results/private/plan.json", **given).returncode == 0
+    for device, wanted in (("cuda", {"inversion", "sweep"}), ("cpu", set())):
+        done = snakemake(noise, "--dry-run", device=device, **given)
+        assert done.returncode == 0, done.stdout[-3000:]
+        asked = dict(re.findall(r"^ *(?:local)?rule (\w+):\n(?: +[a-z].*\n)*? +resources: (.*)", done.stdout, re.M))
+        assert {"intake", "reid", "release"} < set(asked)
+        assert {rule for rule, resources in asked.items() if "gpu=1" in resources} == wanted
+
+
 def test_a_second_run_in_the_same_results_is_refused(noise):
     (noise / "results").mkdir()
     hold = (
@@ -386,3 +397,28 @@ def test_a_run_that_was_killed_and_started_again_gives_the_same_bytes(finished, 
         clean, resumed = (contents(folder / "results" / part) for folder in (finished, tmp_path))
         assert clean.keys() == resumed.keys()
         assert [name for name in clean if clean[name] != resumed[name]] == []
+
+
+@pytest.mark.slow
+def test_a_damaged_table_is_found_by_its_reader_and_made_anew(finished, cohort, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished, folder)
+    for part in ("release", "report"):
+        shutil.rmtree(folder / "results" / part)
+    table = folder / "results/private/shards/s0000/attempt-0/faces.parquet"
+    content, times = bytearray(table.read_bytes()), table.stat()
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    os.utime(table, ns=(times.st_atime_ns, times.st_mtime_ns))  # nothing but its digests tells
+    arguments = ("--configfile", settings_file(folder, cohort))
+    done = snakemake(folder, "--forcerun", "blending", *arguments)
+    assert done.returncode != 0
+    assert "faces.parquet is damaged" in done.stdout, done.stdout[-3000:]
+    assert not table.exists()
+    assert not (folder / "results" / "release" / "1.0.0").exists()
+    done = snakemake(folder, *arguments)
+    assert done.returncode == 0, done.stdout[-6000:]
+    for part in ("release", "report"):
+        clean, mended = (contents(place / "results" / part) for place in (finished, folder))
+        assert clean.keys() == mended.keys()
+        assert [name for name in clean if clean[name] != mended[name]] == []
