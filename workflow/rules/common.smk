@@ -191,8 +191,9 @@ def refuse_leftovers():
     left = " ".join(job for job, comment, folder in jobs if comment.startswith("rule_") and folder == here)
     if left:
         raise WorkflowError(
-            f"SLURM jobs of an earlier start work in this folder, or wait to: {left}. Cancel them (scancel {left}) and "
-            "wait until squeue shows them no more; then start again."
+            f"SLURM jobs of another start work in this folder, or wait to: {left}. If that start was killed, cancel them "
+            f"(scancel {left}), wait until squeue shows them no more, and start again. If it lives (with other results), "
+            "wait for it, or start this one from another folder."
         )
 
 
