@@ -1,7 +1,7 @@
-"""The seed method and deidlib's inversion on the same photographs, donors and generator, side by side in one run.
+"""The seed method, deidlib's inversion and its prototype on the same photographs, donors and generator, in one run.
 
 make bench
-.venv/bin/python tests/bench/inversion.py --photos SHEET --limit 4 --json FILE
+make bench ARGS="--photos SHEET --limit 4 --json FILE"
 
 Baseline: the semantic diffusion of In-Domain GAN Inversion (Zhu et al. 2020, arXiv 2004.00049) as area-preserving
 inversion took it over (arXiv 2307.02019): from a single random code, 100 Adam steps at full resolution (rate 0.01,
@@ -9,11 +9,14 @@ float32) on W+, squared error and a perceptual distance inside the rectangle aro
 compositing: the generated face is the result. It is timed on fewer steps where --baseline-steps says so, and the
 table then gives the time of 100.
 
-Ours: `deidlib invert` and `deidlib blend` with the default configuration. Each method uses the cores as is fastest for
-it (measured on two): the baseline one photograph after the other with a thread of torch a core, ours a photograph a
-core; seconds a photograph are those of the whole divided by their number. Each method runs in a process of its own, so
-that its peak memory can be read; loading the networks is not counted. Without --photos the first virtual patients of
-the demo cohort are drawn.
+Ours: `deidlib invert` and `deidlib blend` with the default configuration. 36 full steps: the same, but for its steps,
+which all draw the full image (none a preview): the prototype that ours must match in quality. They are as large as
+ours are at first; --full-rate says otherwise.
+
+Each method uses the cores as is fastest for it (measured on two): the baseline one photograph after the other with a
+thread of torch a core, the others a photograph a core; seconds a photograph are those of the whole divided by their
+number. Each method runs in a process of its own, so that its peak memory can be read; loading the networks is not
+counted. Without --photos the first virtual patients of the demo cohort are drawn. GPUs: tests/bench/gpu.py.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ from deidlib.regions import cut_square, fade_weight
 from deidlib.routes import GENERATE
 
 KEY = b"the same donors in every bench run"[:32]
-FULL_STEPS, WORKERS = 100, len(os.sched_getaffinity(0))
+BASELINE_STEPS, FULL_STEPS, WORKERS = 100, 36, len(os.sched_getaffinity(0))
+TITLES = {"baseline": "baseline", "ours": "ours", "full_steps": f"{FULL_STEPS} full steps"}
+JUDGES = {"sface_cosine": "SFace", "dlib_distance": "dlib"}
 COLUMNS = {
     "seconds_per_photo": "seconds a photograph",
     "steps": "steps",
@@ -65,8 +70,8 @@ def demo_sheet(folder: Path) -> Path:
     return write_demo_cohort(folder, network, editor)
 
 
-def stage_tables(sheet: Path, limit: int) -> dict[str, pa.Table]:
-    """The tables that inversion reads, of the sheet's first ``limit`` photographs that reach it."""
+def stage_tables(sheet: Path, limit: int | None) -> dict[str, pa.Table]:
+    """The tables that inversion reads, of the sheet's first ``limit`` photographs that reach it, or of all."""
     from deidlib.cohort import plan_shards, read_sheet
     from deidlib.donors.choose import choose_donors
     from deidlib.intake import intake_photos
@@ -99,7 +104,7 @@ def rows(stage: dict[str, pa.Table]) -> list[tuple[dict, dict, dict]]:
     return [tuple(of[name][i] for name in of) for i in stage["donors"]["release_photo_id"].to_pylist()]
 
 
-def baseline(stage: dict[str, pa.Table], steps: int) -> dict:
+def baseline(stage: dict[str, pa.Table], asked: argparse.Namespace) -> dict:
     """Faces of the seed method."""
     from deidlib.perceptual import STLPIPS
 
@@ -119,7 +124,7 @@ def baseline(stage: dict[str, pa.Table], steps: int) -> dict:
             wanted = perceptual.features(target)
         w.requires_grad_(True)
         optimiser = torch.optim.Adam([w], lr=0.01)
-        for _ in range(steps):
+        for _ in range(asked.baseline_steps):
             drawn = generator.synthesise(w)[:, :, box[0], box[1]]
             loss = F.mse_loss(drawn, target) + perceptual.distance(perceptual.features(drawn), wanted).sum()
             optimiser.zero_grad(set_to_none=True)
@@ -129,17 +134,31 @@ def baseline(stage: dict[str, pa.Table], steps: int) -> dict:
             face = ((generator.synthesise(w)[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
         square = region["crop_left"], region["crop_top"], region["crop_side"]
         faces.append((face, warp_to_square(face, matrix, *square)))
-    seconds = (time.perf_counter() - start) / len(todo) * FULL_STEPS / steps
-    return {"faces": faces, "seconds": seconds, "steps": f"{FULL_STEPS} full", "peak": _peak()}
+    seconds = (time.perf_counter() - start) / len(todo) * BASELINE_STEPS / asked.baseline_steps
+    wording = f"{BASELINE_STEPS} full"
+    if asked.baseline_steps != BASELINE_STEPS:
+        wording += f" (the faces are those after {asked.baseline_steps})"
+    return {"faces": faces, "seconds": seconds, "steps": BASELINE_STEPS, "wording": wording, "peak": _peak()}
 
 
-def ours(stage: dict[str, pa.Table], _: int) -> dict:
+def ours(stage: dict[str, pa.Table], _: argparse.Namespace) -> dict:
     """Faces of the inversion and blending stages."""
+    settings = stage_options("inversion", "{}")
+    return _inverted(stage, settings, f"{settings['steps']} at 256², {settings['refine_steps']} full")
+
+
+def full_steps(stage: dict[str, pa.Table], asked: argparse.Namespace) -> dict:
+    """Faces of the same stages, where every step draws the full image."""
+    settings = stage_options("inversion", "{}")
+    settings |= {"steps": 0, "refine_steps": FULL_STEPS, "refine_rate": asked.full_rate}
+    return _inverted(stage, settings, f"{FULL_STEPS} full")
+
+
+def _inverted(stage: dict[str, pa.Table], settings: dict, wording: str) -> dict:
     from deidlib.faces import invert_faces
 
     weights.pin_threads()
     networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"))
-    settings = stage_options("inversion", "{}")
     others, start = (stage["photos"], stage["landmarks"], stage["regions"]), time.perf_counter()
     made = pa.concat_tables(invert_faces([(*others, stage["donors"])], networks, settings, WORKERS))
     blended = blend_faces(*others, made, stage_options("blending", "{}"))
@@ -148,8 +167,8 @@ def ours(stage: dict[str, pa.Table], _: int) -> dict:
         tuple(decode_png(image.as_py()) for image in images)
         for images in zip(made["image"], blended["image"], strict=True)
     ]
-    steps = f"{settings['steps']} at 256², {settings['refine_steps']} full"
-    return {"faces": faces, "seconds": seconds, "steps": steps, "peak": _peak()}
+    steps = settings["steps"] + settings["refine_steps"]
+    return {"faces": faces, "seconds": seconds, "steps": steps, "wording": wording, "peak": _peak()}
 
 
 def _in_aligned(map_: np.ndarray, region: dict, matrix: np.ndarray, side: int) -> np.ndarray:
@@ -161,8 +180,11 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(stage: dict[str, pa.Table], made: dict) -> dict:
-    """Means over the photographs, by the same code for both methods."""
+def measure(stage: dict[str, pa.Table], made: dict) -> tuple[dict, dict[str, int]]:
+    """Means over the photographs, by the same code for every method; how many could not be compared by a recogniser.
+
+    A mean is over those photographs that have a value, None where none has.
+    """
     from deidlib.perceptual import STLPIPS
 
     perceptual, judges = STLPIPS(weights.only("stlpips")), (weights.sface(weights.yunet()), weights.dlib_resnet())
@@ -181,50 +203,77 @@ def measure(stage: dict[str, pa.Table], made: dict) -> dict:
             found["band_stlpips"].append(perceptual(*pair, near).item())
         found["core_psnr_db"].append(10 * np.log10(255**2 / error))
         found["seam"].append(seam_score(result, square, core, band))
-        for name, judge in zip(("sface_cosine", "dlib_distance"), judges, strict=True):
+        for name, judge in zip(JUDGES, judges, strict=True):
             embeddings = judge.embed(image), judge.embed(result)
-            found[name].append(np.nan if any(e is None for e in embeddings) else judge.compare(*embeddings))
-    row = {name: float(np.nanmean(values)) for name, values in found.items() if values}
-    return row | {
-        "seconds_per_photo": made["seconds"],
-        "steps": made["steps"],
-        "peak_mib": made["peak"],
-    }
+            found[name].append(None if any(e is None for e in embeddings) else judge.compare(*embeddings))
+    of_run = {"seconds_per_photo": made["seconds"], "steps": made["steps"], "peak_mib": made["peak"]}
+    row = {name: of_run[name] if name in of_run else mean_of_known(found[name]) for name in COLUMNS}
+    return row, {name: found[name].count(None) for name in JUDGES}
+
+
+def mean_of_known(values: list[float | None]) -> float | None:
+    """Mean of the values that are not None; None where there is none."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def main() -> None:
-    """Run both methods and print one table."""
+    """Run the methods and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="sample sheet; by default the demo cohort is drawn")
-    parser.add_argument("--limit", type=int, default=2, help="photographs (default: 2)")
-    parser.add_argument("--baseline-steps", type=int, default=FULL_STEPS, help="steps really run (default: all 100)")
+    parser.add_argument("--limit", type=int, help="photographs (default: all of --photos, 2 of the demo cohort)")
+    parser.add_argument(
+        "--baseline-steps", type=int, default=BASELINE_STEPS, help=f"steps really run (default: all {BASELINE_STEPS})"
+    )
+    parser.add_argument(
+        "--without-full", action="store_true", help=f"leave out the {FULL_STEPS} full steps (a minute a photograph)"
+    )
+    parser.add_argument("--full-rate", type=float, default=1.0, help="their refine_rate (default: 1)")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--sheet", type=Path, help="picture to write: photograph, baseline, ours (private)")
+    parser.add_argument("--sheet", type=Path, help="picture to write: photograph, then each method's (private)")
     asked = parser.parse_args()
+    limit = asked.limit if asked.photos or asked.limit else 2
     with tempfile.TemporaryDirectory() as folder:
-        stage = stage_tables(asked.photos or demo_sheet(Path(folder)), asked.limit)
+        stage = stage_tables(asked.photos or demo_sheet(Path(folder)), limit)
     spawn = multiprocessing.get_context("spawn")
-    figures, results = {}, {}
-    for method in (baseline, ours):
+    figures, missing, results = {}, {}, {}
+    for method in (baseline, ours) if asked.without_full else (baseline, ours, full_steps):
+        name = method.__name__
         with spawn.Pool(1) as pool:
-            results[method.__name__] = pool.apply(method, (stage, asked.baseline_steps))
-        figures[method.__name__] = measure(stage, results[method.__name__])
-    _print_table(figures, len(stage["donors"]))
+            results[name] = pool.apply(method, (stage, asked))
+        figures[name], missing[name] = measure(stage, results[name])
+    wording = {name: made["wording"] for name, made in results.items()}
+    print("\n".join(report(figures, wording, missing, len(stage["donors"]))))
     if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False)
+        asked.json.write_text(text + "\n", encoding="utf-8")
     if asked.sheet:
         _write_sheet(stage, results, asked.sheet)
 
 
-def _print_table(figures: dict[str, dict], n: int) -> None:
-    def text(value) -> str:
-        return value if isinstance(value, str) else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+def report(figures: dict[str, dict], wording: dict[str, str], missing: dict[str, dict[str, int]], n: int) -> list[str]:
+    """Lines of the table, and what has to be known beside it."""
 
-    print(f"| means over {n} photographs, {WORKERS} cores | baseline | ours |\n|---|---|---|")
+    def text(method: str, name: str) -> str:
+        value = figures[method][name]
+        if name == "steps":
+            return wording[method]
+        return "none" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+    lines = [f"| means over {n} photographs, {WORKERS} cores | {' | '.join(TITLES[method] for method in figures)} |"]
+    lines.append("|---" * (1 + len(figures)) + "|")
     for name, title in COLUMNS.items():
-        print(f"| {title} | {text(figures['baseline'][name])} | {text(figures['ours'][name])} |")
-    ratio = figures["baseline"]["seconds_per_photo"] / figures["ours"]["seconds_per_photo"]
-    print(f"\nOurs is {ratio:.1f} times as fast. Both ran on the CPU; nothing here measures a GPU.")
+        lines.append(f"| {title} | {' | '.join(text(method, name) for method in figures)} |")
+    seconds = {method: row["seconds_per_photo"] for method, row in figures.items()}
+    for method in (name for name in figures if name != "ours"):
+        lines.append(f"\nOurs is {seconds[method] / seconds['ours']:.1f} times as fast as {TITLES[method]}.")
+    counts = (
+        f"{judge}: " + ", ".join(f"{missing[method][name]} ({TITLES[method]})" for method in figures)
+        for name, judge in JUDGES.items()
+    )
+    lines.append(f"No face was found in photograph or result, of {n}: {'; '.join(counts)}.")
+    lines.append("Not measured: a GPU. All of this ran on the CPU; for GPUs there is tests/bench/gpu.py.")
+    return lines
 
 
 def _write_sheet(stage: dict[str, pa.Table], results: dict, path: Path) -> None:
@@ -233,7 +282,7 @@ def _write_sheet(stage: dict[str, pa.Table], results: dict, path: Path) -> None:
     lines = []
     for k, (photo, _, region) in enumerate(rows(stage)):
         square, _ = cut_square(decode_png(photo["image"]), region["crop_left"], region["crop_top"], region["crop_side"])
-        images = [square, *(results[name]["faces"][k][1] for name in ("baseline", "ours"))]
+        images = [square, *(made["faces"][k][1] for made in results.values())]
         lines.append(np.hstack([cv2.resize(image, (512, 512), interpolation=cv2.INTER_AREA) for image in images]))
     cv2.imwrite(str(path), np.vstack(lines)[:, :, ::-1])
 
