@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env models demo test test-slurm soak bench bench-scale lint format clean
+.PHONY: help env models demo test test-slurm soak bench bench-gpu bench-scale lint format clean
 
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -13,7 +13,8 @@ help:
 	@echo "make test    set up and run the tests"
 	@echo "make test-slurm   run the workflow on a SLURM of one node, installed here (root on Debian; 4 minutes)"
 	@echo "make soak    strike runs with random faults, here and on SLURM (root on Debian; a quarter of an hour)"
-	@echo "make bench   the seed method against deidlib's inversion, side by side (a quarter of an hour)"
+	@echo "make bench   the seed method against deidlib's inversion, side by side (a quarter of an hour; ARGS=--help)"
+	@echo "make bench-gpu  photographs a second for each batch size, and the device's floor (ARGS=--help)"
 	@echo "make bench-scale  plan a million photographs: seconds and memory of each part (2 minutes)"
 	@echo "make env     make the environment .venv from uv.lock"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
@@ -45,7 +46,10 @@ soak: models
 	@$(BIN)/python tests/soak/soak.py
 
 bench: models
-	@$(BIN)/python tests/bench/inversion.py
+	@$(BIN)/python tests/bench/inversion.py $(ARGS)
+
+bench-gpu: models
+	@$(BIN)/python tests/bench/gpu.py $(ARGS)
 
 bench-scale: env
 	@$(BIN)/python tests/bench/scale.py
