@@ -1,18 +1,21 @@
 """Faults at random times, on one machine and on a SLURM of one node; the release must come out whole and equal, or not.
 
 make soak                                             # as root on Debian; about a quarter of an hour on 2 cores
-python tests/soak/soak.py --faults 30 --seed 1
+python tests/soak/soak.py --kills 30 --seed 1
 
-A clean run gives the bytes to compare with. Then the same cohort runs again and again while random faults strike: a
-stage, a job or the controller is killed, slurmctld too, the node is drained, the disk is full, an intermediate file is
-damaged. After each, a release is either absent or complete; at the end of every round it must equal the clean run's,
-byte for byte. Exit code 1 with the seed and the log where it does not.
+A clean run gives the bytes to compare with. Then the same cohort runs again and again, until there were enough kills
+(of a stage, a job, the controller or slurmctld); beside them the controller is interrupted, the node drained, the disk
+full, a table damaged (one that a stage made, at least every second time). Jobs that outlive their controller are
+cancelled before the next start, or left, and then the start must refuse to work beside them. After each, a release is
+either absent or complete; at the end of every round it must equal the clean run's, byte for byte. Exit code 1 with the
+seed and the log where it does not.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import os
 import random
 import shutil
@@ -35,7 +38,8 @@ SLURM = [
 ]
 LOCAL = ["--cores", "2"]
 DISK = "512m"
-ROUND_STARTS = 40  # a round that needs more is stuck
+ROUND_STARTS = 60  # a round that needs more is stuck
+REFUSAL = b"SLURM jobs of an earlier start work in this folder"
 
 
 class Soak:
@@ -48,7 +52,7 @@ class Soak:
         self.work.mkdir()
         run("mount", "-t", "tmpfs", "-o", f"size={DISK}", "deidlib-soak", self.work)
         self.process: subprocess.Popen | None = None
-        self.done = collections.Counter()
+        self.kills, self.others = collections.Counter(), collections.Counter()
         self.clean: dict[str, bytes] = {}
 
     def start(self, where: list) -> None:
@@ -79,40 +83,64 @@ class Soak:
         if there and there != wanted:
             raise SystemExit(f"a release that is not whole: {sorted(set(wanted) ^ set(there))}")
 
-    def round(self, faults: int) -> None:
+    def round(self, kills: int) -> None:
         """From nothing to a release, through as many faults as come in time."""
         clear(self.work)
         for _ in range(ROUND_STARTS):
             on_cluster = self.slurm and self.rng.random() < 0.6
             self.start(SLURM if on_cluster else LOCAL)
             while self.process.poll() is None:
-                until = time.monotonic() + self.rng.uniform(2, 12)
-                while time.monotonic() < until and self.process.poll() is None:
-                    time.sleep(0.1)
-                if self.process.poll() is None and sum(self.done.values()) < faults:
+                self.let_work(self.rng.uniform(2, 12), self.rng.randrange(4))
+                if self.process.poll() is None and self.kills.total() < kills:
                     self.strike(on_cluster)
             self.check()
+            ended = self.process.returncode
             self.settle()
-            if self.process.returncode == 0:
+            if ended == 0:
                 break
-            if sum(self.done.values()) < faults and self.rng.random() < 0.5:
+            if self.kills.total() < kills and self.rng.random() < 0.5:
                 self.damage()
         else:
             raise SystemExit("a round did not come to an end; runs.log says what happened")
         if self.release() != self.clean:
             changed = [name for name in self.clean if self.release().get(name) != self.clean[name]]
             raise SystemExit(f"the release differs from the clean run's: {changed}")
-        say(f"round done: {len(self.clean)} files equal the clean run's; faults so far: {dict(self.done)}")
+        say(f"round done: {len(self.clean)} files equal the clean run's; {self.tally()}")
+
+    def let_work(self, seconds: float, stages: int) -> None:
+        """Wait so long, and until so many stages ended: on a slow machine, too, faults strike more than the first."""
+        begun, before = time.monotonic(), self.benchmarks()
+        while self.process.poll() is None:
+            waited = time.monotonic() - begun
+            if waited > 15 * seconds or (waited > seconds and len(self.benchmarks() - before) >= stages):
+                return
+            time.sleep(0.2)
+
+    def benchmarks(self) -> set[tuple[str, int]]:
+        """What stages that ended left, with its time: one that ran again counts again."""
+        found = set()
+        for root, _, names in os.walk(self.work / "results" / "logs" / "benchmarks"):
+            for file in (os.path.join(root, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    found.add((file, os.stat(file).st_mtime_ns))
+        return found
+
+    def tally(self) -> str:
+        """What struck so far."""
+        kills, others = (", ".join(f"{n} {name}" for name, n in found.items()) for found in (self.kills, self.others))
+        return f"{self.kills.total()} kills ({kills}), {self.others.total()} other faults ({others})"
 
     def strike(self, on_cluster: bool) -> None:
-        """One random fault on what is running."""
-        faults = [self.kill_stage, self.kill_stage, self.kill_controller, self.stop_controller, self.fill_disk]
+        """One random fault on what is running, two of three times a kill."""
+        kills, others = [self.kill_stage, self.kill_stage, self.kill_controller], [self.stop_controller, self.fill_disk]
         if on_cluster:
-            faults += [self.cancel_job, self.cancel_job, self.restart_slurmctld, self.drain_node]
+            kills += [self.cancel_job, self.kill_slurmctld]
+            others += [self.drain_node]
+        faults, counted = self.rng.choice([(kills, self.kills), (kills, self.kills), (others, self.others)])
         fault = self.rng.choice(faults)
         if fault():
-            self.done[fault.__name__] += 1
-            say(f"{sum(self.done.values()):3} {fault.__name__} ({'slurm' if on_cluster else 'local'})")
+            counted[fault.__name__] += 1
+            say(f"{self.kills.total():3} {fault.__name__} ({'slurm' if on_cluster else 'local'})")
 
     def kill_stage(self) -> bool:
         stages = [pid for pid in processes(self.work) if is_stage(pid)]
@@ -139,7 +167,7 @@ class Soak:
         jobs = run("squeue", "--noheader", "--format=%i", "--states=RUNNING").split()
         return bool(jobs) and run("scancel", self.rng.choice(jobs)) is not None
 
-    def restart_slurmctld(self) -> bool:
+    def kill_slurmctld(self) -> bool:
         run(CLUSTER, "restart-controller")
         return True
 
@@ -151,27 +179,57 @@ class Soak:
         return True
 
     def damage(self) -> None:
-        """Flip one bit of one table, as a bad disk does."""
+        """Flip one bit of a table, as a bad disk does: of a stage's, or (never more often) of the plan's."""
         shards = self.work / "results" / "private" / "shards"
         tables = sorted(file for file in shards.rglob("*.parquet") if file.stat().st_size)
-        if not tables:
+        made = [file for file in tables if file.name != "cohort.parquet"]
+        planned_so_far, made_so_far = self.others["damage_plan"], self.others["damage_table"]
+        if not made and planned_so_far >= made_so_far:
             return
-        file = self.rng.choice(tables)
+        file = self.rng.choice(tables if planned_so_far < made_so_far else made)
         content = bytearray(file.read_bytes())
         content[self.rng.randrange(4, len(content))] ^= 1 << self.rng.randrange(8)
         file.write_bytes(content)
-        self.done["damage"] += 1
-        say(f"{sum(self.done.values()):3} damage ({file.relative_to(shards)})")
+        self.others["damage_table" if file in made else "damage_plan"] += 1
+        say(f"{self.kills.total():3} damage ({file.relative_to(shards)})")
 
     def settle(self) -> None:
         """What docs/cluster.md asks for before a start: none of the last run's jobs is left."""
         if self.slurm:
+            if self.rng.random() < 0.5:
+                self.start_beside_leftovers()
             subprocess.run(["scancel", "--user=root"], check=False)
             while run("squeue", "--noheader"):
                 time.sleep(0.3)
         while left := [pid for pid in processes(self.work) if is_stage(pid)]:
             kill(left[0])
             time.sleep(0.1)
+
+    def start_beside_leftovers(self) -> None:
+        """Jobs that outlived their controller are in the way of a start, which says so and changes nothing."""
+        left = queued()
+        if not left:
+            return
+        told, until = Path(self.log.name).stat().st_size, time.monotonic() + 120
+        self.start(SLURM)
+        while self.process.poll() is None and left & queued() and time.monotonic() < until:
+            time.sleep(0.2)
+        still_there = left & queued()
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        with open(self.log.name, "rb") as log:
+            log.seek(told)
+            refused = REFUSAL in log.read()
+        if still_there and not refused:
+            raise SystemExit("a start beside jobs of the last one was not refused; runs.log says what it did")
+        self.others["refused_start"] += refused
+        say(f"{self.kills.total():3} start beside jobs of the last one: {'refused' if refused else 'they had ended'}")
+
+
+def queued() -> set[str]:
+    """Jobs that run or wait."""
+    return set(run("squeue", "--noheader", "--format=%i", "--states=PENDING,RUNNING").split())
 
 
 def processes(folder: Path) -> list[int]:
@@ -220,9 +278,9 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Strike until there were enough faults and the last round came to its end."""
+    """Strike until there were enough kills and the last round came to its end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--folder", type=Path, default=Path("/tmp/deidlib-soak"))
     given = parser.parse_args()
@@ -233,20 +291,22 @@ def main() -> None:
     given.folder.mkdir(parents=True)
     say(f"seed {given.seed}, {'local and slurm' if slurm else 'local only'}")
     with open(given.folder / "runs.log", "ab") as log:
-        strike(Soak(given.folder, given.seed, slurm, log), given.faults)
+        strike(Soak(given.folder, given.seed, slurm, log), given.kills)
 
 
-def strike(soak: Soak, faults: int) -> None:
-    """A clean run, then rounds until there were enough faults."""
+def strike(soak: Soak, kills: int) -> None:
+    """A clean run, then rounds until there were enough kills."""
     try:
         soak.start(LOCAL)
         if soak.process.wait():
             raise SystemExit("the clean run failed; runs.log says why")
         soak.clean = soak.release()
         say(f"clean run: {len(soak.clean)} files")
-        while sum(soak.done.values()) < faults:
-            soak.round(faults)
-        say(f"{sum(soak.done.values())} faults, every round ended with the clean run's bytes")
+        begun = time.monotonic()
+        while soak.kills.total() < kills:
+            soak.round(kills)
+        minutes = (time.monotonic() - begun) / 60
+        say(f"{soak.tally()}; every round ended with the clean run's {len(soak.clean)} files, in {minutes:.0f} minutes")
     finally:
         if soak.process and soak.process.poll() is None:
             os.killpg(soak.process.pid, signal.SIGKILL)
