@@ -45,4 +45,5 @@ fi
 
 # Institutions often have their own certificate authority: trust what the system trusts (the old and the new name).
 export UV_NATIVE_TLS="${UV_NATIVE_TLS:-1}" UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
-"$uv" sync --locked --quiet
+# Bytecode now, once: where Python may not write it later, every start of Snakemake takes more than twice as long.
+"$uv" sync --locked --quiet --compile-bytecode
