@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A SLURM cluster of one node on this machine, for tests: Debian's slurm-wlm and munge, on loopback, without accounting.
+# Its node has a GPU on paper (gpu:model), a feature (kind) and two partitions (main, gpus), so that site settings show.
 #
 #   tests/slurm/cluster.sh start [FOLDER]    install what is missing (as root), configure, start, wait until idle
 #   tests/slurm/cluster.sh stop [FOLDER]     stop it and what still runs on it
@@ -34,7 +35,7 @@ install() {
 
 check_link() {
     if [ -e "$link" ] && [ "$(readlink "$link")" != "$folder/slurm.conf" ]; then
-        echo "this machine has a SLURM of its own ($link); use that: see config/README.md" >&2
+        echo "this machine has a SLURM of its own ($link); use that: see docs/cluster.md" >&2
         exit 77
     fi
 }
@@ -75,10 +76,11 @@ MinJobAge=3600
 KillWait=2
 UnkillableStepTimeout=30
 MailProg=/bin/true
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Boards=1 SocketsPerBoard=1 CoresPerSocket=$(nproc) ThreadsPerCore=1 Gres=gpu:1 RealMemory=64000 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Boards=1 SocketsPerBoard=1 CoresPerSocket=$(nproc) ThreadsPerCore=1 Gres=gpu:model:1 Feature=kind RealMemory=64000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+PartitionName=gpus Nodes=ALL MaxTime=INFINITE State=UP OverSubscribe=NO
 CONF
-    echo "Name=gpu File=/dev/null" >"$folder/gres.conf" # one to ask for: no GPU stands behind it
+    echo "Name=gpu Type=model File=/dev/null" >"$folder/gres.conf" # one to ask for: no GPU stands behind it
     mkdir -p "$(dirname "$link")"
     ln -sfn "$folder/slurm.conf" "$link"
     ln -sfn "$folder/gres.conf" "$(dirname "$link")/gres.conf"
@@ -101,7 +103,7 @@ start() {
     running slurmctld || slurmctld
     running slurmd || slurmd
     for _ in $(seq 100); do
-        if [ "$(sinfo --noheader --format=%T 2>/dev/null)" = idle ]; then
+        if [ "$(sinfo --noheader --partition=main --format=%T 2>/dev/null)" = idle ]; then
             echo "SLURM is up; its logs: $folder/log" >&2
             return
         fi
