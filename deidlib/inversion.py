@@ -98,7 +98,8 @@ def _descend(networks: Networks, problem: Problem, settings: dict, step_loss: Ca
     offset = torch.zeros(shape, device=problem.donors.device, requires_grad=True)
     descent = Descent(offset)
     schedule = [(False, rate) for rate in step_sizes(settings["steps"], settings["learning_rate"])]
-    schedule += [(True, settings["learning_rate"] * settings["refine_rate"])] * settings["refine_steps"]
+    refine_rate = settings["learning_rate"] * settings["refine_rate"]
+    schedule += [(True, rate) for rate in step_sizes(settings["refine_steps"], refine_rate)]
     looked = 0
     for step, (full, rate) in enumerate(schedule):
         marks = None
