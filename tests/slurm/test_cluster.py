@@ -163,4 +163,4 @@ def test_a_cluster_gives_the_same_release_as_one_machine(cluster, model_files, t
         assert asked["Partition"] == ("gpus" if gpu else "main")
         assert asked["Features"] == "kind"
     inversions = [memory_and_time(job) for job, name in submitted if name == "inversion"]
-    assert sorted(inversions) == 4 * [(8000, "12:00:00")] + [(16000, "1-00:00:00")]
+    assert sorted(inversions) == 4 * [(10000, "12:00:00")] + [(20000, "1-00:00:00")]

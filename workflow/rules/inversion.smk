@@ -19,7 +19,7 @@ rule inversion:
         "../../envs/environment.yaml"
     threads: 8
     resources:
-        mem_mb=more(8000),
+        mem_mb=more(10000),  # 0.7 GiB, and 1.0 for each of 8 photographs in work
         runtime=more(720),
         gpu=GPU,
     params:
