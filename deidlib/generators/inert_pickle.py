@@ -9,6 +9,7 @@ that the file thinks of: PyTorch's own reader of tensor bytes, for one, would un
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,6 +159,7 @@ def _tensor(storage, offset: int, size: tuple, stride: tuple) -> Tensor:
     if not all(isinstance(n, int) and n >= 0 for n in whole):
         raise CheckpointError("a tensor has a size that is no number; copy or download the file again")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if 0 not in size and last >= storage._untyped_storage.nbytes() // storage.dtype.itemsize:
+    held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+    if 0 not in size and (last >= held or math.prod(size) > held):  # the second: a stride of 0 repeats what is there
         raise CheckpointError("a tensor is larger than its storage; copy or download the file again")
     return torch._utils._rebuild_tensor(storage, offset, tuple(size), tuple(stride)).clone()

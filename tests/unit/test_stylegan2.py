@@ -302,7 +302,13 @@ def test_a_tensor_never_reads_beyond_its_bytes(tmp_path):
     path = tmp_path / "net.pkl"
     storage = torch.arange(6.0).untyped_storage()
     typed = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True)
-    for size, stride, offset in [((3, 3), (3, 1), 0), ((2, 3), (3, 1), 1), ((2,), (10,), 0), ((6,), (-1,), 5)]:
+    for size, stride, offset in [
+        ((3, 3), (3, 1), 0),
+        ((2, 3), (3, 1), 1),
+        ((2,), (10,), 0),
+        ((6,), (-1,), 5),
+        ((7,), (0,), 0),
+    ]:
         call = Attack(torch._utils._rebuild_tensor_v2, typed, offset, size, stride, False, {})
         path.write_bytes(pickle.dumps(call))
         with pytest.raises(CheckpointError, match="a tensor"):
