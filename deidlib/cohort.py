@@ -8,6 +8,7 @@ are left to intake, which quarantines that photograph alone. No message holds th
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import math
 import os
@@ -37,6 +38,10 @@ _PIN = "shards/pinned.json"
 _COLUMN_KEYWORDS = {"type", "minLength", "maxLength", "not", "description", "mend"}
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?", re.ASCII)
 _JSON_ROWS = 65536
+#: What the system says of a share that is gone: a photograph on it is not missing, which would be for good.
+_OF_THE_SHARE = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENODEV}
+)
 
 
 def read_sheet(path: Path | str) -> pa.Table:
@@ -281,7 +286,12 @@ def _fingerprint(file: str | None) -> str:
         return "outside"
     try:
         status = os.stat(file)
-    except OSError:
+    except OSError as error:
+        if error.errno in _OF_THE_SHARE:
+            raise CohortError(
+                f"the photographs cannot be looked for ({os.strerror(error.errno)}): check that this machine has the "
+                "share that they lie on, and start again"
+            ) from None
         return "missing"
     return f"{status.st_size}:{status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else "missing"
 

@@ -1,5 +1,6 @@
 """The sheet as it is read and refused, and patients as they are dealt to shards."""
 
+import errno
 import json
 import os
 import re
@@ -251,6 +252,21 @@ def test_the_fingerprint_follows_the_files(tmp_path):
     os.utime(tmp_path / "in" / "m.png", ns=(5, 9))
     found = cohort.read_sheet(path)["fingerprint"].to_pylist()
     assert found == ["5:7", "5:7|3:9", "missing", "outside", "outside", "outside", "missing", "5:7"]
+
+
+def test_a_share_that_is_gone_is_no_missing_photograph(tmp_path, monkeypatch):
+    (tmp_path / "0.jpg").write_bytes(b"0")
+    path = sheet(tmp_path, [[str(value) for value in row(0).values()]])
+
+    def gone(file, *arguments, real=os.stat, **options):
+        if str(file).endswith("0.jpg"):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(file))
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", gone)
+    with pytest.raises(cohort.CohortError, match="share") as caught:
+        cohort.read_sheet(path)
+    assert "0.jpg" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
