@@ -134,10 +134,11 @@ def test_learned_attacks_and_the_sweep_are_part_of_the_file(tmp_path):
     (tmp_path / "sweep.json").write_text(json.dumps({"rows": [row | {"score": 0.2, "share": 0.04}]}))
     done, result = attacked(private, "--sweep", tmp_path / "sweep.json")
     assert done.exit_code == 0, done.output
-    attacks = {(attack["name"], attack["recogniser"]): attack for attack in result["attacks"]}
+    attacks = {(attack["name"], attack["recogniser"], attack["region"]): attack for attack in result["attacks"]}
     for name in ("parrot_linear", "parrot_mlp", "parrot_linear_rank1", "parrot_mlp_rank1"):
-        assert attacks[name, "dlib"]["trials"] == 9
-    assert attacks["reversal", "sface"]["explanation"].startswith("Not tried")
+        assert attacks[name, "dlib", "whole"]["trials"] == 9
+        assert attacks[name, "dlib", "region_only"]["explanation"].startswith("Not tried"), "it was not embedded"
+    assert attacks["reversal", "sface", "whole"]["explanation"].startswith("Not tried")
     (point,) = result["tradeoff"]
     assert (point["operating_point"], point["hits"], point["trials"]) == (True, 0, 1)
     without, result = attacked(private)
