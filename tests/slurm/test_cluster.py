@@ -125,7 +125,8 @@ def test_a_cluster_gives_the_same_release_as_one_machine(cluster, model_files, t
     left = queued()
     assert left
     assert start(folder, *arguments).wait() != 0
-    assert re.search(r"SLURM jobs of an earlier start .*: [\d ]+\. Cancel them \(scancel [\d ]+\)", said(folder))
+    refusal = r"SLURM jobs of another start .*: [\d ]+\. If that start was killed, cancel them \(scancel [\d ]+\)"
+    assert re.search(refusal, said(folder))
     assert set(left) & set(re.search(r"scancel ([\d ]+)\)", said(folder))[1].split())
     subprocess.run(["scancel", *left], check=True)
     while queued():

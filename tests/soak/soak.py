@@ -39,7 +39,7 @@ SLURM = [
 LOCAL = ["--cores", "2"]
 DISK = "512m"
 ROUND_STARTS = 60  # a round that needs more is stuck
-REFUSAL = b"SLURM jobs of an earlier start work in this folder"
+REFUSAL = b"SLURM jobs of another start work in this folder"
 
 
 class Soak:
