@@ -115,7 +115,8 @@ def _descend(networks: Networks, problem: Problem, settings: dict, step_loss: Ca
 def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: torch.device) -> Inverted:
     settings = settings | {"bf16": settings["bf16"] and computes_bf16(device)}
     problem = prepare(networks, batch, settings, device)
-    offset, loss = _descend(networks, problem, settings, compiled_objective() if settings["compile"] else objective)
+    step_loss = compiled_objective(device.type) if settings["compile"] else objective
+    offset, loss = _descend(networks, problem, settings, step_loss)
     with torch.no_grad():
         w = code(problem, offset)
         with in_bf16(settings, device):
@@ -133,9 +134,9 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
 
 
 @functools.cache
-def compiled_objective() -> Callable:
-    """The objective, compiled once a process: on a GPU its kernels are captured in CUDA graphs."""
-    mode = "reduce-overhead" if torch.cuda.is_available() else "default"
+def compiled_objective(device: str) -> Callable:
+    """The objective, compiled once a process for a type of device; on ``cuda``, kernels are captured in CUDA graphs."""
+    mode = "reduce-overhead" if device == "cuda" else "default"
     return torch.compile(objective, fullgraph=True, dynamic=False, mode=mode)
 
 

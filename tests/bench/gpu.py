@@ -38,9 +38,9 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from deidlib.cli import weights
 from deidlib.cli.common import stage_options
-from deidlib.inversion import Networks, Targets, invert
+from deidlib.inversion import invert
+from deidlib.objective import WORK_SIDE, Networks, Targets
 
-SIDE = 512  # px of the aligned frame that targets have
 DISTINCT = 2  # photographs drawn; more are these again
 #: Peaks of devices, by the name that CUDA gives them: dense bfloat16 TFLOP/s, TB/s (NVIDIA's data sheets).
 PEAKS = {
@@ -131,8 +131,8 @@ def virtual_patients(networks: Networks) -> Targets:
     z = torch.randn(2, DISTINCT, 512, generator=rng).to(device)
     patients, donors = (networks.generator.map(part) for part in z)
     faces = [networks.generator.synthesise(w[None, None].expand(-1, n_styles, -1)).float() for w in patients]
-    faces = torch.cat([F.adaptive_avg_pool2d(face, SIDE) for face in faces]).clamp(-1, 1)
-    y, x = np.mgrid[:SIDE, :SIDE]
+    faces = torch.cat([F.adaptive_avg_pool2d(face, WORK_SIDE) for face in faces]).clamp(-1, 1)
+    y, x = np.mgrid[:WORK_SIDE, :WORK_SIDE]
     fade = np.clip(2 - np.hypot((x - 256) / 64, (y - 380) / 40), 0, 1).astype(np.float32)  # a mouth's ellipse
     fixed = {
         "weights": fade,

@@ -37,14 +37,15 @@ import torch
 from torch.nn import functional as F
 
 from deidlib import tables
-from deidlib.blending import blend_faces, seam_score, warp_to_square
+from deidlib.blending import blend_faces, warp_to_square
 from deidlib.cli import weights
 from deidlib.cli.common import stage_options
 from deidlib.images import decode_png
-from deidlib.inversion import WORK_SIDE
 from deidlib.landmarks import FaceLandmarker, align_photo, matrix_of
+from deidlib.objective import WORK_SIDE
 from deidlib.regions import cut_square, fade_weight
 from deidlib.routes import GENERATE
+from deidlib.seam import seam_score
 
 KEY = b"the same donors in every bench run"[:32]
 BASELINE_STEPS, FULL_STEPS, WORKERS = 100, 36, len(os.sched_getaffinity(0))
