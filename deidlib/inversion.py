@@ -13,8 +13,8 @@ area in it; g leads it to the likeness s that a stranger of the patient's look h
 the least alike of all, and found by that), and to the donor: the same new person in every photograph. k keeps the
 donor's brows and eyes: without it glasses or closed lids may come half-way in. m keeps the mouth where a landmark model
 sees it in the photograph: the pixels are the patient's, but the face around them moves what it reads.
-Most steps run on the quarter-size preview; the last few on the full image. The objective is in
-:mod:`deidlib.objective`. Imports torch and numpy only.
+A step draws the whole face as a preview, a quarter of its size, and the square around the area as the image has it. The
+objective is in :mod:`deidlib.objective`. Imports torch and numpy only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deidlib.descent import Descent, step_sizes
+from deidlib.generators.window import window
 from deidlib.objective import (
+    BOX_SIDE,
     WORK_SIDE,
     Networks,
     Problem,
@@ -39,7 +41,6 @@ from deidlib.objective import (
     colourless,
     computes_bf16,
     in_bf16,
-    look,
     objective,
     prepare,
     squared_error,
@@ -97,16 +98,13 @@ def _descend(networks: Networks, problem: Problem, settings: dict, step_loss: Ca
     shape = len(problem.donors), networks.generator.n_styles, networks.generator.w_dim
     offset = torch.zeros(shape, device=problem.donors.device, requires_grad=True)
     descent = Descent(offset)
-    schedule = [(False, rate) for rate in step_sizes(settings["steps"], settings["learning_rate"])]
-    refine_rate = settings["learning_rate"] * settings["refine_rate"]
-    schedule += [(True, rate) for rate in step_sizes(settings["refine_steps"], refine_rate)]
     looked = 0
-    for step, (full, rate) in enumerate(schedule):
+    for step, rate in enumerate(step_sizes(settings["steps"], settings["learning_rate"])):
         marks = None
-        if problem.marks and (step % _EVERY == 0 or step >= len(schedule) - _LAST):
+        if problem.marks and (step % _EVERY == 0 or step >= settings["steps"] - _LAST):
             marks = problem.marks[looked % len(problem.marks)]
             looked += 1
-        loss = step_loss(networks, problem, settings, offset, full, marks)
+        loss = step_loss(networks, problem, settings, offset, marks)
         (slope,) = torch.autograd.grad(loss.sum(), offset)
         descent.step(slope, rate)
     return offset.detach(), loss.detach()
@@ -122,15 +120,20 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
         with in_bf16(settings, device):
             image = networks.generator.synthesise(w).float()
         image = colourless(image, problem.grey, problem.luma).clamp(-1, 1)
-        box = look(F.avg_pool2d(image, image.shape[-1] // WORK_SIDE), problem.full.box)
+        shrunk = F.avg_pool2d(image, image.shape[-1] // WORK_SIDE)
+        inside = window(shrunk, problem.box.corners, BOX_SIDE)
         pixels = ((image + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
-    return Inverted(
-        latents=w.cpu().numpy(),
-        images=pixels.cpu().numpy(),
-        loss=loss.cpu().numpy(),
-        psnr=(10 * torch.log10(4 / squared_error(box, problem.full))).cpu().numpy(),
-        distance=offset.square().mean(dim=(1, 2)).sqrt().cpu().numpy(),
-    )
+        psnr = 10 * torch.log10(4 / squared_error(inside, problem.box))
+        distance = offset.square().mean(dim=(1, 2)).sqrt()
+    return Inverted(*_fetch([w, pixels, loss, psnr, distance]))
+
+
+def _fetch(tensors: list[Tensor]) -> list[np.ndarray]:
+    """Arrays of a device's tensors. Copied without waiting, they go into memory that a GPU writes to itself."""
+    fetched = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    if tensors[0].device.type == "cuda":
+        torch.cuda.synchronize()
+    return [tensor.numpy() for tensor in fetched]
 
 
 @functools.cache
@@ -154,10 +157,9 @@ def invert(networks: Networks, targets: Targets, settings: dict, room: Room | No
     targets : Targets
         The photographs.
     settings : dict
-        ``steps`` on the preview and ``refine_steps`` at full size; ``learning_rate`` in standard deviations of W a
-        step and ``refine_rate``, its factor in the full-size steps; the weights ``perceptual``, ``pixel``, ``stay``,
-        ``spread``, ``guide`` (0: not guided), ``keep`` and ``mouth`` (0: wherever it is read); ``batch`` (photographs
-        at once); ``bf16``, used where the device computes in it; ``compile``, whether the objective is.
+        ``steps``; ``learning_rate`` in standard deviations of W a step; the weights ``perceptual``, ``pixel``,
+        ``stay``, ``spread``, ``guide`` (0: not guided), ``keep`` and ``mouth`` (0: wherever it is read); ``batch``
+        (photographs at once); ``bf16``, used where the device computes in it; ``compile``, whether the objective is.
     room : Room, optional
         How many at once, kept from call to call; by default ``batch`` of them, and fewer where memory runs out.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deidlib.generators import Generator, LatentPrior
+from deidlib.generators.window import window
 from deidlib.guide import Guide, sampling_grid
 from deidlib.mesh import SIDE as MESH_SIDE
 from deidlib.mesh import Mesh
@@ -93,16 +94,13 @@ class Targets:
         return Targets(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
 
 
-class View(NamedTuple):
-    """Photographs at one size S of the aligned frame: 256 px beside the preview, 512 px beside the full image."""
+class Box(NamedTuple):
+    """The loss's square in the photographs, pixels of the working frame."""
 
-    photo: Tensor  # (N, 3, S, S)
-    fade: Tensor  # (N, 1, S, S)
-    box: Tensor  # (N, B, B, 2) sampling grid of the loss's square
-    target: Tensor  # (N, 3, B, B)
+    corners: Tensor  # (N, 2) column and row of its first pixel
+    photo: Tensor  # (N, 3, B, B)
     weight: Tensor  # (N, 1, B, B)
-    features: list[Tensor]  # of the target
-    frame: Tensor  # (N, 112, 112, 2) sampling grid of the guide's frame
+    features: list[Tensor]  # of the photo
 
 
 class Marks(NamedTuple):
@@ -120,8 +118,10 @@ class Problem(NamedTuple):
     axes: Tensor  # (512, 512)
     grey: Tensor  # (N, 1, 1, 1) bool
     luma: Tensor  # (1, 3, 1, 1)
-    small: View
-    full: View
+    box: Box
+    photo: Tensor  # (N, 3, 256, 256)
+    fade: Tensor  # (N, 1, 256, 256)
+    frame: Tensor  # (N, 112, 112, 2) sampling grid of the guide's frame
     detail: Tensor  # of the donors' upper faces
     patient: Tensor  # (N, 128)
     donor: Tensor  # (N, 128)
@@ -154,36 +154,30 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
     photos = colourless(photos, grey, luma)
     weights, fades = moved(batch.weights, 1, WORK_SIDE, WORK_SIDE), moved(batch.fades, 1, WORK_SIDE, WORK_SIDE)
     frames, squares = moved(batch.frames), moved(batch.squares)
-    origins = box_origins(batch.centres)
-
-    def view(side: int) -> View:
-        photo, fade = _resized(photos, side), _resized(fades, side)
-        box = moved(_box_grid(origins, side))
-        target, weight = look(photo, box), look(_resized(weights, side), box)
-        frame = sampling_grid(_frames_at(frames, side), side)
-        with in_bf16(settings, device):
-            features = networks.perceptual.features(target)
-        return View(photo, fade, box, target, weight, features, frame)
-
-    donors = moved(batch.donors)
+    donors, corners = moved(batch.donors), torch.from_numpy(box_corners(batch.centres)).to(device)
     with torch.no_grad():
-        small, full = view(_SMALL), view(WORK_SIDE)
+        inside, weight = (window(x, corners, BOX_SIDE) for x in (photos, weights))
+        with in_bf16(settings, device):
+            box = Box(corners, inside, weight, networks.perceptual.features(inside))
+        photo, fade, frame = _resized(photos, _SMALL), _resized(fades, _SMALL), sampling_grid(_in_small(frames), _SMALL)
         with in_bf16(settings, device):
             start = networks.generator.preview(donors[:, None].expand(-1, networks.generator.n_styles, -1))
         marks = []
         for square in _jittered(squares) if settings["mouth"] else []:
-            grid = sampling_grid(_frames_at(square, _SMALL), _SMALL, MESH_SIDE)
+            grid = sampling_grid(_in_small(square), _SMALL, MESH_SIDE)
             unit = moved(batch.inter_ocular) * torch.linalg.det(square[:, :, :2]).sqrt()
-            marks.append(Marks(grid, networks.mesh(F.grid_sample(small.photo, grid, align_corners=False)), unit))
+            marks.append(Marks(grid, networks.mesh(F.grid_sample(photo, grid, align_corners=False)), unit))
         return Problem(
             donors=donors,
             axes=torch.from_numpy(networks.prior.axes.astype(np.float32)).to(device),
             grey=grey,
             luma=luma,
-            small=small,
-            full=full,
+            box=box,
+            photo=photo,
+            fade=fade,
+            frame=frame,
             detail=_upper_detail(colourless(start.float(), grey, luma)),
-            patient=networks.guide(F.grid_sample(full.photo, full.frame, align_corners=False)),
+            patient=networks.guide(F.grid_sample(photo, frame, align_corners=False)),
             donor=moved(batch.identities),
             likeness=moved(batch.likenesses),
             marks=marks,
@@ -195,9 +189,7 @@ def code(problem: Problem, offset: Tensor) -> Tensor:
     return problem.donors[:, None] + offset @ problem.axes.T
 
 
-def objective(
-    networks: Networks, problem: Problem, settings: Mapping, offset: Tensor, full: bool, marks: Marks | None
-) -> Tensor:
+def objective(networks: Networks, problem: Problem, settings: Mapping, offset: Tensor, marks: Marks | None) -> Tensor:
     """Loss, (N,), of a batch of offsets.
 
     Parameters
@@ -210,49 +202,39 @@ def objective(
         The weights; see :func:`deidlib.inversion.invert`.
     offset : Tensor, (N, n_styles, 512)
         From the donors, in standard deviations of W.
-    full : bool
-        Whether the full image is drawn, or the preview.
     marks : Marks or None
         The square that the mesh looks at, if it does in this step.
     """
-    view = problem.full if full else problem.small
-    w = code(problem, offset)
+    box = problem.box
     with in_bf16(settings, offset.device):
-        drawn = networks.generator.synthesise(w) if full else networks.generator.preview(w)
-        drawn = F.avg_pool2d(drawn, drawn.shape[-1] // WORK_SIDE) if full else drawn
-        image = colourless(drawn.float(), problem.grey, problem.luma)
-        box = look(image, view.box)
-        lpips = networks.perceptual.distance(networks.perceptual.features(box), view.features, view.weight)
+        drawn, inside = networks.generator.close_up(code(problem, offset), box.corners, BOX_SIDE)
+        image, inside = (colourless(x.float(), problem.grey, problem.luma) for x in (drawn, inside))
+        lpips = networks.perceptual.distance(networks.perceptual.features(inside), box.features, box.weight)
     spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
     detail = (_upper_detail(image) - problem.detail).square().mean(dim=(1, 2, 3))
     loss = (
         settings["perceptual"] * lpips.float()
-        + settings["pixel"] * squared_error(box, view)
+        + settings["pixel"] * squared_error(inside, box)
         + settings["stay"] * offset.square().mean(dim=(1, 2))
         + settings["spread"] * spread
         + settings["keep"] * detail
     )
-    composite = view.fade * view.photo + (1 - view.fade) * image
+    composite = problem.fade * problem.photo + (1 - problem.fade) * image
     if settings["guide"]:
-        embedding = networks.guide(F.grid_sample(composite, view.frame, align_corners=False))
+        embedding = networks.guide(F.grid_sample(composite, problem.frame, align_corners=False))
         from_likeness = ((embedding * problem.patient).sum(1) - problem.likeness).abs()
         loss = loss + settings["guide"] * (from_likeness + 1 - (embedding * problem.donor).sum(1))
     if marks is not None:
-        found = networks.mesh(F.grid_sample(_resized(composite, _SMALL), marks.square, align_corners=False))
+        found = networks.mesh(F.grid_sample(composite, marks.square, align_corners=False))
         shift = ((found - marks.points).square().sum(2).mean(1) + 1e-6).sqrt() / marks.unit
         loss = loss + settings["mouth"] * shift
     return loss
 
 
-def squared_error(box: Tensor, view: View) -> Tensor:
-    """Mean squared difference, (N,), of the loss's square and the photograph's, where agreement counts."""
-    total = ((box - view.target).square() * view.weight).sum(dim=(1, 2, 3))
-    return total / (3 * view.weight.sum(dim=(1, 2, 3)))
-
-
-def look(images: Tensor, box: Tensor) -> Tensor:
-    """The loss's squares of images: pixels as they are, none between two."""
-    return F.grid_sample(images, box, mode="nearest", align_corners=False)
+def squared_error(inside: Tensor, box: Box) -> Tensor:
+    """Mean squared difference, (N,), of a drawn square and the photograph's, where agreement counts."""
+    total = ((inside - box.photo).square() * box.weight).sum(dim=(1, 2, 3))
+    return total / (3 * box.weight.sum(dim=(1, 2, 3)))
 
 
 def colourless(images: Tensor, grey: Tensor, luma: Tensor) -> Tensor:
@@ -272,34 +254,26 @@ def in_bf16(settings: Mapping, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16) if settings["bf16"] else nullcontext()
 
 
-def box_origins(centres: np.ndarray) -> np.ndarray:
-    """Top-left corners (x, y), (N, 2), of the loss boxes in the working frame, even so that 256² halves them."""
-    origins = np.round(np.asarray(centres) / 2).astype(int) * 2 - BOX_SIDE // 2
-    return np.clip(origins, 0, WORK_SIDE - BOX_SIDE)
-
-
-def _box_grid(origins: np.ndarray, side: int) -> np.ndarray:
-    """Sampling grid, (N, B, B, 2), of the boxes in an image of the working frame with ``side`` pixels."""
-    scale = WORK_SIDE // side
-    pixels = origins[:, None] // scale + np.arange(BOX_SIDE // scale)[None, :, None]  # (N, B, 2)
-    x, y = ((2 * pixels[..., axis] + 1) / side - 1 for axis in (0, 1))
-    return np.stack(np.broadcast_arrays(x[:, None, :], y[:, :, None]), axis=3)
+def box_corners(centres: np.ndarray) -> np.ndarray:
+    """First column and row, (N, 2), of the loss's squares in the working frame."""
+    corners = np.round(np.asarray(centres)).astype(np.int64) - BOX_SIDE // 2
+    return np.clip(corners, 0, WORK_SIDE - BOX_SIDE)
 
 
 def _resized(images: Tensor, side: int) -> Tensor:
     return F.interpolate(images, (side, side), mode="area")
 
 
-def _frames_at(frames: Tensor, side: int) -> Tensor:
-    """Matrices of the working frame for an image of it with ``side`` pixels."""
-    scale = WORK_SIDE / side
+def _in_small(frames: Tensor) -> Tensor:
+    """Matrices of the working frame, for the preview's."""
+    scale = WORK_SIDE / _SMALL
     corner = frames.new_tensor([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
     return frames @ corner
 
 
 def _upper_detail(images: Tensor) -> Tensor:
-    """Detail of the upper face, whatever its light: at preview size, minus the local mean."""
-    upper = _resized(images, _SMALL)[:, :, _UPPER[0], _UPPER[1]]
+    """Detail of previews' upper faces, whatever their light: pixels minus the local mean."""
+    upper = images[:, :, _UPPER[0], _UPPER[1]]
     return upper - F.avg_pool2d(upper, _DETAIL, stride=1, padding=_DETAIL // 2, count_include_pad=False)
 
 

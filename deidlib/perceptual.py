@@ -18,7 +18,7 @@ _CONVOLUTIONS = {  # name in the checkpoint: padding
 
 
 class STLPIPS(nn.Module):
-    """Distance of image pairs, (N, 3, H, W) RGB in [−1, 1], optionally under a weight map.
+    """Distance of image pairs, (N, 3, H, W) RGB in [−1, 1], H and W even, optionally under a weight map.
 
     Parameters
     ----------
@@ -29,13 +29,14 @@ class STLPIPS(nn.Module):
     def __init__(self, weights: Path):
         super().__init__()
         state = torch.load(weights, map_location="cpu", weights_only=True)
-        self.kernels = nn.ParameterList(nn.Parameter(state[f"{name}.weight"]) for name in _CONVOLUTIONS)
+        kernels = [state[f"{name}.weight"] for name in _CONVOLUTIONS]
+        kernels[0] = _with_blur(kernels[0])
+        self.kernels = nn.ParameterList(nn.Parameter(kernel) for kernel in kernels)
         self.biases = nn.ParameterList(nn.Parameter(state[f"{name}.bias"]) for name in _CONVOLUTIONS)
         self.heads = nn.ParameterList(nn.Parameter(state[f"lin{k}.model.1.weight"]) for k in range(5))
         self.register_buffer("shift", state["scaling_layer.shift"])
         self.register_buffer("scale", state["scaling_layer.scale"])
-        tap = torch.tensor([1.0, 2.0, 1.0]) / 4
-        self.register_buffer("blur", torch.outer(tap, tap)[None, None])
+        self.register_buffer("blur", _blur())
         self.requires_grad_(False)
         self.eval()
 
@@ -43,18 +44,24 @@ class STLPIPS(nn.Module):
         x = F.pad(x, (2, 2, 2, 2), mode="reflect")
         return F.conv2d(x, self.blur.to(x.dtype).expand(x.shape[1], -1, -1, -1), stride=2, groups=x.shape[1])
 
+    def _first(self, x: Tensor) -> Tensor:
+        """The first convolution and its shrinking in one, before the activation.
+
+        Of what the shrinking reflects at its edges, the first row and column are the second ones; the last are taken to
+        be those before them, where the published network has a mean half a pixel farther out.
+        """
+        x = F.conv2d(F.pixel_unshuffle(F.pad(x, (2, 2, 2, 2)), 2), self.kernels[0], self.biases[0])
+        return F.pad(x, (1, 1, 1, 1), mode="replicate")
+
     def features(self, images: Tensor) -> list[Tensor]:
         """The five layers' activations, each normalised to unit length over its channels."""
-        x = (images - self.shift) / self.scale
+        x = self._first((images - self.shift) / self.scale)
         layers = []
-        for k, (kernel, bias, padding) in enumerate(
-            zip(self.kernels, self.biases, _CONVOLUTIONS.values(), strict=True)
-        ):
+        for k, padding in enumerate(_CONVOLUTIONS.values()):
             if k in (1, 2):
                 x = self._shrink(F.max_pool2d(x, 3, stride=1))
-            x = F.conv2d(x, kernel, bias, padding=padding)
-            if k == 0:
-                x = self._shrink(x)
+            if k > 0:
+                x = F.conv2d(x, self.kernels[k], self.biases[k], padding=padding)
             x = F.relu(x)
             layers.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
         return layers
@@ -82,3 +89,15 @@ class STLPIPS(nn.Module):
     def forward(self, a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
         """Distance, (N,), of image pairs, (N, 3, H, W)."""
         return self.distance(self.features(a), self.features(b), weight)
+
+
+def _blur() -> Tensor:
+    tap = torch.tensor([1.0, 2.0, 1.0]) / 4
+    return torch.outer(tap, tap)[None, None]
+
+
+def _with_blur(kernel: Tensor) -> Tensor:
+    """A kernel, (O, I, 11, 11), then the blur at every other pixel, for 2×2 pixels as channels: (O, 4I, 7, 7)."""
+    outputs, inputs, side, _ = kernel.shape
+    both = F.conv2d(kernel.reshape(-1, 1, side, side), _blur(), padding=2)  # (O·I, 1, 13, 13)
+    return F.pixel_unshuffle(F.pad(both, (0, 1, 0, 1)).reshape(outputs, inputs, side + 3, side + 3), 2)

@@ -167,9 +167,9 @@ def driven_out(
         radii = rng.uniform(55, 130), rng.uniform(40, 110)
         weight = (np.hypot((x - 256) / radii[0], (y - 370) / radii[1]) < 1).astype(np.float32)
         settings = {
-            **{"steps": int(rng.integers(6, 13)), "refine_steps": 0, "learning_rate": rng.uniform(0.1, 0.3)},
-            **{"refine_rate": 0.5, "perceptual": 2.0, "pixel": 2.0, "stay": 0.0, "spread": 0.0, "guide": 0.0},
-            **{"keep": 0.0, "mouth": 0.0, "batch": 1, "bf16": True},
+            **{"steps": int(rng.integers(6, 13)), "learning_rate": rng.uniform(0.1, 0.3), "batch": 1, "bf16": True},
+            **{"perceptual": 2.0, "pixel": 2.0, "stay": 0.0, "spread": 0.0, "guide": 0.0, "keep": 0.0, "mouth": 0.0},
+            "compile": False,
         }
         target = Targets(
             images=_hard_target(face, rng)[None],

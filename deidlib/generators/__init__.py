@@ -1,7 +1,7 @@
 """Generators: what turns a latent code into a face. Imports torch and numpy only.
 
-A generator has ``n_styles``, ``w_dim``, ``resolution``, ``map(z) -> w``, ``synthesise(w_plus) -> images`` and
-``preview(w_plus) -> images at a quarter of the size``; see
+A generator has ``n_styles``, ``w_dim``, ``resolution``, ``map(z) -> w``, ``synthesise(w_plus) -> images``,
+``preview(w_plus) -> images at a quarter of the size`` and ``close_up``, the preview with a larger part beside it; see
 :class:`deidlib.generators.mobilestylegan.MobileStyleGAN` and :class:`deidlib.generators.stylegan2.StyleGAN2`. Each
 draws in the aligned frame of 1024², whatever its own size.
 """
@@ -32,6 +32,12 @@ class Generator(Protocol):
 
     def preview(self, w: Tensor) -> Tensor:
         """The same image at a quarter of the size, several times cheaper, to a small error."""
+
+    def close_up(self, w: Tensor, corners: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """The preview, and a square of the image at half its size, (N, 3, side, side), without that error.
+
+        ``corners``, (N, 2), are column and row, at half the size, of each square's first pixel.
+        """
 
 
 @dataclass(frozen=True)

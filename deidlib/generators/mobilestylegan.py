@@ -14,13 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deidlib.generators.haar import haar_synthesis
 from deidlib.generators.openvino_ir import read_constants
-from deidlib.generators.preview import PREVIEW_BLOCKS, PREVIEW_STYLE, haar_synthesis, load_preview_head
+from deidlib.generators.preview import PREVIEW_BLOCKS, PREVIEW_STYLE, load_preview_head
+from deidlib.generators.window import window
 
 N_STYLES = 16
 W_DIM = 512
 RESOLUTION = 1024
 N_BLOCKS = 7
+_PREVIEW_FEATURES = 128  # px, side of the features that preview and close-up have in common
+_MARGIN = 2  # px of these: from farther away nothing reaches a close-up (two 3×3 layers at 256², two at 512²)
+_GRAIN = 32  # px of these: cuDNN's fast depthwise kernels take 256² and not 244² (28 times slower on an H100)
 
 
 def _leaky(x: Tensor) -> Tensor:
@@ -50,14 +55,17 @@ class _StyledConv(nn.Module):
         self.noise = nn.Parameter(torch.tensor(noise), requires_grad=False)  # (1, 1, H, W)
         self.bias = nn.Parameter(torch.tensor(bias.reshape(-1)), requires_grad=False)  # (C,)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, corners: Tensor | None = None) -> Tensor:
         x = x * self.style(w)
         if self.depthwise:
             x = F.conv2d(x, self.kernels[0], padding=1, groups=x.shape[1])
             x = F.conv2d(x, self.kernels[1], self.bias)
         else:
             x = F.conv2d(x, self.kernels[0], self.bias, padding=1)
-        return _leaky(x + self.noise.to(x.dtype))
+        noise = self.noise
+        if corners is not None:
+            noise = window(noise.expand(len(x), -1, -1, -1), corners, x.shape[-1])
+        return _leaky(x + noise.to(x.dtype))
 
 
 class _Block(nn.Module):
@@ -65,10 +73,12 @@ class _Block(nn.Module):
         super().__init__()
         self.up, self.conv1, self.conv2 = up, conv1, conv2
 
-    def forward(self, x: Tensor, w_up: Tensor, w_conv2: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w_up: Tensor, w_conv2: Tensor, corners: Tensor | None = None) -> Tensor:
+        """Features at twice the size; of windows of the features, where ``corners``, (N, 2), says where these begin."""
+        corners = None if corners is None else 2 * corners
         x = haar_synthesis(x * self.up(w_up))
-        x = self.conv1(x, w_up)
-        return self.conv2(x, w_conv2)
+        x = self.conv1(x, w_up, corners)
+        return self.conv2(x, w_conv2, corners)
 
 
 class _Constants:
@@ -93,9 +103,15 @@ class _Constants:
     def style(self, name: str) -> _Style:
         weight, bias = self.named(f"{name}.modulation.weight"), self.named(f"{name}.modulation.bias")
         if name.endswith(".up"):  # scales its input as it is; a convolution's style carries 1/√(fan-in)
-            return _Style(weight, bias, 1.0)
+            return _Style(_by_band(weight), _by_band(bias.reshape(-1)), 0.5)  # the orthogonal transform's factor
         scale = self.after(f"{name}.modulation.bias", lambda v: v.dtype == np.float32 and v.size == 1)
         return _Style(weight, bias, float(scale.reshape(-1)[0]))
+
+
+def _by_band(rows: np.ndarray) -> np.ndarray:
+    """Rows of the low-pass band, LH, HL and HH, where the published graph has the last three in turn."""
+    low, high = np.split(rows, [len(rows) // 4])
+    return np.concatenate([low, high[0::3], high[1::3], high[2::3]])
 
 
 def _is_noise(v: np.ndarray) -> bool:
@@ -146,9 +162,9 @@ class MobileStyleGAN(nn.Module):
         first_kernel = c.after("m.input.input", lambda v: v.ndim == 4 and v.shape == (W_DIM, W_DIM, 3, 3))
         self.first = _StyledConv(
             c.style("m.conv1.conv"),
-            [first_kernel],
+            [_by_band(first_kernel)],
             c.after("m.input.input", _is_noise),
-            c.named("m.conv1.bias"),
+            _by_band(c.named("m.conv1.bias").reshape(-1)),
         )
         blocks = []
         for k in range(N_BLOCKS):
@@ -156,19 +172,17 @@ class MobileStyleGAN(nn.Module):
             convs = []
             for conv in ("conv1", "conv2"):
                 depthwise = f"{name}.{conv}.conv.weight_dw"
-                convs.append(
-                    _StyledConv(
-                        c.style(f"{name}.{conv}.conv"),
-                        [c.named(depthwise).squeeze(2), c.after(depthwise, _is_pointwise)],
-                        c.after(depthwise, _is_noise),
-                        c.named(f"{name}.{conv}.bias"),
-                    )
-                )
+                pointwise, bias = c.after(depthwise, _is_pointwise), c.named(f"{name}.{conv}.bias").reshape(-1)
+                if conv == "conv2" and k < N_BLOCKS - 1:  # a transform follows
+                    pointwise, bias = _by_band(pointwise), _by_band(bias)
+                kernels, noise = [c.named(depthwise).squeeze(2), pointwise], c.after(depthwise, _is_noise)
+                convs.append(_StyledConv(c.style(f"{name}.{conv}.conv"), kernels, noise, bias))
             blocks.append(_Block(c.style(f"{name}.up"), *convs))
         self.blocks = nn.ModuleList(blocks)
         self.head_style = c.style("m.layers.6.to_img.conv")
-        self.head_kernel = nn.Parameter(torch.tensor(c.named("m.layers.6.to_img.conv.weight")))
-        self.head_bias = nn.Parameter(torch.tensor(c.named("m.layers.6.to_img.bias")))
+        kernel, bias = c.named("m.layers.6.to_img.conv.weight"), c.named("m.layers.6.to_img.bias").reshape(-1)
+        self.head_kernel = nn.Parameter(torch.tensor(_by_band(kernel) / 2))
+        self.head_bias = nn.Parameter(torch.tensor(_by_band(bias) / 2))
 
     def map(self, z: Tensor) -> Tensor:
         """Latent z, (N, 512) standard normal, to w, (N, 512) float32."""
@@ -187,10 +201,32 @@ class MobileStyleGAN(nn.Module):
     def synthesise(self, w: Tensor) -> Tensor:
         """Image of a W+ code, (N, 16, 512), as (N, 3, 1024, 1024) RGB in about [−1, 1]."""
         x = self.features(w) * self.head_style(w[:, N_STYLES - 1])
-        return haar_synthesis(F.conv2d(x, self.head_kernel) + self.head_bias)
+        return haar_synthesis(F.conv2d(x, self.head_kernel, self.head_bias))
 
     def preview(self, w: Tensor) -> Tensor:
         """The same image at 256², (N, 3, 256, 256), from the features of 128² through the trained head."""
+        return self._preview(self.features(w, PREVIEW_BLOCKS), w)
+
+    def _preview(self, features: Tensor, w: Tensor) -> Tensor:
         if self.preview_head is None:
             raise ValueError("this generator was built without its preview head; pass preview_file")
-        return self.preview_head(self.features(w, PREVIEW_BLOCKS), w[:, PREVIEW_STYLE])
+        return self.preview_head(features, w[:, PREVIEW_STYLE])
+
+    def close_up(self, w: Tensor, corners: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """The preview, and a part of the image at 512² exactly, (N, 3, side, side), that begins at ``corners``.
+
+        The last two blocks see the part's surroundings only; what is left out reaches none of its pixels.
+        """
+        features = self.features(w, PREVIEW_BLOCKS)
+        scale = self.resolution // 2 // _PREVIEW_FEATURES
+        needed = -(-side // scale) + 1 + 2 * _MARGIN
+        seen = min(-(-needed // _GRAIN) * _GRAIN, _PREVIEW_FEATURES)
+        starts = (torch.div(corners, scale, rounding_mode="floor") - _MARGIN).clamp(0, _PREVIEW_FEATURES - seen)
+        x, its_corners = window(features, starts, seen), starts
+        for k, block in enumerate(self.blocks[PREVIEW_BLOCKS:], PREVIEW_BLOCKS):
+            x = block(x, w[:, 2 * k + 1], w[:, 2 * k + 2], its_corners)
+            its_corners = 2 * its_corners
+        # The mean over 2×2 pixels is the low-pass band, the head's first three channels.
+        x = x * self.head_style(w[:, N_STYLES - 1])
+        low = F.conv2d(x, self.head_kernel[:3], self.head_bias[:3])
+        return self._preview(features, w), window(low, corners - its_corners, side)

@@ -17,27 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deidlib.generators.haar import haar_analysis, haar_synthesis
+
 W_DIM = 512
 PREVIEW_BLOCKS = 5  # blocks 0 to 4 end at 128²
 PREVIEW_STYLE = 2 * PREVIEW_BLOCKS + 1
 _FEATURES, _HIDDEN = 256, 64
-
-
-def haar_synthesis(x: Tensor) -> Tensor:
-    """Inverse Haar wavelet transform: (N, 4C, H, W) sub-bands to (N, C, 2H, 2W).
-
-    The first quarter of the channels is the low-pass band; the rest, as (C, 3), are the bands LH, HL and HH.
-    """
-    n, c4, h, w = x.shape
-    c = c4 // 4
-    low, high = x[:, :c], x[:, c:].reshape(n, c, 3, h, w)
-    lh, hl, hh = high.unbind(2)
-    # Filters are ±1/√2 along each axis, hence 1/2 for the pair.
-    top_left, top_right = low + lh + hl + hh, low + lh - hl - hh
-    bottom_left, bottom_right = low - lh + hl - hh, low - lh - hl + hh
-    even = torch.stack((top_left, top_right), dim=-1)
-    odd = torch.stack((bottom_left, bottom_right), dim=-1)
-    return 0.5 * torch.stack((even, odd), dim=-3).reshape(n, c, 2 * h, 2 * w)
 
 
 class PreviewHead(nn.Module):
@@ -87,13 +72,6 @@ def load_preview_head(path: Path) -> PreviewHead:
     return head
 
 
-def haar_analysis(x: Tensor) -> Tensor:
-    """Haar wavelet transform, the inverse of :func:`haar_synthesis`: (N, C, 2H, 2W) to (N, 4C, H, W)."""
-    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
-    low, high = 0.5 * (a + b + c + d), torch.stack((a + b - c - d, a - b + c - d, a - b - c + d), dim=2) * 0.5
-    return torch.cat((low, high.flatten(1, 2)), dim=1)
-
-
 def _generate_pairs(generator: nn.Module, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Features of 128² and the image at 256² of the same codes."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -104,7 +82,7 @@ def _generate_pairs(generator: nn.Module, codes: Tensor) -> tuple[Tensor, Tensor
 def _start_from_least_squares(head: PreviewHead, features: Tensor, images: Tensor) -> None:
     """Set the linear path to its closed-form optimum and scale the other path's input to unit variance."""
     x = features.float().movedim(1, -1).flatten(0, 2)
-    y = haar_analysis(images).movedim(1, -1).flatten(0, 2)
+    y = haar_analysis(images / 4).movedim(1, -1).flatten(0, 2)
     x1 = torch.cat((x, torch.ones(len(x), 1)), dim=1).double()
     solution = torch.linalg.solve(x1.T @ x1 + 1e-2 * torch.eye(x1.shape[1]), x1.T @ y.double()).float()
     with torch.no_grad():

@@ -19,8 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deidlib.generators.window import window
+
 ALIGNED_SIDE = 1024  # px, side of the aligned frame, whatever the network's own size
 PREVIEW_SIDE = ALIGNED_SIDE // 4
+_MARGIN = 4  # px at 256²: from farther away nothing reaches a close-up
 
 
 @dataclass(frozen=True)
@@ -136,10 +139,13 @@ class _Layer(_Convolution):
         noise = source.noise if source.noise is not None else torch.zeros(1, 1)
         self.noise = nn.Parameter(noise[None, None].contiguous())
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, corners: Tensor | None = None) -> Tensor:
+        """Features; of a part of them, where ``corners``, (N, 2), says where each photograph's part begins."""
         x, demodulation = self.modulated(x, w)
-        gain = 2**0.5  # √2·leaky_relu(x) = leaky_relu(√2·x)
-        x = torch.addcmul((gain * self.noise).to(x.dtype), x, (gain * demodulation).to(x.dtype))
+        gain, noise = 2**0.5, self.noise  # √2·leaky_relu(x) = leaky_relu(√2·x)
+        if corners is not None and noise.shape[-1] > 1:
+            noise = window(noise.expand(len(x), -1, -1, -1), corners, x.shape[-1])
+        x = torch.addcmul((gain * noise).to(x.dtype), x, (gain * demodulation).to(x.dtype))
         return _clamped(F.leaky_relu(x + (gain * self.bias).to(x.dtype), 0.2), self.clamp)
 
 
@@ -234,16 +240,48 @@ class StyleGAN2(nn.Module):
         inputs, running = self.preview_inputs(w)
         return running + self.preview_head(inputs).float()
 
+    def close_up(self, w: Tensor, corners: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """The preview, and a part of the image at 512², (N, 3, side, side), that begins at ``corners``.
+
+        Where the preview is estimated from the layers up to 256², those above see the part's surroundings only; what is
+        left out reaches none of its pixels.
+        """
+        half = ALIGNED_SIDE // 2
+        if self.preview_head is None:
+            drawn = self.draw(w)
+            return _in_frame(drawn, PREVIEW_SIDE), window(_in_frame(drawn, half), corners, side)
+        x, running = self.features(w, PREVIEW_SIDE)
+        inputs = self._preview_inputs(x, running, w)
+        seen = min(-(-side // 2) + 1 + 2 * _MARGIN, PREVIEW_SIDE)
+        at = (torch.div(corners, 2, rounding_mode="floor") - _MARGIN).clamp(0, PREVIEW_SIDE - seen)
+        x, part = window(x, at, seen), window(running, at, seen)
+        for k in range(_size_number(PREVIEW_SIDE) + 1, len(self.to_rgb)):
+            at = 2 * at
+            x = self.layers[2 * k - 1](x, w[:, 2 * k - 1], at)
+            x = self.layers[2 * k](x, w[:, 2 * k], at)
+            part = enlarge(part) + self.to_rgb[k](x, w[:, 2 * k + 1])
+        scale = self.own_resolution // half
+        part = window(F.avg_pool2d(part, scale), corners - torch.div(at, scale, rounding_mode="floor"), side)
+        return running + self.preview_head(inputs).float(), part
+
     def preview_inputs(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """What the preview is estimated from, (N, C + 3, 256, 256), and the running image among it.
 
         The C features are those of 256² as the next layer sees them, times its style.
         """
         x, running = self.features(w, PREVIEW_SIDE)
-        following = 2 * (PREVIEW_SIDE.bit_length() - 3) + 1  # 4² has one layer, every further size two
+        return self._preview_inputs(x, running, w), running
+
+    def _preview_inputs(self, x: Tensor, running: Tensor, w: Tensor) -> Tensor:
+        following = 2 * _size_number(PREVIEW_SIDE) + 1  # 4² has one layer, every further size two
         style = self.layers[following].style(w[:, following])
         x = x * style[:, :, None, None].to(x.dtype)
-        return torch.cat([x, running.to(x.dtype)], dim=1), running
+        return torch.cat([x, running.to(x.dtype)], dim=1)
+
+
+def _size_number(side: int) -> int:
+    """Which of the sizes 4², 8², 16² and so on a side is, from 0."""
+    return side.bit_length() - 3
 
 
 def _in_frame(image: Tensor, side: int) -> Tensor:

@@ -124,7 +124,7 @@ def sweep_shard(
 
 def short(inversion: Mapping) -> dict[str, Any]:
     """Settings of an inversion of the sweep."""
-    return dict(inversion) | {"steps": max(1, round(STEPS * inversion["steps"])), "refine_steps": 0}
+    return dict(inversion) | {"steps": max(1, round(STEPS * inversion["steps"]))}
 
 
 def preserved_share(region: Mapping) -> float:

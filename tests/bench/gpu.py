@@ -159,7 +159,7 @@ def repeated(targets: Targets, n: int) -> Targets:
 
 
 def count_inversion(networks: Networks, targets: Targets, settings: dict) -> tuple[dict[str, Cost], set[str]]:
-    """Costs of a step of each kind and of a whole photograph, and what a batch costs whatever its size."""
+    """Costs of a step and of a whole photograph, and what a batch costs whatever its size."""
 
     dtypes: set[str] = set()
 
@@ -170,12 +170,10 @@ def count_inversion(networks: Networks, targets: Targets, settings: dict) -> tup
         dtypes.update(its_dtypes)
         return found
 
-    short, two = cost(1, steps=1, refine_steps=0), cost(2)
-    one = cost(1)
+    one, two = cost(1), cost(2)
     photo = two.plus(one, -1)
     return {
-        "preview step": cost(1, steps=2, refine_steps=0).plus(short, -1),
-        "full step": cost(1, steps=1, refine_steps=1).plus(short, -1),
+        "step": cost(1, steps=2).plus(cost(1, steps=1), -1),
         "photograph": photo,
         "batch": one.plus(photo, -1),
     }, dtypes
@@ -254,9 +252,8 @@ def main() -> None:
 
 def _cost_table(costs: dict[str, Cost], settings: dict, how: str) -> str:
     titles = {
-        "preview step": "a preview step, a photograph",
-        "full step": "a full step, a photograph",
-        "photograph": f"all of a photograph ({settings['steps']} preview, {settings['refine_steps']} full)",
+        "step": "a step, a photograph",
+        "photograph": f"all of a photograph ({settings['steps']} steps)",
         "batch": "a batch besides, whatever its size",
     }
     lines = [f"| {how} | TFLOP | GB, products alone | GB, every operator |", "|---|---|---|---|"]

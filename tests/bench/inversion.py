@@ -9,9 +9,9 @@ float32) on W+, squared error and a perceptual distance inside the rectangle aro
 compositing: the generated face is the result. It is timed on fewer steps where --baseline-steps says so, and the
 table then gives the time of 100.
 
-Ours: `deidlib invert` and `deidlib blend` with the default configuration. 36 full steps: the same, but for its steps,
-which all draw the full image (none a preview): the prototype that ours must match in quality. They are as large as
-ours are at first; --full-rate says otherwise.
+Ours: `deidlib invert` and `deidlib blend` with the default configuration. 36 full steps: the same with so many steps,
+all of which draw the whole image (ours draw a preview, and the image around the area alone): the prototype that ours
+must match in quality. They are as large as ours are; --full-rate says otherwise.
 
 Each method uses the cores as is fastest for it (measured on two): the baseline one photograph after the other with a
 thread of torch a core, the others a photograph a core; seconds a photograph are those of the whole divided by their
@@ -40,6 +40,7 @@ from deidlib import tables
 from deidlib.blending import blend_faces, warp_to_square
 from deidlib.cli import weights
 from deidlib.cli.common import stage_options
+from deidlib.generators.window import window
 from deidlib.images import decode_png
 from deidlib.landmarks import FaceLandmarker, align_photo, matrix_of
 from deidlib.objective import WORK_SIDE
@@ -145,21 +146,37 @@ def baseline(stage: dict[str, pa.Table], asked: argparse.Namespace) -> dict:
 def ours(stage: dict[str, pa.Table], _: argparse.Namespace) -> dict:
     """Faces of the inversion and blending stages."""
     settings = stage_options("inversion", "{}")
-    return _inverted(stage, settings, f"{settings['steps']} at 256², {settings['refine_steps']} full")
+    return _inverted(stage, settings)
 
 
 def full_steps(stage: dict[str, pa.Table], asked: argparse.Namespace) -> dict:
     """Faces of the same stages, where every step draws the full image."""
     settings = stage_options("inversion", "{}")
-    settings |= {"steps": 0, "refine_steps": FULL_STEPS, "refine_rate": asked.full_rate}
-    return _inverted(stage, settings, f"{FULL_STEPS} full")
+    settings |= {"steps": FULL_STEPS, "learning_rate": asked.full_rate * settings["learning_rate"]}
+    return _inverted(stage, settings, whole=True)
 
 
-def _inverted(stage: dict[str, pa.Table], settings: dict, wording: str) -> dict:
+class WholeImages(torch.nn.Module):
+    """The generator, drawing the whole image in every step."""
+
+    def __init__(self, generator: torch.nn.Module):
+        super().__init__()
+        self.inner, self.n_styles, self.w_dim = generator, generator.n_styles, generator.w_dim
+        self.synthesise, self.preview = generator.synthesise, generator.preview
+
+    def close_up(self, w: torch.Tensor, corners: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The image shrunk to 256², and a part of it shrunk to 512²."""
+        drawn = self.synthesise(w)
+        return F.avg_pool2d(drawn, 4), window(F.avg_pool2d(drawn, 2), corners, side)
+
+
+def _inverted(stage: dict[str, pa.Table], settings: dict, whole: bool = False) -> dict:
     from deidlib.faces import invert_faces
 
     weights.pin_threads()
     networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"))
+    if whole:
+        networks = networks._replace(generator=WholeImages(networks.generator))
     others, start = (stage["photos"], stage["landmarks"], stage["regions"]), time.perf_counter()
     made = pa.concat_tables(invert_faces([(*others, stage["donors"])], networks, settings, WORKERS))
     blended = blend_faces(*others, made, stage_options("blending", "{}"))
@@ -168,7 +185,7 @@ def _inverted(stage: dict[str, pa.Table], settings: dict, wording: str) -> dict:
         tuple(decode_png(image.as_py()) for image in images)
         for images in zip(made["image"], blended["image"], strict=True)
     ]
-    steps = settings["steps"] + settings["refine_steps"]
+    steps, wording = settings["steps"], f"{settings['steps']}{' full' if whole else ''}"
     return {"faces": faces, "seconds": seconds, "steps": steps, "wording": wording, "peak": _peak()}
 
 
@@ -229,7 +246,7 @@ def main() -> None:
     parser.add_argument(
         "--without-full", action="store_true", help=f"leave out the {FULL_STEPS} full steps (a minute a photograph)"
     )
-    parser.add_argument("--full-rate", type=float, default=1.0, help="their refine_rate (default: 1)")
+    parser.add_argument("--full-rate", type=float, default=1.0, help="factor on their learning_rate (default: 1)")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--sheet", type=Path, help="picture to write: photograph, then each method's (private)")
     asked = parser.parse_args()

@@ -35,7 +35,7 @@ SETTINGS = {
     "shards": 1,
     "attempts": 2,
     "device": "cpu",
-    "inversion": {"steps": 4, "refine_steps": 1},
+    "inversion": {"steps": 4},
     "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "latent_distance_max": 10.0, "realism_min": -100.0},
     "reid": {"sweep_photos": 1},
     "release": {

@@ -73,7 +73,7 @@ def shard(generator, model_files, yunet, sface):
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("batch", [1, 2])
 def test_faces_do_not_depend_on_workers_or_parts(shard, networks, batch):
-    settings = complete_config({"cohort": "x.tsv", "inversion": {"steps": 2, "refine_steps": 0, "batch": batch}})
+    settings = complete_config({"cohort": "x.tsv", "inversion": {"steps": 2, "batch": batch}})
     settings, counted = settings["inversion"], []
     alone = list(invert_faces([shard], networks, settings, 1, counted.append))
     assert [made.num_rows for made in alone] == counted == {1: [1, 1, 1], 2: [2, 1]}[batch]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deidlib.generators import latent_prior
+from deidlib.generators.haar import haar_analysis, haar_synthesis
 from deidlib.generators.mobilestylegan import MobileStyleGAN
 from deidlib.generators.openvino_ir import read_constants
-from deidlib.generators.preview import haar_analysis, haar_synthesis
 
 
 def openvino_run(xml, array):
@@ -51,7 +51,43 @@ def test_preview_resembles_the_full_image(generator):
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
 def test_haar_transform_inverts(channels, rows, columns):
     x = torch.randn(2, channels, 2 * rows, 2 * columns)
-    assert torch.allclose(haar_synthesis(haar_analysis(x)), x, atol=1e-5)
+    assert torch.allclose(haar_synthesis(haar_analysis(x)) / 4, x, atol=1e-5)
+
+
+def test_haar_transform_has_its_slope():
+    x = torch.randn(2, 8, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(haar_synthesis, x)
+
+
+def test_haar_transform_doubles_the_size():
+    """Its low-pass band is the mean over 2×2 pixels; the other bands leave that as it is."""
+    x = torch.randn(2, 12, 5, 4)
+    image = haar_synthesis(x)
+    assert image.shape == (2, 3, 10, 8)
+    assert torch.allclose(torch.nn.functional.avg_pool2d(image, 2), x[:, :3], atol=1e-6)
+
+
+@pytest.mark.parametrize("corners", [[[0, 0], [288, 288]], [[145, 262], [146, 255]], [[288, 1], [3, 288]]])
+def test_close_up_is_the_image_itself(generator, corners):
+    """At the frame's edges too, where the layers see zeros beyond it; each photograph has its own corner."""
+    w = generator.map(torch.randn(2, 512, generator=torch.Generator().manual_seed(6)))
+    code = w[:, None].expand(-1, generator.n_styles, -1)
+    with torch.no_grad():
+        preview, parts = generator.close_up(code, torch.tensor(corners), 224)
+        whole = torch.nn.functional.avg_pool2d(generator.synthesise(code), 2)
+        assert torch.equal(preview, generator.preview(code))
+    for part, image, (x, y) in zip(parts, whole, corners, strict=True):
+        assert (part - image[:, y : y + 224, x : x + 224]).abs().max() < 1e-4
+
+
+def test_close_up_has_the_slope_of_the_image(generator):
+    w = generator.map(torch.randn(1, 512, generator=torch.Generator().manual_seed(7)))
+    code, corners = w[:, None].repeat(1, generator.n_styles, 1).requires_grad_(), torch.tensor([[150, 260]])
+    pattern = torch.randn(3, 224, 224, generator=torch.Generator().manual_seed(8))
+    _, part = generator.close_up(code, corners, 224)
+    whole = torch.nn.functional.avg_pool2d(generator.synthesise(code), 2)[:, :, 260:484, 150:374]
+    near, far = (torch.autograd.grad((x * pattern).sum(), code)[0] for x in (part, whole))
+    assert torch.allclose(near, far, rtol=1e-3, atol=1e-3 * far.abs().max())
 
 
 def test_prior_whitens(generator):

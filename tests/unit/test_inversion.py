@@ -15,13 +15,11 @@ from deidlib.guide import crop, fit_template
 from deidlib.inversion import Room, invert
 from deidlib.landmarks import LIPS_INNER, LIPS_OUTER
 from deidlib.mesh import SIDE, Mesh, fit_square
-from deidlib.objective import BOX_SIDE, WORK_SIDE, Targets, box_origins, objective, prepare
+from deidlib.objective import BOX_SIDE, WORK_SIDE, Targets, box_corners, objective, prepare
 
 SETTINGS = {
-    "steps": 6,
-    "refine_steps": 1,
+    "steps": 7,
     "learning_rate": 0.05,
-    "refine_rate": 0.5,
     "perceptual": 2.0,
     "pixel": 2.0,
     "stay": 0.05,
@@ -84,7 +82,7 @@ def targets(generator, guide, landmarker):
 
 def test_area_is_fitted_and_the_code_stays_near_the_donor(networks, prior, targets):
     generator = networks.generator
-    start = invert(networks, targets, SETTINGS | {"steps": 0, "refine_steps": 1, "refine_rate": 0.0})
+    start = invert(networks, targets, SETTINGS | {"steps": 1, "learning_rate": 0.0})
     after = invert(networks, targets, SETTINGS | {"steps": 25})
     assert (after.loss < start.loss).all()
     assert (after.psnr > start.psnr + 1).all()
@@ -202,16 +200,19 @@ def test_a_batch_that_finds_no_memory_is_halved(networks, generator, targets):
             super().__init__()
             self.inner, self.n_styles, self.w_dim = generator, generator.n_styles, generator.w_dim
 
-        def synthesise(self, w):
+        def close_up(self, w, *where):
             sizes.append(len(w))
             if len(w) > 1:
                 raise torch.OutOfMemoryError("no room for two")
+            return self.inner.close_up(w, *where)
+
+        def synthesise(self, w):
             return self.inner.synthesise(w)
 
         def preview(self, w):
             return self.inner.preview(w)
 
-    settings = SETTINGS | {"steps": 0, "refine_steps": 1, "batch": 2}
+    settings = SETTINGS | {"steps": 1, "batch": 2}
     with pytest.warns(UserWarning, match="going on with 1 at a time"):
         tight = invert(networks._replace(generator=Tight()), targets, settings)
     assert sizes[0] == 2
@@ -225,7 +226,7 @@ def test_what_fits_is_remembered(networks, targets):
     room = Room(5)
     with pytest.warns(UserWarning, match="going on with 2 at a time"):
         room.halve()
-    settings = SETTINGS | {"steps": 0, "refine_steps": 1, "batch": 5}
+    settings = SETTINGS | {"steps": 1, "batch": 5}
     halved, asked = invert(networks, targets, settings, room), invert(networks, targets, settings | {"batch": 2})
     assert room.size == 2
     assert (halved.images == asked.images).all()
@@ -239,9 +240,9 @@ def test_a_step_stays_on_its_device(networks, targets):
         **{name: copy.deepcopy(getattr(networks, name)).to("meta") for name in networks._fields[:4]}
     )
     there = tree_map(lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, problem)
-    for full, marks in ((False, None), (False, there.marks[0]), (True, there.marks[1])):
+    for marks in (None, there.marks[0]):
         offset = torch.zeros(2, networks.generator.n_styles, 512, device="meta", requires_grad=True)
-        loss = objective(away, there, settings, offset, full, marks)
+        loss = objective(away, there, settings, offset, marks)
         (slope,) = torch.autograd.grad(loss.sum(), offset)
         assert loss.device.type == slope.device.type == "meta"
 
@@ -254,7 +255,7 @@ def test_a_step_compiles_whole(networks, targets):
     found = []
     for step_loss in (objective, compiled):
         offset = torch.zeros(2, networks.generator.n_styles, 512, requires_grad=True)
-        loss = step_loss(networks, problem, settings, offset, False, problem.marks[0])
+        loss = step_loss(networks, problem, settings, offset, problem.marks[0])
         found.append((loss.detach(), *torch.autograd.grad(loss.sum(), offset)))
     (loss, slope), (loss_compiled, slope_compiled) = found
     assert loss_compiled.numpy() == pytest.approx(loss.numpy(), rel=1e-4)
@@ -277,10 +278,9 @@ def test_codes_that_melt_are_refused(generator, prior):
 
 
 def test_boxes_stay_inside_the_frame():
-    origins = box_origins(np.array([[0.0, 0.0], [511.0, 511.0], [256.4, 371.0]]))
-    assert origins.min() >= 0
-    assert origins.max() <= WORK_SIDE - BOX_SIDE
-    assert (origins % 2 == 0).all(), "the preview halves them"
+    corners = box_corners(np.array([[0.0, 0.0], [511.0, 511.0], [256.4, 371.0]]))
+    assert corners.min() >= 0
+    assert corners.max() <= WORK_SIDE - BOX_SIDE
 
 
 def test_perceptual_distance_orders_images(perceptual, targets):

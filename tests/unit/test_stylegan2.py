@@ -364,8 +364,21 @@ def test_networks_of_every_size_draw_in_the_aligned_frame(tmp_path, monkeypatch,
     assert image.shape == (1, 3, 1024, 1024)
     assert preview.shape == (1, 3, 256, 256)
     assert (torch.nn.functional.avg_pool2d(image, 4) - preview).abs().mean() < 0.01
+    _assert_close_up_is_the_image(generator, w)
     bright = (preview[0, 0] > preview.mean()).nonzero()
     assert (bright.amin(dim=0).tolist(), bright.amax(dim=0).tolist()) == ([64, 32], [127, 127])
+
+
+def _assert_close_up_is_the_image(generator, w):
+    """In the middle and at the frame's corners, where the layers see zeros beyond it."""
+    whole = generator.draw(w)
+    if generator.own_resolution < 512:
+        whole = torch.nn.functional.interpolate(whole, (512, 512), mode="bicubic")
+    whole = torch.nn.functional.avg_pool2d(whole, whole.shape[-1] // 512)
+    for x, y in ((151, 262), (288, 288), (1, 0)):
+        preview, part = generator.close_up(w, torch.tensor([[x, y]]).expand(len(w), -1), 224)
+        assert torch.allclose(preview, generator.preview(w), atol=1e-5)
+        assert torch.allclose(part, whole[:, :, y : y + 224, x : x + 224], atol=1e-5)
 
 
 def test_preview_is_fitted_measured_and_used_only_if_good(tmp_path):
@@ -387,6 +400,7 @@ def test_preview_is_fitted_measured_and_used_only_if_good(tmp_path):
     use_running_rgb(good, tmp_path / "good.npz")
     assert good.preview_head is not None
     assert (good.preview(codes) - whole).square().mean() < 0.3 * (running - whole).square().mean()
+    _assert_close_up_is_the_image(good, codes)
 
     net["synthesis.b512.conv1.noise_strength"] = np.float32(30).reshape(())
     net["synthesis.b512.torgb.weight"] = 100 * net["synthesis.b512.torgb.weight"]

@@ -1,0 +1,40 @@
+"""Windows of images and feature maps: some pixels of each, as they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class _Window(torch.autograd.Function):
+    """Indexing, whose slope knows that no pixel is taken twice: nothing is summed, so no order matters."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, which: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(which, rows, columns)
+        ctx.sides = x.shape[2:]
+        return x.permute(0, 2, 3, 1)[which, rows, columns].permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, None, None, None]:
+        n, channels = slope.shape[:2]
+        whole = slope.new_zeros(n, *ctx.sides, channels)
+        whole[ctx.saved_tensors] = slope.permute(0, 2, 3, 1)
+        return whole.permute(0, 3, 1, 2), None, None, None
+
+
+def window(x: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Cut a square out of each image, (N, C, H, W), as (N, C, side, side).
+
+    Parameters
+    ----------
+    x : Tensor, (N, C, H, W)
+        Images or feature maps.
+    corners : Tensor, (N, 2), int64
+        Column and row of each square's first pixel; the squares lie inside the images.
+    side : int
+        Of the squares.
+    """
+    steps = torch.arange(side, device=x.device)
+    which = torch.arange(len(x), device=x.device)[:, None, None]
+    return _Window.apply(x, which, corners[:, 1, None, None] + steps[:, None], corners[:, 0, None, None] + steps)
