@@ -106,7 +106,8 @@ def invert_faces(
         See :func:`deidlib.inversion.invert`. Batches go across parts.
     workers : int
         Batches in work at a time, each in a thread of its own: so the cores of a CPU are used best, while torch keeps
-        to one thread, and the faces do not depend on their number. A GPU has one, whose memory is for one batch.
+        to one thread, and the faces do not depend on their number. A GPU has one, whose memory is for one batch, in
+        the caller's thread: CUDA graphs belong to the thread that they were captured in.
     progress : callable, optional
         Called with the number of photographs finished.
 
@@ -117,13 +118,13 @@ def invert_faces(
         number of photographs.
     """
     entries = (entry for part in parts for entry in _entries(*part))
-    at_work = workers if next(networks.generator.parameters()).device.type == "cpu" else 1
-    room = Room(settings["batch"])
-    with ThreadPoolExecutor(at_work) as inverters, ThreadPoolExecutor(workers) as helpers:
+    on_cpu, room = next(networks.generator.parameters()).device.type == "cpu", Room(settings["batch"])
+    invert_batch = partial(_invert, networks, settings, room)
+    with ThreadPoolExecutor(workers) as inverters, ThreadPoolExecutor(workers) as helpers:
         # While a batch is inverted, the next one is read and the last one encoded: a GPU waits for neither.
-        batches = iter(lambda: list(helpers.map(_prepared, islice(entries, room.size))), [])
-        for donors, result in _in_order(inverters, partial(_invert, networks, settings, room), batches, at_work):
-            made = _rows(donors, result, list(helpers.map(encode_png, result.images)))
+        batches = _read_ahead(helpers, entries, room)
+        inverted = _in_order(inverters, invert_batch, batches, workers) if on_cpu else map(invert_batch, batches)
+        for made in _encoded_behind(helpers, inverted):
             if progress:
                 progress(made.num_rows)
             yield made
@@ -143,6 +144,27 @@ def _entries(
         photo_id = donor["release_photo_id"]
         if photo_id in region_of:
             yield photo_of[photo_id], landmark_of[photo_id], region_of[photo_id], donor
+
+
+def _read_ahead(helpers: Executor, entries: Iterator[tuple], room: Room) -> Iterator[list[tuple[dict, dict]]]:
+    """Batches, each read while the one before it is at work."""
+    waiting = [helpers.submit(_prepared, entry) for entry in islice(entries, room.size)]
+    while waiting:
+        batch = [entry.result() for entry in waiting]
+        waiting = [helpers.submit(_prepared, entry) for entry in islice(entries, room.size)]
+        yield batch
+
+
+def _encoded_behind(helpers: Executor, inverted: Iterable[tuple[Sequence[dict], Inverted]]) -> Iterator[pa.Table]:
+    """Each batch's table, its images encoded while the batch behind it is at work."""
+    waiting = None
+    for donors, result in inverted:
+        images = [helpers.submit(encode_png, image) for image in result.images]
+        if waiting:
+            yield _rows(*waiting)
+        waiting = donors, result, images
+    if waiting:
+        yield _rows(*waiting)
 
 
 def _in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
@@ -169,13 +191,13 @@ def _invert(
     return donors, invert(networks, stacked, settings, room)
 
 
-def _rows(donors: Sequence[dict], result: Inverted, images: Sequence[bytes]) -> pa.Table:
+def _rows(donors: Sequence[dict], result: Inverted, images: Sequence[Future[bytes]]) -> pa.Table:
     rows = [
         {
             "release_photo_id": donor["release_photo_id"],
             "attempt": donor["attempt"],
             "latent": result.latents[k].reshape(-1),
-            "image": images[k],
+            "image": images[k].result(),
             "loss": float(result.loss[k]),
             "core_psnr": float(result.psnr[k]),
             "latent_distance": float(result.distance[k]),

@@ -5,7 +5,8 @@ area-preserving inversion (arXiv 2307.02019). The code is sought as an offset fr
 coordinates of W, so that one unit is one standard deviation of what the generator draws, and
 
     loss = Σ_area [ a·ST-LPIPS + b·MSE ] + c·‖u‖² + d·‖u − mean over layers of u‖²
-           + g·[ |cos(e, e_patient) − s| + 1 − cos(e, e_donor) ] + k·MSE of the upper face's detail
+           + g·[ max(4(cos(e, e_patient) − s), s − cos(e, e_patient)) + 1 − cos(e, e_donor) ]
+           + k·MSE of the upper face's detail
            + m·RMS shift of the mouth's landmarks,
 
 where c and d keep the code in the domain. e is the guide's embedding of the generated face with the patient's preserved

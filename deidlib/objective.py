@@ -31,6 +31,7 @@ _UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brow
 _DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
 _LUMA = 0.299, 0.587, 0.114
 _SQUARES = 4  # the mesh looks at so many squares in turn
+_TOO_LIKE = 4.0  # how much more it weighs to be too like the patient than too unlike
 _JITTER = 0.05, 8.0  # of these squares: of their size, and px of the mesh's frame
 
 
@@ -222,7 +223,8 @@ def objective(networks: Networks, problem: Problem, settings: Mapping, offset: T
     composite = problem.fade * problem.photo + (1 - problem.fade) * image
     if settings["guide"]:
         embedding = networks.guide(F.grid_sample(composite, problem.frame, align_corners=False))
-        from_likeness = ((embedding * problem.patient).sum(1) - problem.likeness).abs()
+        over = (embedding * problem.patient).sum(1) - problem.likeness
+        from_likeness = torch.maximum(_TOO_LIKE * over, -over)
         loss = loss + settings["guide"] * (from_likeness + 1 - (embedding * problem.donor).sum(1))
     if marks is not None:
         found = networks.mesh(F.grid_sample(composite, marks.square, align_corners=False))
