@@ -104,7 +104,7 @@ def fit_template(points: np.ndarray) -> np.ndarray:
 
 
 def sampling_grid(matrices: Tensor, side: int, cropped: int = SIDE) -> Tensor:
-    """Where a network's frame lies in an image: what ``grid_sample`` takes, (N, cropped, cropped, 2).
+    """Where a network's frame lies in an image: what :func:`resample` takes, (N, cropped, cropped, 2).
 
     Parameters
     ----------
@@ -125,6 +125,39 @@ def sampling_grid(matrices: Tensor, side: int, cropped: int = SIDE) -> Tensor:
     return F.affine_grid(theta, [len(matrices), 3, cropped, cropped], align_corners=False)
 
 
+class _Resampled(torch.autograd.Function):
+    """Bilinear samples, whose slopes are summed in a fixed order: torch's own on a GPU are not."""
+
+    @staticmethod
+    def forward(ctx, images: Tensor, grid: Tensor) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.sides = images.shape[2:]
+        return F.grid_sample(images, grid, align_corners=False)
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:
+        (grid,), (height, width) = ctx.saved_tensors, ctx.sides
+        x, y = ((grid[..., axis] + 1) * side / 2 - 0.5 for axis, side in ((0, width), (1, height)))
+        left, top = x.floor(), y.floor()
+        slope = slope.permute(0, 2, 3, 1)
+        images = slope.new_zeros(len(slope), height, width, slope.shape[3])
+        which = torch.arange(len(slope), device=slope.device)[:, None, None].expand_as(x)
+        for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
+            for row, share_y in ((top, top + 1 - y), (top + 1, y - top)):
+                inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+                share = torch.where(inside, share_x * share_y, 0).to(slope.dtype)[..., None]
+                place = which, row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()
+                images.index_put_(place, slope * share, accumulate=True)
+        return images.permute(0, 3, 1, 2), None
+
+
+def resample(images: Tensor, grid: Tensor) -> Tensor:
+    """Bilinear samples, (N, C, cropped, cropped), of images, (N, C, S, S), at a grid of :func:`sampling_grid`."""
+    if images.device.type == "cpu":
+        return F.grid_sample(images, grid, align_corners=False)  # in order there, and faster
+    return _Resampled.apply(images, grid)
+
+
 def crop(images: Tensor, matrices: Tensor, cropped: int = SIDE) -> Tensor:
     """Resample images, (N, 3, S, S), into a network's frame, differentiably; see :func:`sampling_grid`."""
-    return F.grid_sample(images, sampling_grid(matrices, images.shape[-1], cropped), align_corners=False)
+    return resample(images, sampling_grid(matrices, images.shape[-1], cropped))

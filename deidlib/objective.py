@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from deidlib.generators import Generator, LatentPrior
 from deidlib.generators.window import window
-from deidlib.guide import Guide, sampling_grid
+from deidlib.guide import Guide, resample, sampling_grid
 from deidlib.mesh import SIDE as MESH_SIDE
 from deidlib.mesh import Mesh
 from deidlib.perceptual import STLPIPS
@@ -167,7 +167,7 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
         for square in _jittered(squares) if settings["mouth"] else []:
             grid = sampling_grid(_in_small(square), _SMALL, MESH_SIDE)
             unit = moved(batch.inter_ocular) * torch.linalg.det(square[:, :, :2]).sqrt()
-            marks.append(Marks(grid, networks.mesh(F.grid_sample(photo, grid, align_corners=False)), unit))
+            marks.append(Marks(grid, networks.mesh(resample(photo, grid)), unit))
         return Problem(
             donors=donors,
             axes=torch.from_numpy(networks.prior.axes.astype(np.float32)).to(device),
@@ -178,7 +178,7 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
             fade=fade,
             frame=frame,
             detail=_upper_detail(colourless(start.float(), grey, luma)),
-            patient=networks.guide(F.grid_sample(photo, frame, align_corners=False)),
+            patient=networks.guide(resample(photo, frame)),
             donor=moved(batch.identities),
             likeness=moved(batch.likenesses),
             marks=marks,
@@ -222,12 +222,12 @@ def objective(networks: Networks, problem: Problem, settings: Mapping, offset: T
     )
     composite = problem.fade * problem.photo + (1 - problem.fade) * image
     if settings["guide"]:
-        embedding = networks.guide(F.grid_sample(composite, problem.frame, align_corners=False))
+        embedding = networks.guide(resample(composite, problem.frame))
         over = (embedding * problem.patient).sum(1) - problem.likeness
         from_likeness = torch.maximum(_TOO_LIKE * over, -over)
         loss = loss + settings["guide"] * (from_likeness + 1 - (embedding * problem.donor).sum(1))
     if marks is not None:
-        found = networks.mesh(F.grid_sample(composite, marks.square, align_corners=False))
+        found = networks.mesh(resample(composite, marks.square))
         shift = ((found - marks.points).square().sum(2).mean(1) + 1e-6).sqrt() / marks.unit
         loss = loss + settings["mouth"] * shift
     return loss

@@ -41,7 +41,7 @@ class STLPIPS(nn.Module):
         self.eval()
 
     def _shrink(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (2, 2, 2, 2), mode="reflect")
+        x = _bordered(x, (2, 1), (-2, -3))  # reflected
         return F.conv2d(x, self.blur.to(x.dtype).expand(x.shape[1], -1, -1, -1), stride=2, groups=x.shape[1])
 
     def _first(self, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class STLPIPS(nn.Module):
         be those before them, where the published network has a mean half a pixel farther out.
         """
         x = F.conv2d(F.pixel_unshuffle(F.pad(x, (2, 2, 2, 2)), 2), self.kernels[0], self.biases[0])
-        return F.pad(x, (1, 1, 1, 1), mode="replicate")
+        return _bordered(x, (0,), (-1,))
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The five layers' activations, each normalised to unit length over its channels."""
@@ -89,6 +89,17 @@ class STLPIPS(nn.Module):
     def forward(self, a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
         """Distance, (N,), of image pairs, (N, 3, H, W)."""
         return self.distance(self.features(a), self.features(b), weight)
+
+
+def _bordered(x: Tensor, before: tuple[int, ...], behind: tuple[int, ...]) -> Tensor:
+    """Rows and columns again, by number, before the first and behind the last.
+
+    As torch's reflecting and replicating paddings have it, but compiled and in a fixed order on a GPU too.
+    """
+    for axis in (2, 3):
+        parts = [x.narrow(axis, k % x.shape[axis], 1) for k in (*before, *behind)]
+        x = torch.cat([*parts[: len(before)], x, *parts[len(before) :]], dim=axis)
+    return x
 
 
 def _blur() -> Tensor:

@@ -83,7 +83,7 @@ def choose(
     from deidlib.donors.fit import REACH_THE_JAW
     from deidlib.landmarks import FaceLandmarker
 
-    weights.pin_threads()
+    weights.pin_order()
     jaws = {row["release_photo_id"] for row in areas if row["method"] in REACH_THE_JAW}
     network, editor, bank = weights.donor_model(generator)
     with (
@@ -172,7 +172,7 @@ def invert(
     from deidlib.cli.parts import in_parts
     from deidlib.faces import invert_faces
 
-    weights.pin_threads()
+    weights.pin_order()
     networks = weights.inversion_networks(generator, weights.device(device))
     shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (donors, "DONORS")
     parts = in_parts(photos, *shard, only=_ids(chosen))
@@ -236,7 +236,7 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
     from deidlib.face_search import FaceSearch
     from deidlib.landmarks import FaceLandmarker
 
-    weights.pin_threads()
+    weights.pin_order()
     detector = weights.yunet()
     judges = {"sface": weights.sface(detector), "dlib": weights.dlib_resnet()}
     generated = read(faces, "FACES", ["release_photo_id", "latent_distance"])

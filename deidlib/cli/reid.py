@@ -48,7 +48,7 @@ def embeddings(
     from deidlib.cli import weights
 
     cfg = settings(given)
-    weights.pin_threads()
+    weights.pin_order()
     open_private(out)
     folder = plan.parent / "shards" / shard
     outcomes = _outcomes(plan.parent, shard, cfg)
@@ -95,7 +95,7 @@ def reid(
     from deidlib.reid.tradeoff import tradeoff, words
 
     cfg = settings(given)
-    weights.pin_threads()
+    weights.pin_order()
     if recogniser:
         cfg["reid"]["recognisers"] = list(dict.fromkeys(recogniser))
     names, known = cfg["reid"]["recognisers"], recognisers()

@@ -76,7 +76,7 @@ def _rows(private: Path, sample: dict[str, dict[str, int]], cfg: Mapping, device
     from deidlib.reid.embeddings import faces_of
     from deidlib.reid.tradeoff import preserved_share, released_rows, settings_to_sweep, sweep_shard
 
-    weights.pin_threads()
+    weights.pin_order()
     recognisers = open_recognisers(cfg["reid"]["recognisers"])
     networks = weights.inversion_networks(cfg["generator"], weights.device(device))
     points = len(settings_to_sweep(cfg["preserve"], cfg["inversion"]["guide"]))

@@ -219,7 +219,7 @@ def main() -> None:
         peak = peak_of(name, asked.peak_tflops, asked.bandwidth)
     except ValueError as error:
         parser.error(str(error))
-    weights.pin_threads()
+    weights.pin_order()
     networks = weights.inversion_networks("mobilestylegan", device)
     targets = virtual_patients(networks)
     costs, dtypes = count_inversion(networks, targets, settings)

@@ -173,7 +173,7 @@ class WholeImages(torch.nn.Module):
 def _inverted(stage: dict[str, pa.Table], settings: dict, whole: bool = False) -> dict:
     from deidlib.faces import invert_faces
 
-    weights.pin_threads()
+    weights.pin_order()
     networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"))
     if whole:
         networks = networks._replace(generator=WholeImages(networks.generator))

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
-from deidlib.guide import crop, fit_template
+from deidlib.guide import _Resampled, crop, fit_template, sampling_grid
 from deidlib.inversion import Room, invert
 from deidlib.landmarks import LIPS_INNER, LIPS_OUTER
 from deidlib.mesh import SIDE, Mesh, fit_square
@@ -100,6 +100,20 @@ def test_guide_is_the_published_network(guide, sface, yunet, astronaut):
     frame = fit_template(box[4:14].reshape(5, 2).astype(np.float64))
     embedding = guide(crop(photo, torch.tensor(frame[None], dtype=torch.float32)))[0].numpy()
     assert embedding @ sface.embed(astronaut) > 0.999
+
+
+def test_samples_in_a_fixed_order_have_the_slope_of_samples():
+    """What a GPU uses, compared on the CPU; some samples lie outside the images."""
+    rng = torch.Generator().manual_seed(4)
+    matrices = torch.tensor([[[0.9, -0.2, 6.0], [0.2, 0.9, -3.0]], [[2.1, 0.0, -9.0], [0.0, 2.1, -14.0]]])
+    grid = sampling_grid(matrices, 20, 24)
+    images = torch.randn(2, 3, 20, 20, generator=rng, requires_grad=True)
+    pattern = torch.randn(2, 3, 24, 24, generator=rng)
+    slopes = []
+    for sample in (_Resampled.apply, lambda *x: torch.nn.functional.grid_sample(*x, align_corners=False)):
+        (slope,) = torch.autograd.grad((sample(images, grid) * pattern).sum(), images)
+        slopes.append(slope)
+    assert torch.allclose(*slopes, atol=1e-4)
 
 
 def test_mesh_is_the_published_network(model_files, landmarker, astronaut, tmp_path):
