@@ -18,7 +18,7 @@ _CONVOLUTIONS = {  # name in the checkpoint: padding
 
 
 class STLPIPS(nn.Module):
-    """Distance of image pairs, (N, 3, H, W) RGB in [−1, 1], H and W even, optionally under a weight map.
+    """Distance of image pairs, (N, 3, H, W) RGB in [−1, 1], optionally under a weight map.
 
     Parameters
     ----------
@@ -47,10 +47,13 @@ class STLPIPS(nn.Module):
     def _first(self, x: Tensor) -> Tensor:
         """The first convolution and its shrinking in one, before the activation.
 
-        Of what the shrinking reflects at its edges, the first row and column are the second ones; the last are taken to
-        be those before them, where the published network has a mean half a pixel farther out.
+        Of what the shrinking reflects at its edges, the first row and column are the second ones. The last are taken to
+        be those before them, as they are where the side is odd; where it is even, the published network has a mean half
+        a pixel farther out.
         """
-        x = F.conv2d(F.pixel_unshuffle(F.pad(x, (2, 2, 2, 2)), 2), self.kernels[0], self.biases[0])
+        height, width = x.shape[2:]
+        x = F.pad(x, (2, 2 + width % 2, 2, 2 + height % 2))
+        x = F.conv2d(F.pixel_unshuffle(x, 2), self.kernels[0], self.biases[0])
         return _bordered(x, (0,), (-1,))
 
     def features(self, images: Tensor) -> list[Tensor]:

@@ -297,6 +297,20 @@ def test_boxes_stay_inside_the_frame():
     assert corners.max() <= WORK_SIDE - BOX_SIDE
 
 
+@pytest.mark.parametrize(("height", "width", "last"), [(64, 96, -1), (65, 97, None)])
+def test_first_layer_is_the_published_one(perceptual, model_files, height, width, last):
+    """Convolution, then the blur at every other pixel with its edges reflected; of even sides the last is left out."""
+    state = torch.load(model_files("stlpips")["alex_shift_tolerant.pth"], map_location="cpu", weights_only=True)
+    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(3))
+    sharp = torch.nn.functional.conv2d(x, state["net.slice1.0.weight"], state["net.slice1.0.bias"], padding=2)
+    blur = torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16
+    padded = torch.nn.functional.pad(sharp, (2, 2, 2, 2), mode="reflect")
+    expected = torch.nn.functional.conv2d(padded, blur.expand(64, 1, 3, 3), stride=2, groups=64)
+    found = perceptual._first(x)
+    assert found.shape == expected.shape
+    assert torch.allclose(found[:, :, :last, :last], expected[:, :, :last, :last], atol=1e-4)
+
+
 def test_perceptual_distance_orders_images(perceptual, targets):
     a, b = (torch.from_numpy(i).permute(2, 0, 1)[None].float() / 127.5 - 1 for i in targets.images)
     shifted, noisy = (
