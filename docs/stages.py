@@ -22,7 +22,7 @@ from deidlib.images import decode_png
 from deidlib.landmarks import matrix_of
 from deidlib.regions import cut_region
 
-SHOWN = ("CASE-001-smile", "CASE-003-rest", "CASE-006-smile")
+SHOWN = ("CASE-001-smile", "CASE-003-rest", "CASE-005-smile")
 TITLES = ("photograph", "preserved area", "donor", "inversion", "released")
 SIDE, GAP, TITLE = 256, 4, 26
 
@@ -33,13 +33,13 @@ def read(shard: Path, name: str, schema: pa.Schema, ids: set[str]) -> dict[str, 
     return {row["release_photo_id"]: row for row in rows if row["release_photo_id"] in ids}
 
 
-def stages(shard: Path, names: dict[str, str], generator: torch.nn.Module) -> dict[str, list[np.ndarray]]:
-    """Original photo id → the five pictures, of a shard's photographs that passed the gate at attempt 0."""
-    ids = set(names)
+def stages(attempt: Path, names: dict[str, str], generator: torch.nn.Module) -> dict[str, list[np.ndarray]]:
+    """Original photo id → the five pictures, of the photographs that passed the gate at an attempt of a shard."""
+    ids, shard = set(names), attempt.parent
     photos, landmarks = read(shard, "photos", tables.PHOTOS, ids), read(shard, "landmarks", tables.LANDMARKS, ids)
-    regions, first = read(shard, "regions", tables.REGIONS, ids), shard / "attempt-0"
-    donors, faces = read(first, "donors", tables.DONORS, ids), read(first, "faces", tables.FACES, ids)
-    blended, checks = read(first, "blended", tables.BLENDED, ids), read(first, "checks", tables.CHECKS, ids)
+    regions = read(shard, "regions", tables.REGIONS, ids)
+    donors, faces = read(attempt, "donors", tables.DONORS, ids), read(attempt, "faces", tables.FACES, ids)
+    blended, checks = read(attempt, "blended", tables.BLENDED, ids), read(attempt, "checks", tables.CHECKS, ids)
     found = {}
     for i in ids & {name for name, row in checks.items() if row["passed"]}:
         region = regions[i]
@@ -61,12 +61,11 @@ def main(results: Path, out: Path) -> None:
     """Lay the stages out, a row a patient."""
     crosswalk = tables.read(results / "private" / "crosswalk.parquet", tables.CROSSWALK).to_pylist()
     names = {row["release_photo_id"]: row["photo_id"] for row in crosswalk if row["photo_id"] in SHOWN}
-    shards = sorted(path for path in (results / "private" / "shards").iterdir() if path.is_dir())
     generator, found = weights.generator("mobilestylegan"), {}
-    for shard in shards:
-        found |= stages(shard, names, generator)
+    for attempt in sorted((results / "private" / "shards").glob("*/attempt-*")):
+        found |= stages(attempt, names, generator)  # a later attempt, of a patient, replaces an earlier one
     if not found:
-        raise SystemExit("none of the patients shown passed at the first attempt: run `make demo` first")
+        raise SystemExit("none of the patients shown passed: run `make demo` first")
     width = len(TITLES) * (SIDE + GAP) - GAP
     lines = [np.full((TITLE, width, 3), 255, np.uint8)]
     for k, title in enumerate(TITLES):
