@@ -122,7 +122,8 @@ def invert_faces(
     invert_batch = partial(_invert, networks, settings, room)
     with ThreadPoolExecutor(workers) as inverters, ThreadPoolExecutor(workers) as helpers:
         # While a batch is inverted, the next one is read and the last one encoded: a GPU waits for neither.
-        batches = _read_ahead(helpers, entries, room)
+        prepared = _in_order(helpers, _prepared, entries, settings["batch"])
+        batches = iter(lambda: list(islice(prepared, room.size)), [])
         inverted = _in_order(inverters, invert_batch, batches, workers) if on_cpu else map(invert_batch, batches)
         for made in _encoded_behind(helpers, inverted):
             if progress:
@@ -144,15 +145,6 @@ def _entries(
         photo_id = donor["release_photo_id"]
         if photo_id in region_of:
             yield photo_of[photo_id], landmark_of[photo_id], region_of[photo_id], donor
-
-
-def _read_ahead(helpers: Executor, entries: Iterator[tuple], room: Room) -> Iterator[list[tuple[dict, dict]]]:
-    """Batches, each read while the one before it is at work."""
-    waiting = [helpers.submit(_prepared, entry) for entry in islice(entries, room.size)]
-    while waiting:
-        batch = [entry.result() for entry in waiting]
-        waiting = [helpers.submit(_prepared, entry) for entry in islice(entries, room.size)]
-        yield batch
 
 
 def _encoded_behind(helpers: Executor, inverted: Iterable[tuple[Sequence[dict], Inverted]]) -> Iterator[pa.Table]:

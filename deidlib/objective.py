@@ -160,9 +160,8 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
         inside, weight = (window(x, corners, BOX_SIDE) for x in (photos, weights))
         with in_bf16(settings, device):
             box = Box(corners, inside, weight, networks.perceptual.features(inside))
-        photo, fade, frame = _resized(photos, _SMALL), _resized(fades, _SMALL), sampling_grid(_in_small(frames), _SMALL)
-        with in_bf16(settings, device):
             start = networks.generator.preview(donors[:, None].expand(-1, networks.generator.n_styles, -1))
+        photo, fade, frame = _resized(photos, _SMALL), _resized(fades, _SMALL), sampling_grid(_in_small(frames), _SMALL)
         marks = []
         for square in _jittered(squares) if settings["mouth"] else []:
             grid = sampling_grid(_in_small(square), _SMALL, MESH_SIDE)

@@ -17,15 +17,14 @@ from torch.nn import functional as F
 from deidlib.generators.haar import haar_synthesis
 from deidlib.generators.openvino_ir import read_constants
 from deidlib.generators.preview import PREVIEW_BLOCKS, PREVIEW_STYLE, load_preview_head
-from deidlib.generators.window import window
+from deidlib.generators.window import surroundings, window
 
 N_STYLES = 16
 W_DIM = 512
 RESOLUTION = 1024
 N_BLOCKS = 7
-_PREVIEW_FEATURES = 128  # px, side of the features that preview and close-up have in common
-_MARGIN = 2  # px of these: from farther away nothing reaches a close-up (two 3×3 layers at 256², two at 512²)
-_GRAIN = 32  # px of these: cuDNN's fast depthwise kernels take 256² and not 244² (28 times slower on an H100)
+_MARGIN = 2  # px at 128²: from farther away nothing reaches a close-up (two 3×3 layers at 256², two at 512²)
+_GRAIN = 32  # px at 128²: cuDNN's fast depthwise kernels take 256² and not 244² (28 times slower on an H100)
 
 
 def _leaky(x: Tensor) -> Tensor:
@@ -218,11 +217,9 @@ class MobileStyleGAN(nn.Module):
         The last two blocks see the part's surroundings only; what is left out reaches none of its pixels.
         """
         features = self.features(w, PREVIEW_BLOCKS)
-        scale = self.resolution // 2 // _PREVIEW_FEATURES
-        needed = -(-side // scale) + 1 + 2 * _MARGIN
-        seen = min(-(-needed // _GRAIN) * _GRAIN, _PREVIEW_FEATURES)
-        starts = (torch.div(corners, scale, rounding_mode="floor") - _MARGIN).clamp(0, _PREVIEW_FEATURES - seen)
-        x, its_corners = window(features, starts, seen), starts
+        whole = features.shape[-1]
+        its_corners, seen = surroundings(corners, side, self.resolution // 2 // whole, _MARGIN, whole, _GRAIN)
+        x = window(features, its_corners, seen)
         for k, block in enumerate(self.blocks[PREVIEW_BLOCKS:], PREVIEW_BLOCKS):
             x = block(x, w[:, 2 * k + 1], w[:, 2 * k + 2], its_corners)
             its_corners = 2 * its_corners

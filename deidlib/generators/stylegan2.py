@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deidlib.generators.window import window
+from deidlib.generators.window import surroundings, window
 
 ALIGNED_SIDE = 1024  # px, side of the aligned frame, whatever the network's own size
 PREVIEW_SIDE = ALIGNED_SIDE // 4
@@ -237,7 +237,9 @@ class StyleGAN2(nn.Module):
         """The same image at 256², (N, 3, 256, 256): estimated from the layers up to 256² where a head was fitted."""
         if self.preview_head is None:
             return _in_frame(self.draw(w), PREVIEW_SIDE)
-        inputs, running = self.preview_inputs(w)
+        return self._estimate(*self.preview_inputs(w))
+
+    def _estimate(self, inputs: Tensor, running: Tensor) -> Tensor:
         return running + self.preview_head(inputs).float()
 
     def close_up(self, w: Tensor, corners: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -251,9 +253,8 @@ class StyleGAN2(nn.Module):
             drawn = self.draw(w)
             return _in_frame(drawn, PREVIEW_SIDE), window(_in_frame(drawn, half), corners, side)
         x, running = self.features(w, PREVIEW_SIDE)
-        inputs = self._preview_inputs(x, running, w)
-        seen = min(-(-side // 2) + 1 + 2 * _MARGIN, PREVIEW_SIDE)
-        at = (torch.div(corners, 2, rounding_mode="floor") - _MARGIN).clamp(0, PREVIEW_SIDE - seen)
+        preview = self._estimate(self._preview_inputs(x, running, w), running)
+        at, seen = surroundings(corners, side, half // PREVIEW_SIDE, _MARGIN, PREVIEW_SIDE)
         x, part = window(x, at, seen), window(running, at, seen)
         for k in range(_size_number(PREVIEW_SIDE) + 1, len(self.to_rgb)):
             at = 2 * at
@@ -262,7 +263,7 @@ class StyleGAN2(nn.Module):
             part = enlarge(part) + self.to_rgb[k](x, w[:, 2 * k + 1])
         scale = self.own_resolution // half
         part = window(F.avg_pool2d(part, scale), corners - torch.div(at, scale, rounding_mode="floor"), side)
-        return running + self.preview_head(inputs).float(), part
+        return preview, part
 
     def preview_inputs(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """What the preview is estimated from, (N, C + 3, 256, 256), and the running image among it.

@@ -23,6 +23,29 @@ class _Window(torch.autograd.Function):
         return whole.permute(0, 3, 1, 2), None, None, None
 
 
+def surroundings(corners: Tensor, side: int, scale: int, margin: int, whole: int, grain: int = 1) -> tuple[Tensor, int]:
+    """Where windows of a feature map begin, (N, 2), that squares of the image need, and their side.
+
+    Parameters
+    ----------
+    corners : Tensor, (N, 2), int64
+        Column and row of each square's first pixel.
+    side : int
+        Of the squares, px of the image.
+    scale : int
+        Pixels of the image to one of the feature map.
+    margin : int
+        Pixels of the feature map that are needed around a square.
+    whole : int
+        Side of the feature map; the windows lie inside it.
+    grain : int
+        What the windows' side is a multiple of, if the map has room.
+    """
+    needed = -(-side // scale) + 1 + 2 * margin
+    seen = min(-(-needed // grain) * grain, whole)
+    return (torch.div(corners, scale, rounding_mode="floor") - margin).clamp(0, whole - seen), seen
+
+
 def window(x: Tensor, corners: Tensor, side: int) -> Tensor:
     """Cut a square out of each image, (N, C, H, W), as (N, C, side, side).
 
