@@ -23,12 +23,45 @@ class YuNet:
     """
 
     _SIDE = 640  # px; the longer side that the detector sees
+    _LEAST = 0.3  # score that is told at all
+    _BEYOND = 0.25  # of the picture's width, that its reflection continues it by
 
     def __init__(self, model_file: Path, score: float = 0.7):
-        self._detector = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), score, 0.3, 200)
+        self._detector = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), self._LEAST, 0.3, 200)
+        self._score = score
 
     def detect(self, image: np.ndarray) -> np.ndarray:
         """Faces in an RGB uint8 image: (N, 15) boxes, five points and score, in the image's pixels, largest first."""
+        found = self._found(image)
+        return found[found[:, 14] >= self._score]
+
+    def bystander(self, image: np.ndarray) -> float:
+        """Highest score of a face besides the one in the middle, also of one that the left or right edge cuts.
+
+        A detector does not know half a face. So the picture is continued by its reflection, which completes what an
+        edge cuts; a face that stands across the edge is then as good as any other.
+
+        Parameters
+        ----------
+        image : ndarray, (H, W, 3), uint8
+            The picture of one person, who fills the middle.
+
+        Returns
+        -------
+        float
+            0 to 1; 0 where nothing is as much like a face as 0.3.
+        """
+        width = image.shape[1]
+        beyond = round(self._BEYOND * width)
+        found = self._found(cv2.copyMakeBorder(image, 0, 0, beyond, beyond, cv2.BORDER_REFLECT))
+        middle, across = found[:, 0] + found[:, 2] / 2 - beyond - width / 2, found[:, 2] / 4
+        person = np.flatnonzero(np.abs(middle) < width / 4)[:1]  # the largest: they come in order of size
+        there = np.abs(middle) - across < width / 2  # not a reflection of what the picture shows whole
+        there[person] = False
+        return float(found[there, 14].max(initial=0.0))
+
+    def _found(self, image: np.ndarray) -> np.ndarray:
+        """What scores enough to be told."""
         height, width = image.shape[:2]
         scale = self._SIDE / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))

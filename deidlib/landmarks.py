@@ -6,7 +6,7 @@ The alignment is kept as a matrix: the photograph itself is never resampled.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -22,6 +22,7 @@ from deidlib.routes import INTRAORAL, REGION_ONLY, choose_route
 
 ALIGNED_SIDE = 1024  # px, the generator's frame
 _MOUTH_TOLERANCE = 0.1  # of the face's size, between two detectors' mouths
+_READINGS, _WIDER = 8, 0.12  # looks at a face, and how much wider the picture is framed at most, in parts of its side
 
 # Indices of the MediaPipe face mesh (canonical face model of google-ai-edge/mediapipe).
 LEFT_EYE = [33, 160, 158, 133, 153, 144]  # the subject's right eye: left in the image
@@ -99,6 +100,24 @@ class FaceLandmarker:
             scores = np.array([s.score for s in shapes], np.float32)
             faces.append(Face(points, scores, *_pose(np.asarray(matrix))))
         return faces
+
+    def detect_steadily(self, image: np.ndarray) -> list[Face]:
+        """Faces in an RGB uint8 image, (H, W, 3); of a single one, the points are the mean of eight readings.
+
+        For each the picture is framed a little wider by what its border repeats. How the network sees a face depends
+        on where a coarse detector puts its square: one reading of a photograph and another lie 0.3 to 0.65 % of the
+        inter-ocular distance apart at the mouth.
+        """
+        faces = self.detect(image)
+        if len(faces) != 1:
+            return faces
+        rng, side = np.random.default_rng(0), max(image.shape[:2])
+        readings = [faces[0].points]
+        for wider in rng.uniform(0, _WIDER, (_READINGS - 1, 4)):
+            top, bottom, left, right = np.rint(side * wider).astype(int).tolist()
+            again = self.detect(cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE))
+            readings += [face.points - np.array([left, top], np.float32) for face in again if len(again) == 1]
+        return [replace(faces[0], points=np.mean(readings, axis=0))]
 
 
 def _pose(matrix: np.ndarray) -> tuple[float, float, float]:

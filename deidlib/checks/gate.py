@@ -26,6 +26,7 @@ CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
     "dlib_distance": lambda value, options: value > options["dlib_min"],
     "faces_yunet": lambda value, options: value == 1,
     "faces_mediapipe": lambda value, options: value == 1,
+    "bystander": lambda value, options: value <= options["bystander_max"],
     "core_equal": lambda value, options: value is True,
     "survival": lambda value, options: value <= options["survival_max"],
     "seam": lambda value, options: value <= options["seam_max"],
@@ -87,7 +88,7 @@ def gate(
     values : mapping
         Check → its value. A value that is missing, None or NaN fails.
     options : mapping
-        The bounds ``sface_max`` and ``dlib_min`` (not reached), ``survival_max``, ``seam_max``,
+        The bounds ``sface_max`` and ``dlib_min`` (not reached), ``bystander_max``, ``survival_max``, ``seam_max``,
         ``mouth_shift_max`` and ``latent_distance_max`` (not exceeded), ``realism_min`` (reached); ``faces_most``, by
         default 0, where there is no generated face (:func:`deidlib.routes.most_faces`).
     route : str
@@ -138,8 +139,8 @@ def check_photos(
         ``sface`` and ``dlib``: recognisers with ``embed(image)`` and ``compare(a, b)``, as in
         ``deidlib.reid``.
     detectors : mapping
-        ``yunet`` and ``mediapipe``: face detectors with ``detect(image)``; the latter's faces have
-        ``points``.
+        ``yunet`` and ``mediapipe``: face detectors with ``detect(image)``; the former also with ``bystander(image)``,
+        the latter with ``detect_steadily(image)``, whose faces have ``points``.
     search
         :class:`deidlib.face_search.FaceSearch`: looks for faces in the results that must not show one.
     realism
@@ -242,11 +243,12 @@ def _measured(
     if result is None or result.dtype != np.uint8 or result.ndim != 3:
         return {"metadata_free": False}
     boxes = _attempted(detectors["yunet"].detect, result)
-    result_faces = _attempted(detectors["mediapipe"].detect, result)
+    result_faces = _attempted(detectors["mediapipe"].detect_steadily, result)
     return {
         **_likeness(result, photo_id, sources, judges),
         "faces_yunet": None if boxes is None else len(boxes),
         "faces_mediapipe": None if result_faces is None else len(result_faces),
+        "bystander": _attempted(detectors["yunet"].bystander, result),
         **_fidelity(result, result_faces or [], sources.image(photo_id), region, detectors["mediapipe"], realism),
         "metadata_free": not png_problems(data),
     }
@@ -310,7 +312,7 @@ def _fidelity(
     crop, inside = cut_square(source, region["crop_left"], region["crop_top"], side)
     core, band = decode_png(region["core"]), decode_png(region["band"])
     outside = inside & (core == 0) & (band == 0)
-    source_faces = _attempted(landmarker.detect, crop) or []
+    source_faces = _attempted(landmarker.detect_steadily, crop) or []
     single = len(source_faces) == len(result_faces) == 1
     points = (source_faces[0].points, result_faces[0].points) if single else None
     return {

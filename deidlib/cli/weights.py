@@ -153,10 +153,11 @@ def observer(network, landmarker):
     """
     from deidlib.donors.bank import describe_faces, drawn
 
-    recogniser, estimate = sface(yunet()), age_sex()
+    detector, estimate = yunet(), age_sex()
+    recogniser = sface(detector)
 
     def see(codes: np.ndarray) -> tuple:
-        return describe_faces(drawn(codes, network), landmarker, recogniser, estimate)
+        return describe_faces(drawn(codes, network), landmarker, detector, recogniser, estimate)
 
     return see
 

@@ -13,6 +13,7 @@ import torch
 
 from deidlib import tables
 from deidlib.detectors import AgeSex, YuNet
+from deidlib.donors.background import clutter
 from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, GEOMETRY_POINTS, SKIN_PATCHES, measure
 from deidlib.donors.glasses import glasses_score
 from deidlib.landmarks import ALIGNED_SIDE, FaceLandmarker, aligned_to_native, transform_points
@@ -22,14 +23,14 @@ BANK_FILE = DATA_FOLDER / "donors-mobilestylegan.parquet"
 _TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
 _MAX_YAW = 45.0
 _MISPLACED = 0.06  # of the frame; the default generator's faces: median 0.011, largest of 30 0.031
-SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female", "glasses")
+SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female", "glasses", "clutter", "bystander")
 
 
 @dataclass(frozen=True)
 class Looks:
     """What several faces look like, as arrays, one row a face: see ``tables.BANK`` for the meaning of each."""
 
-    scalars: dict[str, np.ndarray]  # yaw, pitch, expression, age, female, glasses: each (N,)
+    scalars: dict[str, np.ndarray]  # by the names in SCALARS: each (N,)
     geometry: np.ndarray  # (N, 58, 2)
     skin: np.ndarray  # (N, 9, 3)
     sface: np.ndarray  # (N, 128)
@@ -127,12 +128,21 @@ def build_bank(
                         "the generator's faces do not lie where FFHQ's alignment puts them: use weights trained on "
                         "aligned FFHQ images (not on FFHQ-U)"
                     )
-                rows.append({"bank_id": len(rows), "w": code, "glasses": glasses_score(preview), **row})
+                rows.append({"bank_id": len(rows), "w": code, **row, **preview_scalars(preview, detector)})
                 if progress:
                     progress()
         if len(rows) == size:
             return tables.from_rows(rows, tables.BANK)
     raise ValueError(f"only {len(rows)} of {size} donors qualify: is this a face generator?")
+
+
+def preview_scalars(preview: np.ndarray, detector: YuNet) -> dict[str, float]:
+    """What a preview, (256, 256, 3) uint8, shows beside a face: glasses, an unquiet background, somebody else."""
+    return {
+        "glasses": glasses_score(preview),
+        "clutter": clutter(preview),
+        "bystander": detector.bystander(preview),
+    }
 
 
 def misplacement(points: np.ndarray) -> float:
@@ -154,7 +164,9 @@ def misplacement(points: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.sum(shifts**2, axis=1))) / ALIGNED_SIDE)
 
 
-def describe_faces(faces: np.ndarray, landmarker: FaceLandmarker, sface, age_sex: AgeSex) -> tuple[Looks, np.ndarray]:
+def describe_faces(
+    faces: np.ndarray, landmarker: FaceLandmarker, detector: YuNet, sface, age_sex: AgeSex
+) -> tuple[Looks, np.ndarray]:
     """What the generator's previews, (n, 256, 256, 3) uint8, look like.
 
     Returns
@@ -173,7 +185,7 @@ def describe_faces(faces: np.ndarray, landmarker: FaceLandmarker, sface, age_sex
             continue
         points = (found[0].points + 0.5) * (ALIGNED_SIDE / FEATURE_SIDE) - 0.5
         row = measure(image, points, found[0], age_sex)
-        rows.append(row | {"sface": embedding, "glasses": glasses_score(small)})
+        rows.append(row | {"sface": embedding} | preview_scalars(small, detector))
 
     def stacked(name: str, *shape: int) -> np.ndarray:
         return np.array([np.zeros(shape) if row is None else row[name] for row in rows], np.float64)

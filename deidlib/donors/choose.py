@@ -23,6 +23,8 @@ _AGAIN = 4  # of the mixtures drawn, how many are drawn again with another age
 _STRANGER, _MOST_ALIKE, _STRANGERS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
 _NO_GLASSES = -7.0  # log-odds that the donor is moved to: those of half of the bank's faces without any
 _GLASSES_UNIT = 0.3  # of log-odds above GLASSES
+_PLAIN = 1.0  # clutter that the donor is moved to: a tenth of the bank's faces have less
+_BYSTANDER, _BYSTANDER_UNIT = 0.3, 0.05  # score of a second face from which it counts; and what counts one above it
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,11 @@ class Likeness:
 
 
 def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
-    """Entries, (N,) bool, that the guide does not find similar to the patient, and that wear no glasses.
+    """Entries, (N,) bool, that the guide does not find similar to the patient, without glasses and a second face.
 
-    A mixture of faces with and without glasses has half of them.
+    A mixture of faces with and without has half of them.
     """
-    allowed = bank.scalars["glasses"] < GLASSES
+    allowed = (bank.scalars["glasses"] < GLASSES) & (bank.scalars["bystander"] < _BYSTANDER)
     return allowed if look.sface is None else allowed & (bank.sface @ look.sface < sface_max)
 
 
@@ -108,7 +110,8 @@ def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.
 def _costs(looks: Looks, found: np.ndarray, fit: np.ndarray, excess: Callable) -> np.ndarray:
     """How badly each of several drawn faces fits, and resembles the patient too much; infinite where none was drawn."""
     cost = fit + excess(looks.sface)
-    cost = cost + (np.clip(looks.scalars["glasses"] - GLASSES, 0, None) / _GLASSES_UNIT) ** 2
+    for name, bound, unit in (("glasses", GLASSES, _GLASSES_UNIT), ("bystander", _BYSTANDER, _BYSTANDER_UNIT)):
+        cost = cost + (np.clip(looks.scalars[name] - bound, 0, None) / unit) ** 2
     return np.where(found, cost, np.inf)
 
 
@@ -148,9 +151,10 @@ def _draw_donor(
     mixed = [mix_identity(bank, editor.prior, *mixture) for mixture in mixtures]
 
     def drawn(which: np.ndarray, years: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], Looks]:
-        """Costs, codes and looks of some of the mixtures, with an age each, the patient's sex and no glasses."""
-        wanted = [{"age": age, "female": features["female"], "glasses": _NO_GLASSES} for age in years]
-        codes = [editor.move(mixed[k], want) for k, want in zip(which, wanted, strict=True)]
+        """Costs, codes and looks of some of the mixtures: an age each, the patient's sex, no glasses, no crowd."""
+        plain = {"female": features["female"], "glasses": _NO_GLASSES, "clutter": _PLAIN}
+        wanted = [{"age": age} | plain for age in years]
+        codes = [editor.move(mixed[k], want, held=("tone",)) for k, want in zip(which, wanted, strict=True)]
         looks, found = see(np.array([editor.follow(code, view) for code in codes]))
         return _costs(looks, found, fitting(looks), excess), codes, looks
 

@@ -1,4 +1,4 @@
-"""Pose, expression, age, sex and glasses as directions of W, by regression on the bank.
+"""Pose, expression, age, sex, glasses and background as directions of W, by regression on the bank.
 
 Features y are regressed linearly on the whitened code v, y = A·v + b. The smallest change of v, in the Mahalanobis
 sense, that moves the features by Δ is that of a conditional Gaussian, Δv = Aᵀ (A Aᵀ + N)⁻¹ Δ, where N is the
@@ -13,6 +13,7 @@ import numpy as np
 
 from deidlib.donors.bank import SCALARS, Bank
 from deidlib.donors.features import N_LIPS
+from deidlib.donors.fit import tone
 from deidlib.generators import LatentPrior
 
 _COMPONENTS = {"lips": 6, "geometry": 12, "identity": 32}
@@ -69,8 +70,8 @@ class Editor:
         return w + self.prior.axes @ (slope.T @ np.linalg.solve(slope @ slope.T + damping, change))
 
     def follow(self, w: np.ndarray, view: dict) -> np.ndarray:
-        """The same person in another pose and expression: age, sex, glasses and embeddings are held."""
-        return self.move(w, view, held=("age", "female", "glasses", "identity"))
+        """The same person in another pose and expression: age, sex, glasses, background and embeddings are held."""
+        return self.move(w, view, held=("age", "female", "glasses", "clutter", "identity"))
 
 
 def _components(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,6 +90,7 @@ def fit_editor(bank: Bank, prior: LatentPrior) -> Editor:
     identity_mean, identity_axes = _components(identity, _COMPONENTS["identity"])
     blocks = {
         **{name: bank.scalars[name][:, None] for name in SCALARS},
+        "tone": tone(bank.skin),
         **{name: (points[name] - mean) @ axes for name, (mean, axes) in outlines.items()},
         "identity": (identity - identity_mean) @ identity_axes,
     }

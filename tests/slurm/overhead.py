@@ -29,6 +29,7 @@ SITE = [
     *("--workflow-profile", REPOSITORY / "workflow" / "profiles" / "slurm", "--max-threads", "2"),
     *("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
 ]
+_KEPT = re.compile(r"^(Rss|Private_Clean|Private_Dirty):\s+(\d+) kB", re.M)
 PATIENTS = 1600  # dealt to as many shards, of which some thousand get one or more
 
 
@@ -53,25 +54,33 @@ def processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def largest_snakemake(controller: int, folder: Path) -> float:
-    """Peak resident MiB of the Snakemakes that work in a folder now, but for the controller."""
-    peak = 0.0
+def memory_of_jobs(controller: int, folder: Path) -> tuple[float, float]:
+    """MiB of the Snakemakes that work in a folder now, but for the controller: peak of the largest, and all together.
+
+    Together they need what each has to itself, and once what they share with others: the libraries that they map.
+    """
+    peak, own, shared = 0.0, 0, [0]
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if int(entry.name) == controller or Path(os.readlink(entry / "cwd")) != folder:
                 continue
             if b"snakemake" in (entry / "cmdline").read_bytes().split(b"\0")[1:3]:
                 peak = max(peak, int(re.search(r"VmHWM:\s+(\d+)", (entry / "status").read_text())[1]) / 1024)
-        except (OSError, TypeError):
+                kept = {name: int(kb) for name, kb in _KEPT.findall((entry / "smaps_rollup").read_text())}
+                private = kept["Private_Clean"] + kept["Private_Dirty"]
+                own += private
+                shared.append(kept["Rss"] - private)
+        except (OSError, TypeError, KeyError):
             continue
-    return peak
+    return peak, (own + max(shared)) / 1024
 
 
-def watched(process: subprocess.Popen, folder: Path) -> tuple[float, float, float]:
-    """Wait for the controller; seconds of processor and clock from the first job on, and the jobs' peak MiB."""
-    begun = used = last = peak = 0.0
+def watched(process: subprocess.Popen, folder: Path) -> tuple[float, float, float, float]:
+    """Wait for the controller; seconds of processor and clock from the first job on, and the jobs' peaks in MiB."""
+    begun = used = last = peak = together = 0.0
     while process.poll() is None:
-        peak = max(peak, largest_snakemake(process.pid, folder))
+        largest, all_of_them = memory_of_jobs(process.pid, folder)
+        peak, together = max(peak, largest), max(together, all_of_them)
         try:
             last = processor(process.pid)
         except OSError:
@@ -81,7 +90,7 @@ def watched(process: subprocess.Popen, folder: Path) -> tuple[float, float, floa
         time.sleep(0.2)
     if process.wait():
         sys.exit("the run failed; its snakemake.log says why")
-    return last - used, time.monotonic() - begun, peak
+    return last - used, time.monotonic() - begun, peak, together
 
 
 def job_line(job: str, name: str, folder: Path, shard: str) -> tuple[str, float, float, float, float]:
@@ -117,7 +126,7 @@ def main() -> None:
         shards = json.loads((folder / ready[0]).read_text())["shards"]
         target = f"results/private/shards/{shards[0]}/embeddings.parquet"
         load = os.getloadavg()
-        used, clock, peak = watched(started([target, *SITE, *settings], folder), folder)
+        used, clock, peak, together = watched(started([target, *SITE, *settings], folder), folder)
         found = re.findall(
             r"submitted with SLURM jobid (\d+) \(log: \S+/(?:group|rule)_([a-z_]+)/",
             (folder / "snakemake.log").read_text(),
@@ -134,7 +143,7 @@ def main() -> None:
     print(
         f"controller: {used:.1f} s of processor in {clock:.1f} s ({used / clock:.1%} of a core) from the first job on"
     )
-    print(f"largest Snakemake of a job: {peak:.0f} MiB")
+    print(f"largest Snakemake of a job: {peak:.0f} MiB; all Snakemakes of the job at once: {together:.0f} MiB")
 
 
 if __name__ == "__main__":

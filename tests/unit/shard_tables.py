@@ -32,6 +32,7 @@ CONFIG = {
     "checks": {
         "sface_max": 0.363,
         "dlib_min": 0.6,
+        "bystander_max": 0.4,
         "survival_max": 0.9,
         "seam_max": 2.0,
         "mouth_shift_max": 6.0,
@@ -69,7 +70,7 @@ MODELS = [
 
 
 #: What a photograph without a generated face, in which nobody finds one, has instead of a passing row's values.
-_MOOT = ("sface_cosine", "dlib_distance", "survival", "seam", "mouth_shift", "latent_distance", "realism")
+_MOOT = ("sface_cosine", "dlib_distance", "bystander", "survival", "seam", "mouth_shift", "latent_distance", "realism")
 _FACELESS = {
     **dict.fromkeys(_MOOT),
     **dict.fromkeys(("faces_yunet", "faces_mediapipe", "faces_dlib"), 0),
@@ -237,6 +238,7 @@ def _check(spec: Spec, attempt: int) -> dict:
         "faces_yunet": 1,
         "faces_mediapipe": 1,
         "core_equal": True,
+        "bystander": 0.0,
         "survival": 0.4,
         "seam": 1.1,
         "mouth_shift": 1.5,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deidlib import tables
+from deidlib.donors.background import clutter
 from deidlib.donors.bank import BANK_FILE, Looks, drawn, read_bank
 from deidlib.donors.choose import (
     Likeness,
@@ -97,12 +98,14 @@ def test_an_entry_fits_itself_best(bank):
         assert np.argmin(mismatch(bank, likeness_of(bank, k).features, grey=False)) == k
 
 
-def test_patient_like_entries_and_glasses_are_excluded(bank):
+def test_patient_like_entries_glasses_and_bystanders_are_excluded(bank):
     patient = likeness_of(bank, 10)
     allowed = allowed_donors(bank, patient, OPTIONS["sface_max"])
     assert not allowed[10]
     assert 0.1 < np.mean(bank.scalars["glasses"] >= GLASSES) < 0.2, "about one face in seven wears glasses"
     assert (bank.scalars["glasses"][allowed] < GLASSES).all()
+    assert 0.02 < np.mean(bank.scalars["bystander"] > 0.5) < 0.05, "beside one face in thirty stands another"
+    assert (bank.scalars["bystander"][allowed] < 0.3).all()
     assert (bank.sface[allowed] @ patient.sface < OPTIONS["sface_max"]).all()
 
 
@@ -153,13 +156,15 @@ def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
     table, likenesses = photos(("a1", "a", "T0")), {"a1": likeness_of(bank, 5)}
     patient = likenesses["a1"].sface
     stranger = np.linalg.svd(patient[None])[2][1]  # at right angles to the patient
-    unseen, glasses, best = 0, 2, 3
+    unseen, bystander, glasses, best = 0, 1, 2, 3
 
     def see(codes):
         looks = looks_of(bank, np.full(len(codes), 5))
-        looks.sface[[unseen, glasses, best]] = stranger
+        looks.sface[[unseen, bystander, glasses, best]] = stranger
         looks.scalars["glasses"] = np.full(len(codes), -7.0)
         looks.scalars["glasses"][glasses] = 3.0
+        looks.scalars["bystander"] = np.zeros(len(codes))
+        looks.scalars["bystander"][bystander] = 0.8
         return looks, np.arange(len(codes)) != unseen
 
     chosen = choose_donors(table, ["a1"], likenesses, bank, editor, see, KEY, 0, "per_patient", OPTIONS)
@@ -262,6 +267,17 @@ def test_glasses_come_off_and_stay_off(bank, editor, generator):
     score = editor.slope[editor.parts["glasses"]] @ editor.prior.whiten
     moved = np.array([editor.follow(w, view) - w for w in bare]) @ score.T
     assert moved == pytest.approx(0, abs=0.1)  # standard deviations of the bank
+
+
+def test_the_background_becomes_plain_and_stays_so_and_the_skin_keeps_its_tone(bank, editor, generator):
+    restless = np.argsort(-bank.scalars["clutter"])[:40:8]
+    plain = np.array([editor.move(bank.w[k], {"clutter": 1.0}, held=("tone",)) for k in restless])
+    before, after = (np.array([clutter(face) for face in drawn(w, generator)]) for w in (bank.w[restless], plain))
+    assert (after < before - 0.2).all()
+    parts = {name: editor.slope[editor.parts[name]] @ editor.prior.whiten for name in ("clutter", "tone")}
+    assert (plain - bank.w[restless]) @ parts["tone"].T == pytest.approx(0, abs=0.1)  # standard deviations of the bank
+    followed = np.array([editor.follow(w, {"smile": 0.9, "yaw": 10.0}) - w for w in plain])
+    assert followed @ parts["clutter"].T == pytest.approx(0, abs=0.1)
 
 
 def test_age_and_sex_are_shared_as_classes(bank):

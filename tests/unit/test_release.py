@@ -123,6 +123,8 @@ def test_a_photograph_that_no_attempt_could_make_keeps_the_stage_reason(tmp_path
         {"faces_yunet": 2},
         {"faces_mediapipe": None},
         {"survival": None},
+        {"bystander": None},
+        {"bystander": 0.6},
         {"sface_cosine": 0.5},
         {"seam": 9.0},
         {"passed": None},

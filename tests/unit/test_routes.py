@@ -38,7 +38,7 @@ from deidlib.routes import GENERATE, INTRAORAL, NEUTRAL, REGION_ONLY, choose_rou
 VIEWS = config.complete_config({"cohort": "samples.tsv"})["views"]
 LANDMARK_OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32}
 REGION_OPTIONS = {"margin": 0.06, "band": 0.2, "min_pixels": 256}
-MOOT = ["sface_cosine", "dlib_distance", "survival", "seam", "mouth_shift", "latent_distance", "realism"]
+MOOT = ["sface_cosine", "dlib_distance", "bystander", "survival", "seam", "mouth_shift", "latent_distance", "realism"]
 
 
 @pytest.fixture(scope="module")
