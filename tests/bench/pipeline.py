@@ -4,7 +4,7 @@ python tests/bench/pipeline.py 10 100 1000 --folder /tmp/deidlib-pipeline
 
 Each size is a whole run, from the sheet to the report, on one core, so that stages do not overlap. The cohort is of
 virtual patients, two photographs of 384² each (rest and smile), whom the generator draws beforehand; one attempt, one
-step of inversion on the small image and none at full size (the cheapest that the generator can be), shards of about 50.
+step of inversion (the cheapest that the generator can be), shards of about 50.
 Seconds of a stage are those of its processes, from Snakemake's benchmark files; what is left of the run's time is
 Snakemake's. A stage's start (imports, models) is paid once a shard and is part of its cost. Beside each stage: the
 largest resident memory of one of its processes, and what a further photograph cost from the size before to this one,
