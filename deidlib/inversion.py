@@ -6,13 +6,14 @@ coordinates of W, so that one unit is one standard deviation of what the generat
 
     loss = Σ_area [ a·ST-LPIPS + b·MSE ] + c·‖u‖² + d·‖u − mean over layers of u‖²
            + g·[ max(4(cos(e, e_patient) − s), s − cos(e, e_patient)) + 1 − cos(e, e_donor) ]
-           + k·MSE of the upper face's detail
+           + k·MSE of the upper face's detail + l·MSE of coarse colours beside the head
            + m·RMS shift of the mouth's landmarks,
 
 where c and d keep the code in the domain. e is the guide's embedding of the generated face with the patient's preserved
 area in it; g leads it to the likeness s that a stranger of the patient's look has (led farther, the patient would be
 the least alike of all, and found by that), and to the donor: the same new person in every photograph. k keeps the
-donor's brows and eyes: without it glasses or closed lids may come half-way in. m keeps the mouth where a landmark model
+donor's brows and eyes: without it glasses or closed lids may come half-way in. l keeps the donor's background, which
+nothing else would hold, so that rounding would decide on it. m keeps the mouth where a landmark model
 sees it in the photograph: the pixels are the patient's, but the face around them moves what it reads.
 A step draws the whole face as a preview, a quarter of its size, and the square around the area as the image has it. The
 objective is in :mod:`deidlib.objective`. Imports torch and numpy only.
@@ -159,7 +160,7 @@ def invert(networks: Networks, targets: Targets, settings: dict, room: Room | No
         The photographs.
     settings : dict
         ``steps``; ``learning_rate`` in standard deviations of W a step; the weights ``perceptual``, ``pixel``,
-        ``stay``, ``spread``, ``guide`` (0: not guided), ``keep`` and ``mouth`` (0: wherever it is read); ``batch``
+        ``stay``, ``spread``, ``guide`` (0: not guided), ``keep``, ``background`` and ``mouth`` (0: wherever it is read); ``batch``
         (photographs at once); ``bf16``, used where the device computes in it; ``compile``, whether the objective is.
     room : Room, optional
         How many at once, kept from call to call; by default ``batch`` of them, and fewer where memory runs out.

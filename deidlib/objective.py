@@ -28,6 +28,9 @@ WORK_SIDE = 512  # px; photographs are compared with the generated face at this 
 BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
 _SMALL = WORK_SIDE // 2  # px of the preview
 _UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
+_BESIDE = 40  # px of the preview; what lies so near to its left or right edge, above the shoulders, is beside the head
+_ABOVE_SHOULDERS = 184  # rows of the preview
+_COARSE = 8  # px of the preview; the background's colours are compared as means over such squares
 _DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
 _LUMA = 0.299, 0.587, 0.114
 _SQUARES = 4  # the mesh looks at so many squares in turn
@@ -124,6 +127,7 @@ class Problem(NamedTuple):
     fade: Tensor  # (N, 1, 256, 256)
     frame: Tensor  # (N, 112, 112, 2) sampling grid of the guide's frame
     detail: Tensor  # of the donors' upper faces
+    beside: Tensor  # the head, in the donors' pictures
     patient: Tensor  # (N, 128)
     donor: Tensor  # (N, 128)
     likeness: Tensor  # (N,)
@@ -177,6 +181,7 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
             fade=fade,
             frame=frame,
             detail=_upper_detail(colourless(start.float(), grey, luma)),
+            beside=_beside(colourless(start.float(), grey, luma)),
             patient=networks.guide(resample(photo, frame)),
             donor=moved(batch.identities),
             likeness=moved(batch.likenesses),
@@ -212,12 +217,14 @@ def objective(networks: Networks, problem: Problem, settings: Mapping, offset: T
         lpips = networks.perceptual.distance(networks.perceptual.features(inside), box.features, box.weight)
     spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
     detail = (_upper_detail(image) - problem.detail).square().mean(dim=(1, 2, 3))
+    beside = (_beside(image) - problem.beside).square().mean(dim=(1, 2, 3))
     loss = (
         settings["perceptual"] * lpips.float()
         + settings["pixel"] * squared_error(inside, box)
         + settings["stay"] * offset.square().mean(dim=(1, 2))
         + settings["spread"] * spread
         + settings["keep"] * detail
+        + settings["background"] * beside
     )
     composite = problem.fade * problem.photo + (1 - problem.fade) * image
     if settings["guide"]:
@@ -276,6 +283,12 @@ def _upper_detail(images: Tensor) -> Tensor:
     """Detail of previews' upper faces, whatever their light: pixels minus the local mean."""
     upper = images[:, :, _UPPER[0], _UPPER[1]]
     return upper - F.avg_pool2d(upper, _DETAIL, stride=1, padding=_DETAIL // 2, count_include_pad=False)
+
+
+def _beside(images: Tensor) -> Tensor:
+    """Coarse colours of previews beside the head: background, and hair that reaches so far."""
+    sides = torch.cat([images[:, :, :_ABOVE_SHOULDERS, :_BESIDE], images[:, :, :_ABOVE_SHOULDERS, -_BESIDE:]], dim=3)
+    return F.avg_pool2d(sides, _COARSE)
 
 
 def _jittered(squares: Tensor) -> list[Tensor]:

@@ -26,6 +26,7 @@ SETTINGS = {
     "spread": 0.2,
     "guide": 0.5,
     "keep": 20.0,
+    "background": 5.0,
     "mouth": 10.0,
     "batch": 1,
     "bf16": False,
