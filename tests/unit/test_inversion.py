@@ -94,6 +94,19 @@ def test_area_is_fitted_and_the_code_stays_near_the_donor(networks, prior, targe
     assert np.allclose(distances, after.distance, rtol=0.02)
 
 
+def test_the_background_stays_the_donors(networks, targets):
+    def drift(background: float) -> np.ndarray:
+        made = invert(networks, targets, SETTINGS | {"steps": 12, "background": background})
+        with torch.no_grad():
+            donors = torch.from_numpy(targets.donors)[:, None].expand(-1, networks.generator.n_styles, -1)
+            own = to_uint8(networks.generator.synthesise(donors))
+        beside = np.r_[:150, 874:1024]
+        apart = made.images[:, :730, beside].astype(np.float32) - own[:, :730, beside]
+        return np.abs(apart.reshape(2, 73, 10, 30, 10, 3).mean(axis=(2, 4))).mean(axis=(1, 2, 3))
+
+    assert (drift(20.0) < 0.8 * drift(0.0)).all()
+
+
 def test_guide_is_the_published_network(guide, sface, yunet, astronaut):
     """The same embedding as OpenCV's own run of the file, on the same aligned face."""
     (box,) = yunet.detect(astronaut)
