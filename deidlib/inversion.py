@@ -161,7 +161,8 @@ def invert(networks: Networks, targets: Targets, settings: dict, room: Room | No
     settings : dict
         ``steps``; ``learning_rate`` in standard deviations of W a step; the weights ``perceptual``, ``pixel``,
         ``stay``, ``spread``, ``guide`` (0: not guided), ``keep``, ``background`` and ``mouth`` (0: wherever it is
-        read); ``batch`` (photographs at once); ``bf16``, used where the device computes in it; ``compile``, whether the objective is.
+        read); ``batch`` (photographs at once); ``bf16``, used where the device computes in it; ``compile``, whether the
+        objective is.
     room : Room, optional
         How many at once, kept from call to call; by default ``batch`` of them, and fewer where memory runs out.
 

@@ -168,16 +168,8 @@ def driven_out(
         weight = (np.hypot((x - 256) / radii[0], (y - 370) / radii[1]) < 1).astype(np.float32)
         settings = {
             **{"steps": int(rng.integers(6, 13)), "learning_rate": rng.uniform(0.1, 0.3), "batch": 1, "bf16": True},
-            **{
-                "perceptual": 2.0,
-                "pixel": 2.0,
-                "stay": 0.0,
-                "spread": 0.0,
-                "guide": 0.0,
-                "keep": 0.0,
-                "background": 0.0,
-                "mouth": 0.0,
-            },
+            **{"perceptual": 2.0, "pixel": 2.0, "stay": 0.0, "spread": 0.0, "guide": 0.0, "keep": 0.0},
+            **{"background": 0.0, "mouth": 0.0},
             "compile": False,
         }
         target = Targets(
