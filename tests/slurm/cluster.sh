@@ -44,6 +44,7 @@ check_link() {
 # limit what runs at a time.
 configure() {
     host=$(hostname -s)
+    cores=$(env --unset OMP_NUM_THREADS nproc) # which it would take for the number of cores
     mkdir -p "$folder"/{state,spool,log}
     chmod 755 "$folder"
     [ -s "$folder/munge.key" ] || (umask 077 && head -c 128 /dev/urandom >"$folder/munge.key")
@@ -76,7 +77,7 @@ MinJobAge=3600
 KillWait=2
 UnkillableStepTimeout=30
 MailProg=/bin/true
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Boards=1 SocketsPerBoard=1 CoresPerSocket=$(nproc) ThreadsPerCore=1 Gres=gpu:model:1 Feature=kind RealMemory=64000 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores Boards=1 SocketsPerBoard=1 CoresPerSocket=$cores ThreadsPerCore=1 Gres=gpu:model:1 Feature=kind RealMemory=64000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 PartitionName=gpus Nodes=ALL MaxTime=INFINITE State=UP OverSubscribe=NO
 CONF
