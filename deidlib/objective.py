@@ -165,6 +165,7 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
         with in_bf16(settings, device):
             box = Box(corners, inside, weight, networks.perceptual.features(inside))
             start = networks.generator.preview(donors[:, None].expand(-1, networks.generator.n_styles, -1))
+        start = colourless(start.float(), grey, luma)
         photo, fade, frame = _resized(photos, _SMALL), _resized(fades, _SMALL), sampling_grid(_in_small(frames), _SMALL)
         marks = []
         for square in _jittered(squares) if settings["mouth"] else []:
@@ -180,8 +181,8 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
             photo=photo,
             fade=fade,
             frame=frame,
-            detail=_upper_detail(colourless(start.float(), grey, luma)),
-            beside=_beside(colourless(start.float(), grey, luma)),
+            detail=_upper_detail(start),
+            beside=_beside(start),
             patient=networks.guide(resample(photo, frame)),
             donor=moved(batch.identities),
             likeness=moved(batch.likenesses),
