@@ -17,6 +17,8 @@ from pathlib import Path
 import jsonschema
 import yaml
 
+from deidlib.errors import InputError
+
 _KINDS = {
     "integer": "a whole number",
     "number": "a number",
@@ -34,7 +36,7 @@ _LIMITS = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """The configuration is wrong; the message names each key, its value and the mend."""
 
 
@@ -46,7 +48,7 @@ def load_schema(name: str) -> dict:
         file = folder / f"{name}.schema.yaml"
         if file.is_file():
             return yaml.safe_load(file.read_text(encoding="utf-8"))
-    raise FileNotFoundError(f"{name}.schema.yaml is not part of this installation; install deidlib again")
+    raise InputError(f"{name}.schema.yaml is not part of this installation; install deidlib again")
 
 
 def load_config(path: Path | str | None = None, overrides: Mapping | None = None) -> dict:

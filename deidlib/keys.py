@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from deidlib.errors import InputError
+
 MIN_KEY_BYTES = 32
 _PSEUDONYM_CHARS = 16  # 80 bits: two of a million ids collide with a probability below 1e-12
 
 
-class KeyFileError(ValueError):
+class KeyFileError(InputError):
     """The key file cannot be used; the message says what to do."""
 
 

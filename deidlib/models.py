@@ -23,6 +23,8 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from deidlib.errors import DeidlibError
+
 REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml"
 DATA_FOLDER = Path(__file__).resolve().parent / "data"
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
@@ -36,7 +38,7 @@ _MEND = "Run `deidlib models fetch`."
 _OPENED: dict[str, list[str]] = {}
 
 
-class ModelError(RuntimeError):
+class ModelError(DeidlibError):
     """A model is unknown, absent, damaged or could not be fetched; the text says what to do."""
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from deidlib import sealed, tables
-from deidlib.attempts import GROUP_COLUMN, released_attempts
+from deidlib.outcomes.attempts import GROUP_COLUMN, released_attempts
+from deidlib.storage import sealed, tables
 
 RUN_FILE = ".lock"
 STAGES = ("photos", "landmarks", "regions")

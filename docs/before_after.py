@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from deidlib import tables
-from deidlib.images import decode_png
-from deidlib.regions import cut_square
+from deidlib.regions.area import cut_square
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png
 
 SHOWN = ("CASE-001-smile", "CASE-003-smile", "CASE-005-smile")
 SIDE, GAP = 320, 6

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from deidlib import tables
-from deidlib.blending import warp_to_square
+from deidlib.blending.composite import warp_to_square
 from deidlib.cli import weights
 from deidlib.donors.bank import to_uint8
-from deidlib.images import decode_png
-from deidlib.landmarks import matrix_of
-from deidlib.regions import cut_region
+from deidlib.regions.area import cut_region
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png
+from deidlib.vision.landmarks import matrix_of
 
 SHOWN = ("CASE-001-smile", "CASE-003-rest", "CASE-005-smile")
 TITLES = ("photograph", "preserved area", "donor", "inversion", "released")

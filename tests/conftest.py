@@ -26,21 +26,21 @@ def model_files():
 
 @pytest.fixture(scope="session")
 def yunet(model_files):
-    from deidlib.detectors import YuNet
+    from deidlib.vision.detectors import YuNet
 
     return YuNet(model_files("yunet")["face_detection_yunet_2023mar_int8bq.onnx"])
 
 
 @pytest.fixture(scope="session")
 def sface(model_files, yunet):
-    from deidlib.reid.recognisers import SFace
+    from deidlib.vision.recognisers import SFace
 
     return SFace(model_files("sface")["face_recognition_sface_2021dec_int8bq.onnx"], yunet)
 
 
 @pytest.fixture(scope="session")
 def dlib_resnet(model_files):
-    from deidlib.reid.recognisers import DlibResNet
+    from deidlib.vision.recognisers import DlibResNet
 
     found = model_files("dlib_resnet")
     return DlibResNet(found["dlib_face_recognition_resnet_model_v1.dat"], found["shape_predictor_5_face_landmarks.dat"])
@@ -48,7 +48,7 @@ def dlib_resnet(model_files):
 
 @pytest.fixture(scope="session")
 def landmarker(model_files):
-    from deidlib.landmarks import FaceLandmarker
+    from deidlib.vision.landmarks import FaceLandmarker
 
     with FaceLandmarker(model_files("face_landmarker")["face_landmarker.task"]) as opened:
         yield opened

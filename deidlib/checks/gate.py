@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import tables
+from deidlib.blending.masking import outside_is_neutral
 from deidlib.checks import measures, smile
-from deidlib.images import decode_png
-from deidlib.intake import pixels_sha256
+from deidlib.intake.photos import pixels_sha256
+from deidlib.intake.routes import GENERATE, INTRAORAL, REGION_ONLY, most_faces
 from deidlib.logs import say
-from deidlib.masking import outside_is_neutral
-from deidlib.png import png_problems
-from deidlib.regions import cut_region, cut_square
-from deidlib.routes import GENERATE, INTRAORAL, REGION_ONLY, most_faces
+from deidlib.regions.area import cut_region, cut_square
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png
+from deidlib.storage.png import png_problems
 
 #: Check → whether its value is within the bounds, for a photograph with a generated face.
 CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
@@ -90,7 +90,7 @@ def gate(
     options : mapping
         The bounds ``sface_max`` and ``dlib_min`` (not reached), ``bystander_max``, ``survival_max``, ``seam_max``,
         ``mouth_shift_max`` and ``latent_distance_max`` (not exceeded), ``realism_min`` (reached); ``faces_most``, by
-        default 0, where there is no generated face (:func:`deidlib.routes.most_faces`).
+        default 0, where there is no generated face (:func:`deidlib.intake.routes.most_faces`).
     route : str
         By which the photograph was made (:data:`APPLIES`); one that is not known is held to the checks of a
         generated face.
@@ -142,7 +142,7 @@ def check_photos(
         ``yunet`` and ``mediapipe``: face detectors with ``detect(image)``; the former also with ``bystander(image)``,
         the latter with ``detect_steadily(image)``, whose faces have ``points``.
     search
-        :class:`deidlib.face_search.FaceSearch`: looks for faces in the results that must not show one.
+        :class:`deidlib.vision.face_search.FaceSearch`: looks for faces in the results that must not show one.
     realism
         :class:`deidlib.checks.realism.Realism`: scores the generated face.
     options : mapping

@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deidlib.landmarks import LIPS_INNER, LIPS_OUTER, eye_centres
+from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER, eye_centres
 
 HIGH_PASS = 2.0  # px; standard deviation of the Gaussian whose result is taken away
 SOURCE_BLURS = (0.0, 0.7, 1.2)  # px; a copy that was softened on its way is looked for as well

@@ -1,7 +1,7 @@
 """Realism: whether the face of a result looks like one that the generator draws, seen in its pixels.
 
 A small convolutional network, trained on nothing else than to tell the generator's own faces from those driven out of
-its domain (:mod:`deidlib.checks.train_realism`). It shares no layer with the recognisers that guide and judge. The
+its domain (:mod:`deidlib.training.realism`). It shares no layer with the recognisers that guide and judge. The
 preserved area is blanked first: it is the patient's own, and says nothing of the generated face.
 """
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deidlib.landmarks import ALIGNED_SIDE, aligned_to_native, resample
 from deidlib.models import DATA_FOLDER
+from deidlib.vision.landmarks import ALIGNED_SIDE, aligned_to_native, resample
 
 NETWORK_FILE = DATA_FOLDER / "realism.npz"
 SIDE = 128  # px of the view

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deidlib.attempts import photos_to_retry
 from deidlib.cli.common import (
     Device,
     GeneratorName,
@@ -29,8 +28,9 @@ from deidlib.cli.common import (
     write_empty,
     writing,
 )
+from deidlib.intake.routes import GENERATE
 from deidlib.logs import progress
-from deidlib.routes import GENERATE
+from deidlib.outcomes.attempts import photos_to_retry
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +81,7 @@ def choose(
     from deidlib.cli.parts import in_parts
     from deidlib.donors.choose import choose_donors
     from deidlib.donors.fit import REACH_THE_JAW
-    from deidlib.landmarks import FaceLandmarker
+    from deidlib.vision.landmarks import FaceLandmarker
 
     weights.pin_order()
     jaws = {row["release_photo_id"] for row in areas if row["method"] in REACH_THE_JAW}
@@ -117,11 +117,11 @@ def build(
     choice(generator, GENERATORS, "--generator")
     choice(device, DEVICES, "--device")
     quiet_native_libraries()
-    from deidlib import tables
     from deidlib.cli import weights
     from deidlib.donors.bank import build_bank
-    from deidlib.landmarks import FaceLandmarker
     from deidlib.models import bank_file
+    from deidlib.storage import tables
+    from deidlib.vision.landmarks import FaceLandmarker
 
     network = weights.generator(generator).to(weights.device(device))
     weights.fit_preview(generator, network)
@@ -170,7 +170,7 @@ def invert(
         return
     from deidlib.cli import weights
     from deidlib.cli.parts import in_parts
-    from deidlib.faces import invert_faces
+    from deidlib.inversion.faces import invert_faces
 
     weights.pin_order()
     networks = weights.inversion_networks(generator, weights.device(device))
@@ -205,9 +205,9 @@ def blend(
         return
     import pyarrow as pa
 
-    from deidlib.blending import blend_faces
+    from deidlib.blending.composite import blend_faces
+    from deidlib.blending.masking import mask_photos, without_face
     from deidlib.cli.parts import in_parts
-    from deidlib.masking import mask_photos, without_face
 
     masked = _ids(without_face(areas)) if attempt == 0 else set()
     shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (faces, "FACES")
@@ -233,8 +233,8 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
     from deidlib.checks import check_photos
     from deidlib.cli import weights
     from deidlib.cli.parts import in_parts
-    from deidlib.face_search import FaceSearch
-    from deidlib.landmarks import FaceLandmarker
+    from deidlib.vision.face_search import FaceSearch
+    from deidlib.vision.landmarks import FaceLandmarker
 
     weights.pin_order()
     detector = weights.yunet()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
+from deidlib.errors import DeidlibError, InputError
 from deidlib.logs import say
 
 if TYPE_CHECKING:
@@ -44,10 +45,6 @@ KeyFile = Annotated[
 ]
 
 
-class InputError(Exception):
-    """A file that a command was given cannot be used; the message says what to do."""
-
-
 class Commands(TyperGroup):
     """A group whose commands report what went wrong in a line and end with exit code 1.
 
@@ -71,7 +68,7 @@ class Commands(TyperGroup):
 
 def _discarded(error: Exception) -> str | None:
     """Remove a damaged table of the results, so that the next start of the workflow makes it anew."""
-    sealed = sys.modules.get("deidlib.sealed")
+    sealed = sys.modules.get("deidlib.storage.sealed")
     if sealed is None or not isinstance(error, sealed.Damaged):
         return None
     path = error.path.absolute()
@@ -88,14 +85,13 @@ def _discarded(error: Exception) -> str | None:
 
 
 def _told(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = "deidlib" in Path(frames[-1].filename).parts and (frames[-1].line or "").startswith("raise ")
-    if ours:  # a sentence that the library wrote
+    if isinstance(error, DeidlibError):
         return str(error)
     if os.environ.get("DEIDLIB_DEBUG"):
         return "".join(traceback.format_exception(error)).rstrip()
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror} (set DEIDLIB_DEBUG=1 to see where)"
+    frames = traceback.extract_tb(error.__traceback__)
     places = "\n".join(f"  {Path(f.filename).name}, line {f.lineno}, in {f.name}" for f in frames[-8:])
     return (
         f"unexpected {type(error).__name__}; its text is withheld, since it may name a patient "
@@ -167,8 +163,8 @@ def secret(key_file: Path | None) -> bytes:
 
 
 def read(path: Path, schema: str, columns: list[str] | None = None) -> pa.Table:
-    """Read a stage's table; ``schema`` names a constant of :mod:`deidlib.tables`."""
-    from deidlib import tables
+    """Read a stage's table; ``schema`` names a constant of :mod:`deidlib.storage.tables`."""
+    from deidlib.storage import tables
 
     try:
         return tables.read(path, getattr(tables, schema), columns)
@@ -219,7 +215,7 @@ def write(table: pa.Table, out: Path, schema: str) -> None:
 @contextmanager
 def writing(out: Path, schema: str) -> Iterator[Callable[[pa.Table], None]]:
     """Write a stage's table in parts, note what it was made with, and tell how many photographs went on."""
-    from deidlib import provenance, tables
+    from deidlib.storage import provenance, tables
 
     rows = kept = 0
     with tables.writing(out, getattr(tables, schema), provenance.note) as append_part:
@@ -238,14 +234,14 @@ def writing(out: Path, schema: str) -> Iterator[Callable[[pa.Table], None]]:
 
 def write_empty(out: Path, schema: str) -> None:
     """Write the table of a stage that has nothing to do."""
-    from deidlib import tables
+    from deidlib.storage import tables
 
     write(getattr(tables, schema).empty_table(), out, schema)
 
 
 def count(table: pa.Table) -> int:
     """Photographs of a table that were not quarantined."""
-    from deidlib import tables
+    from deidlib.storage import tables
 
     return tables.handled(table).num_rows
 

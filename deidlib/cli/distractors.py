@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deidlib.cli.common import InputError, open_private, quiet_native_libraries, read
+from deidlib.cli.common import open_private, quiet_native_libraries, read
+from deidlib.errors import InputError
 from deidlib.logs import progress, say
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from deidlib.reid.recognisers import Recogniser
+    from deidlib.vision.recognisers import Recogniser
 
 #: Recognisers whose embeddings the donor bank holds, by their names, which are also its columns.
 _IN_BANK = ("sface", "dlib")
@@ -47,8 +48,8 @@ def gallery_faces(folder: Path, names: list[str], known: Mapping, private: Path)
     """Embed the photographs of a folder; what was embedded before (by content and network) is taken from a table."""
     import numpy as np
 
-    from deidlib import tables
-    from deidlib.decoding import Undecodable, decode_photo
+    from deidlib.intake.decoding import Undecodable, decode_photo
+    from deidlib.storage import tables
 
     if not folder.is_dir():
         raise InputError("reid.gallery: no such folder; name a folder of photographs, or leave it out")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import sealed, tables
-from deidlib.cli.common import InputError, read
+from deidlib.cli.common import read
+from deidlib.errors import InputError
+from deidlib.storage import sealed, tables
 
 _ID, _PATIENT = "release_photo_id", "release_patient_id"
 

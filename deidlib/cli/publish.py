@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from deidlib.cli.attempts import GENERATORS
-from deidlib.cli.common import PRIVATE, InputError, open_private, read_json, settings
+from deidlib.cli.common import PRIVATE, open_private, read_json, settings
+from deidlib.errors import InputError
 from deidlib.logs import say
 
 Plan = Annotated[Path, typer.Option(help="plan.json of the results' private folder.", show_default=False)]

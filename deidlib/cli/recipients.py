@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deidlib.cli.common import InputError, read
+from deidlib.cli.common import read
+from deidlib.errors import InputError
 from deidlib.logs import say
 
 if TYPE_CHECKING:

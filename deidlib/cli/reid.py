@@ -21,16 +21,16 @@ from deidlib.cli.common import (
 )
 from deidlib.cli.distractors import bank_faces, gallery_faces, open_recognisers, sha256
 from deidlib.cli.publish import Plan, Settings
+from deidlib.intake.routes import GENERATE
 from deidlib.logs import progress, say
-from deidlib.routes import GENERATE
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from deidlib.reid.recognisers import Recogniser
+    from deidlib.outcomes.outcomes import Outcome
     from deidlib.reid.traces import Photo
-    from deidlib.release.outcomes import Outcome
+    from deidlib.vision.recognisers import Recogniser
 
 
 def embeddings(
@@ -44,8 +44,8 @@ def embeddings(
     Example:
       deidlib embeddings --plan private/plan.json --shard s0000 --out private/shards/s0000/embeddings.parquet
     """
-    from deidlib import tables
     from deidlib.cli import weights
+    from deidlib.storage import tables
 
     cfg = settings(given)
     weights.pin_order()
@@ -140,14 +140,14 @@ def _told(result: Mapping, shards: int) -> None:
 
 def _measure(name: str) -> dict[str, Any]:
     """How a recogniser's scores read, without opening it."""
-    from deidlib.reid.recognisers import DlibResNet, Recogniser
+    from deidlib.vision.recognisers import DlibResNet, Recogniser
 
     kind = DlibResNet if name == DlibResNet.name else Recogniser
     return {"measure": kind.measure, "same_above": kind.same_above}
 
 
 def _outcomes(private: Path, shard: str, cfg: Mapping) -> list[Outcome]:
-    from deidlib.release.outcomes import read_outcomes
+    from deidlib.outcomes.outcomes import read_outcomes
 
     return read_outcomes(private, shard, cfg["attempts"], cfg["checks"], cfg["identity"])
 
@@ -162,10 +162,10 @@ def _embedded(
     """Embed a shard part by part; ``encoded`` gives the images of a finished release instead of the shard's own."""
     import pyarrow as pa
 
-    from deidlib import tables
     from deidlib.cli.parts import in_parts
-    from deidlib.images import decode_png
     from deidlib.reid.embeddings import Released, embed_shard
+    from deidlib.storage import tables
+    from deidlib.storage.images import decode_png
 
     attempts = [] if encoded else sorted(set(chosen.values()))
     blended = [(folder / f"attempt-{attempt}" / "blended.parquet", "BLENDED") for attempt in attempts]
@@ -260,10 +260,10 @@ def _tables(files: list[Path]) -> Iterator[pa.Table]:
 
 def _finished_release(private: Path, shards: list[str], release: Path, cfg: Mapping, known: Mapping) -> _Cohort:
     """Embed a release's images and the originals; a shard that was embedded before is not embedded again."""
-    from deidlib import tables
-    from deidlib.png import png_problems
     from deidlib.release.table_risk import table_risk
     from deidlib.release.verify import SUMS_FILE, read_index
+    from deidlib.storage import tables
+    from deidlib.storage.png import png_problems
 
     if not (release / SUMS_FILE).is_file():
         raise InputError("this is no release; name its folder, for example results/release/1.0.0")

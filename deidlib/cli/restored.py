@@ -70,10 +70,10 @@ def _sample(patient_of: Mapping[str, str]) -> dict[str, str]:
 def _pairs(
     private: Path, shards: list[str], attempts: Mapping[str, int], patient_of: Mapping[str, str], release: Path | None
 ) -> Pairs:
-    from deidlib.images import decode_png
-    from deidlib.landmarks import matrix_of
+    from deidlib.intake.routes import GENERATE
     from deidlib.reid.reversal import SIDE, Pairs, aligned_pair
-    from deidlib.routes import GENERATE
+    from deidlib.storage.images import decode_png
+    from deidlib.vision.landmarks import matrix_of
 
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for shard in shards:

@@ -44,7 +44,7 @@ def plan(
     Example:
       deidlib plan cohort/samples.tsv results/private/plan.json
     """
-    from deidlib import cohort
+    from deidlib.intake import cohort
 
     if out.name != "plan.json":
         raise typer.BadParameter("the plan is called plan.json, as the stages after it expect")
@@ -74,7 +74,7 @@ def intake(
     Example:
       deidlib intake --cohort cohort.parquet --sheet cohort/samples.tsv --out photos.parquet
     """
-    from deidlib.intake import intake_in_parts
+    from deidlib.intake.photos import intake_in_parts
 
     settings, key = stage_options("intake", options), secret(key_file)
     rows = read(cohort, "COHORT")
@@ -105,7 +105,7 @@ def landmarks(
     quiet_native_libraries()
     from deidlib.cli.parts import in_parts
     from deidlib.cli.weights import landmarker_file, yunet
-    from deidlib.landmarks import find_landmarks
+    from deidlib.vision.landmarks import find_landmarks
 
     model, detector = landmarker_file(), yunet()
     with progress("landmarks", count(known)) as step, writing(out, "LANDMARKS") as append:
@@ -130,7 +130,7 @@ def regions(
     open_private(out)
     if nothing_to_do(points, out, "REGIONS"):
         return
-    from deidlib.regions import preserve_regions
+    from deidlib.regions.area import preserve_regions
 
     rows = read(photos, "PHOTOS", ["release_photo_id", "mask", "width", "height"])
     with progress("regions", count(points)) as step:

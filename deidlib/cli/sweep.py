@@ -52,9 +52,9 @@ def sweep(
 
 def _sampled(private: Path, shards: list[str], cfg: Mapping, n: int) -> dict[str, dict[str, int]]:
     """Shard → sampled photograph → its attempt; those with a new face and no mask of their own are candidates."""
+    from deidlib.intake.routes import GENERATE
+    from deidlib.outcomes.outcomes import read_outcomes
     from deidlib.reid.tradeoff import draw_sample
-    from deidlib.release.outcomes import read_outcomes
-    from deidlib.routes import GENERATE
 
     place, candidates = {}, []
     for shard in shards:

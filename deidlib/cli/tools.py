@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import InputError, add, group, open_private, write_json
+from deidlib.cli.common import add, group, open_private, write_json
+from deidlib.errors import InputError
 from deidlib.logs import progress, say
 
 models_app = group("The models: fetch them once, and see what they are.")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from deidlib import tables
-from deidlib.cli.common import InputError
-from deidlib.images import decode_png
+from deidlib.errors import InputError
+from deidlib.intake.routes import GENERATE
 from deidlib.logs import say
 from deidlib.models import bank_file, files, preview_file
-from deidlib.routes import GENERATE
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png
 
 
 def landmarker_file() -> Path:
@@ -24,21 +24,21 @@ def landmarker_file() -> Path:
 
 def yunet():
     """Open the YuNet face detector."""
-    from deidlib.detectors import YuNet
+    from deidlib.vision.detectors import YuNet
 
     return YuNet(only("yunet"))
 
 
 def sface(detector):
     """Open the SFace recogniser, aligned by YuNet's points."""
-    from deidlib.reid.recognisers import SFace
+    from deidlib.vision.recognisers import SFace
 
     return SFace(only("sface"), detector)
 
 
 def dlib_resnet():
     """Dlib's recogniser."""
-    from deidlib.reid.recognisers import DlibResNet
+    from deidlib.vision.recognisers import DlibResNet
 
     found = files("dlib_resnet")
     return DlibResNet(found["dlib_face_recognition_resnet_model_v1.dat"], found["shape_predictor_5_face_landmarks.dat"])
@@ -55,7 +55,7 @@ def recogniser(name: str, detector=None):
         return dlib_resnet()
     if name == "sface":
         return sface(detector or yunet())
-    from deidlib.reid.recognisers import OnnxRecogniser
+    from deidlib.vision.recognisers import OnnxRecogniser
 
     about = known[name]
     return OnnxRecogniser(name, only(about["model"]), detector or yunet(), **about.get("preprocessing", {}))
@@ -63,7 +63,7 @@ def recogniser(name: str, detector=None):
 
 def age_sex():
     """Open the estimator of apparent age and sex."""
-    from deidlib.detectors import AgeSex
+    from deidlib.vision.detectors import AgeSex
 
     age, sex = files("age_net"), files("gender_net")
     return AgeSex(
@@ -120,11 +120,11 @@ def _built_bank(name: str) -> Path:
 def inversion_networks(name: str, place):
     """Open what inversion works with, on a device."""
     from deidlib.generators import latent_prior
-    from deidlib.guide import Guide, read_weights
-    from deidlib.landmarks import LIPS_INNER, LIPS_OUTER
-    from deidlib.mesh import Mesh
-    from deidlib.objective import Networks
-    from deidlib.perceptual import STLPIPS
+    from deidlib.inversion.identity import Guide, read_weights
+    from deidlib.inversion.mesh import Mesh
+    from deidlib.inversion.objective import Networks
+    from deidlib.inversion.perceptual import STLPIPS
+    from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
 
     network = generator(name)
     prior = latent_prior(network)  # before it is moved: the same samples on every device
@@ -206,7 +206,7 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str], jaws: C
     """
     from deidlib.donors.choose import Likeness
     from deidlib.donors.features import measure_photo
-    from deidlib.landmarks import Face, matrix_of, points_of
+    from deidlib.vision.landmarks import Face, matrix_of, points_of
 
     detector, estimate = yunet(), age_sex()
     recogniser = sface(detector)

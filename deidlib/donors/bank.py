@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from deidlib import tables
-from deidlib.detectors import AgeSex, YuNet
 from deidlib.donors.background import clutter
 from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, GEOMETRY_POINTS, SKIN_PATCHES, measure
 from deidlib.donors.glasses import glasses_score
-from deidlib.landmarks import ALIGNED_SIDE, FaceLandmarker, aligned_to_native, transform_points
+from deidlib.errors import InputError
 from deidlib.models import DATA_FOLDER
+from deidlib.storage import tables
+from deidlib.vision.detectors import AgeSex, YuNet
+from deidlib.vision.landmarks import ALIGNED_SIDE, FaceLandmarker, aligned_to_native, transform_points
 
 BANK_FILE = DATA_FOLDER / "donors-mobilestylegan.parquet"
 _TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
@@ -124,7 +125,7 @@ def build_bank(
             if row is not None and len(rows) < size:
                 places.append(row.pop("misplaced"))
                 if len(places) == min(16, size) and np.median(places) > _MISPLACED:
-                    raise ValueError(
+                    raise InputError(
                         "the generator's faces do not lie where FFHQ's alignment puts them: use weights trained on "
                         "aligned FFHQ images (not on FFHQ-U)"
                     )
@@ -133,7 +134,7 @@ def build_bank(
                     progress()
         if len(rows) == size:
             return tables.from_rows(rows, tables.BANK)
-    raise ValueError(f"only {len(rows)} of {size} donors qualify: is this a face generator?")
+    raise InputError(f"only {len(rows)} of {size} donors qualify: is this a face generator?")
 
 
 def preview_scalars(preview: np.ndarray, detector: YuNet) -> dict[str, float]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from deidlib import tables
 from deidlib.donors.bank import Bank, Looks
 from deidlib.donors.edit import Editor
 from deidlib.donors.fit import mismatch, shared_look, view_of, with_record
 from deidlib.donors.glasses import GLASSES
+from deidlib.errors import InputError
 from deidlib.generators import LatentPrior
 from deidlib.keys import keyed_rng
+from deidlib.storage import tables
 
 _COSINE_UNIT = 0.06
 _DRAWS = 12
@@ -143,7 +144,7 @@ def _draw_donor(
     fit = np.where(allowed, fit + excess(bank.sface), np.inf)
     order = np.argsort(fit, kind="stable")[: np.count_nonzero(allowed)]
     if len(order) < options["mix"]:
-        raise ValueError(
+        raise InputError(
             f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max, or build a "
             "larger bank with `deidlib donors build`"
         )
@@ -161,7 +162,7 @@ def _draw_donor(
     every = np.arange(len(mixed))
     costs, codes, looks = drawn(every, np.full(len(mixed), features["age"]))
     if not np.isfinite(costs).any():
-        raise ValueError("no mixture of donors draws a face: is this the bank of this generator?")
+        raise InputError("no mixture of donors draws a face: is this the bank of this generator?")
     # The linear model falls short of the old and the young: of the best, as much more is asked as was missing.
     again = np.argsort(costs, kind="stable")[:_AGAIN]
     again = again[np.isfinite(costs[again])]
@@ -220,7 +221,7 @@ def choose_donors(
         ``tables.DONORS``.
     """
     if identity not in ("per_patient", "per_photo"):
-        raise ValueError(f"identity: {identity!r} is not one of per_patient, per_photo")
+        raise InputError(f"identity: {identity!r} is not one of per_patient, per_photo")
     columns = ["release_photo_id", "release_patient_id", "timepoint", "photo_id", "grey", "age", "sex"]
     known = [p for p in tables.handled(photos).select(columns).to_pylist() if p["release_photo_id"] in likenesses]
     known.sort(key=lambda p: (p["release_patient_id"], p["timepoint"] or "", p["photo_id"], p["release_photo_id"]))

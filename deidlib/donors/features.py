@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deidlib.detectors import AgeSex
-from deidlib.landmarks import (
+from deidlib.vision.detectors import AgeSex
+from deidlib.vision.landmarks import (
     ALIGNED_SIDE,
     LIPS_INNER,
     LIPS_OUTER,

@@ -1,7 +1,7 @@
 """Whether a drawn face wears glasses, or a part of them.
 
 Histograms of oriented gradients (Dalal and Triggs 2005) around the eyes and a linear model of their log-odds, fitted to
-the shipped bank (:mod:`deidlib.donors.train_glasses`). Rims, bridge and temples each add to the score, so that half a
+the shipped bank (:mod:`deidlib.training.glasses`). Rims, bridge and temples each add to the score, so that half a
 pair, which no generator should draw and an edited code may, scores between none and a whole one.
 """
 
@@ -41,7 +41,7 @@ def glasses_score(aligned: np.ndarray, path: Path = GLASSES_FILE) -> float:
     aligned : ndarray, (256, 256, 3), uint8
         The face in the aligned frame.
     path : Path
-        What :mod:`deidlib.donors.train_glasses` wrote.
+        What :mod:`deidlib.training.glasses` wrote.
     """
     slope, intercept = _model(path)
     return float(gradients(aligned) @ slope + intercept)

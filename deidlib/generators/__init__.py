@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deidlib.errors import InputError
+
 
 class Generator(Protocol):
     """What inversion needs of a generator (a torch module)."""
@@ -95,7 +97,7 @@ def load_generator(name: str, files: dict[str, Path], preview_file: Path) -> Gen
         (path,) = files.values()
         return _load_stylegan2(path, preview_file).to(memory_format=torch.channels_last)
     if name != "mobilestylegan":
-        raise ValueError(f"generator: {name!r} is not known; this version has mobilestylegan and stylegan2")
+        raise InputError(f"generator: {name!r} is not known; this version has mobilestylegan and stylegan2")
     from deidlib.generators.mobilestylegan import MobileStyleGAN
 
     generator = MobileStyleGAN(files["MappingNetwork.xml"], files["SynthesisNetwork.xml"], preview_file)
@@ -109,11 +111,11 @@ def _load_stylegan2(path: Path, preview_file: Path) -> Generator:
 
     generator = StyleGAN2(read_checkpoint(path))
     if generator.own_resolution not in (256, 512, 1024):
-        raise ValueError(
+        raise InputError(
             f"generator: the checkpoint draws {generator.own_resolution}² pixels; bring one of 256², 512² or 1024²"
         )
     if (generator.z_dim, generator.w_dim) != (512, 512):
-        raise ValueError(
+        raise InputError(
             f"generator: z and w of the checkpoint have {generator.z_dim} and {generator.w_dim} values, where 512 are "
             "expected (as in every published network of faces)"
         )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deidlib.errors import InputError
 from deidlib.generators.haar import haar_synthesis
 from deidlib.generators.openvino_ir import read_constants
 from deidlib.generators.preview import PREVIEW_BLOCKS, PREVIEW_STYLE, load_preview_head
@@ -97,7 +98,7 @@ class _Constants:
                 if skip == 0:
                     return value
                 skip -= 1
-        raise ValueError(f"no constant of the expected shape follows {name!r}: not the MobileStyleGAN graph")
+        raise InputError(f"no constant of the expected shape follows {name!r}: not the MobileStyleGAN graph")
 
     def style(self, name: str) -> _Style:
         weight, bias = self.named(f"{name}.modulation.weight"), self.named(f"{name}.modulation.bias")
@@ -149,7 +150,7 @@ class MobileStyleGAN(nn.Module):
         weights = [v for v in values if v.shape == (W_DIM, W_DIM)]
         biases = [v for v in values if v.shape == (W_DIM,)]
         if len(weights) != 8 or len(biases) != 8:
-            raise ValueError(
+            raise InputError(
                 f"{xml_path}: expected eight 512×512 layers, found {len(weights)}: not the mapping network"
             )
         self.mapping_weights = nn.ParameterList(nn.Parameter(torch.tensor(v)) for v in weights)
@@ -208,7 +209,7 @@ class MobileStyleGAN(nn.Module):
 
     def _preview(self, features: Tensor, w: Tensor) -> Tensor:
         if self.preview_head is None:
-            raise ValueError("this generator was built without its preview head; pass preview_file")
+            raise InputError("this generator was built without its preview head; pass preview_file")
         return self.preview_head(features, w[:, PREVIEW_STYLE])
 
     def close_up(self, w: Tensor, corners: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deidlib.errors import InputError
+
 _DTYPES = {"f32": np.float32, "i64": np.int64, "i32": np.int32}
 
 
@@ -39,7 +41,7 @@ def read_constants(xml_path: Path) -> Iterator[tuple[str, np.ndarray]]:
         data = layer.find("data")
         offset, size = int(data.get("offset")), int(data.get("size"))
         if offset + size > len(blob):
-            raise ValueError(
+            raise InputError(
                 f"{xml_path.name}: constant {layer.get('name')!r} ends at byte {offset + size}, but the weight "
                 f"file has {len(blob)}. Fetch it again with `deidlib models fetch`."
             )

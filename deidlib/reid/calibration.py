@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from deidlib.errors import InputError
 from deidlib.reid.embeddings import Faces
 
 #: False matches that a calibration sample must hold at its threshold ("rule of 30", Doddington et al. 2000).
@@ -194,7 +195,7 @@ def calibrate(
         source, reference = "bank", of_bank
     calibrated = threshold_at(reference, fmr, same_above) if len(reference) else None
     if calibrated is None and published is None:
-        raise ValueError(
+        raise InputError(
             f"recogniser {recogniser}: {len(impostor):,} pairs of different patients are too few to calibrate it, "
             "and its entry in config/models.yaml has no published_threshold; write one"
         )

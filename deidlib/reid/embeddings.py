@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import tables
-from deidlib.images import decode_png
-from deidlib.regions import cut_region
-from deidlib.reid.recognisers import Recogniser
+from deidlib.regions.area import cut_region
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png
+from deidlib.vision.recognisers import Recogniser
 
 #: Row of the table that holds a perceptual hash instead of an embedding.
 PHASH = "phash"

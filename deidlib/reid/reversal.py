@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deidlib.landmarks import align_photo
 from deidlib.reid.attack import Attack
 from deidlib.reid.embeddings import Faces, embed_renderings
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.identification import search
 from deidlib.reid.parrot import FEWEST, halves, of_photos
-from deidlib.reid.recognisers import Recogniser
 from deidlib.reid.verification import best_of_patient
+from deidlib.vision.landmarks import align_photo
+from deidlib.vision.recognisers import Recogniser
 
 SIDE = 128  # px; the aligned frame in which faces are restored
 #: Most photographs that are learned from and attacked.

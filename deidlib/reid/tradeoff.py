@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import tables
-from deidlib.blending import blend_faces
-from deidlib.faces import invert_faces
-from deidlib.images import decode_png
-from deidlib.objective import Networks
-from deidlib.regions import preserve_regions
+from deidlib.blending.composite import blend_faces
+from deidlib.inversion.faces import invert_faces
+from deidlib.inversion.objective import Networks
+from deidlib.regions.area import preserve_regions
 from deidlib.reid.attack import interval
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.recognisers import Recogniser
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png
+from deidlib.vision.recognisers import Recogniser
 
 #: Preserved area of the sweep → method of ``preserve``, and its margin in inter-ocular distances (None: as configured).
 AREAS: dict[str, tuple[str, float | None]] = {
@@ -77,7 +77,7 @@ def sweep_shard(
     photos, landmarks, donors : Table
         Rows of the sampled photographs; none has a mask of its own.
     networks : Networks
-        As :func:`deidlib.faces.invert_faces` takes them.
+        As :func:`deidlib.inversion.faces.invert_faces` takes them.
     recognisers : sequence
         What judges.
     originals : mapping
@@ -85,7 +85,7 @@ def sweep_shard(
     config : mapping
         The configuration.
     workers : int
-        As :func:`deidlib.faces.invert_faces` takes them.
+        As :func:`deidlib.inversion.faces.invert_faces` takes them.
     progress : callable, optional
         Called once a setting and photograph.
 

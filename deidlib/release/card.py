@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import yaml
 
+from deidlib.errors import InputError
 from deidlib.release import public
 from deidlib.release.facts import Facts, counts_sentence
 from deidlib.release.layout import EMBEDDED_FOLDER, INDEX_FILE
@@ -66,9 +67,9 @@ def read_card(text: str) -> dict:
     try:
         facts = yaml.safe_load(parts[1])["deidlib"]
     except (IndexError, KeyError, TypeError, yaml.YAMLError):
-        raise ValueError("the card has no front matter of deidlib's") from None
+        raise InputError("the card has no front matter of deidlib's") from None
     if not isinstance(facts, dict) or counts_sentence(facts) not in parts[2]:
-        raise ValueError("the card's text and its front matter state different counts")
+        raise InputError("the card's text and its front matter state different counts")
     return facts
 
 

@@ -14,9 +14,9 @@ from datetime import date
 
 import pyarrow as pa
 
-from deidlib import tables
 from deidlib.config import load_schema
 from deidlib.release.errors import ReleaseError
+from deidlib.storage import tables
 
 RULES = ("keep", "bin", "days", "year", "drop")
 #: Rules for columns of calendar dates, which are never released themselves.

@@ -17,7 +17,6 @@ from pathlib import Path
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from deidlib import provenance
 from deidlib.release.facts import Facts
 from deidlib.release.layout import (
     CARD_FILE,
@@ -30,6 +29,7 @@ from deidlib.release.layout import (
     TOMBSTONES_FILE,
     WORKFLOW_FOLDER,
 )
+from deidlib.storage import provenance
 
 #: The workflow's entry among the release's files, as in the repository.
 WORKFLOW_FILE = "Snakefile"

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from deidlib import tables
-from deidlib.png import png_problems, png_size
+from deidlib.outcomes.outcomes import Outcome, read_outcomes, read_table
 from deidlib.release import columns
 from deidlib.release.errors import NothingReleased, ReleaseError
 from deidlib.release.files import folder_aside, move_into_place, told_when_full, write_synced
 from deidlib.release.layout import image_paths
-from deidlib.release.outcomes import Outcome, read_outcomes, read_table
 from deidlib.release.papers import release_date, write_papers
 from deidlib.release.table_risk import protect
 from deidlib.release.tombstones import record_release, tombstones
 from deidlib.release.versions import is_version, refuse_backwards, versions_in
+from deidlib.storage import tables
+from deidlib.storage.png import png_problems, png_size
 
 _ORDER = [("release_patient_id", "ascending"), ("release_photo_id", "ascending")]
 

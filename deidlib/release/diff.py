@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from deidlib import images, tables
 from deidlib.release import public
 from deidlib.release.errors import ReleaseError
 from deidlib.release.layout import SETTINGS_FILE, read_index, reading_threads
 from deidlib.release.tombstones import read_tombstones
 from deidlib.release.verify import layout_problems
+from deidlib.storage import images, tables
 
 #: Columns of the index that follow from the image or say where it lies: a change in them has the image's reason.
 _OF_THE_IMAGE = ("sha256", "attempt", "route", "region_method", "width", "height", "core_pixels")

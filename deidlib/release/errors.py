@@ -1,7 +1,9 @@
 """The errors that the release stage raises."""
 
+from deidlib.errors import DeidlibError
 
-class ReleaseError(Exception):
+
+class ReleaseError(DeidlibError):
     """A release that cannot be made; the message says what to change, without an original id or path."""
 
 

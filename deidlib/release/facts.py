@@ -10,9 +10,9 @@ from importlib.metadata import version as package_version
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import tables
 from deidlib.release import public
 from deidlib.release.table_risk import claim, measured_k
+from deidlib.storage import tables
 
 _TALLIED = {
     "view": "View",

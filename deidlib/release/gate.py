@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from deidlib import tables
+from deidlib.outcomes.outcomes import Outcome, read_outcomes
 from deidlib.release.dataset import all_outcomes, write_private
 from deidlib.release.errors import GateFailed, ReleaseError
-from deidlib.release.outcomes import Outcome, read_outcomes
 from deidlib.release.tombstones import GATE_REASON
+from deidlib.storage import tables
 
 
 def chosen_digest(outcomes: Iterable[Outcome]) -> str:

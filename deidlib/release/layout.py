@@ -20,6 +20,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deidlib.errors import InputError
+
 INDEX_FILE = "index.parquet"
 CARD_FILE = "README.md"
 DATASHEET_FILE = "datasheet.md"
@@ -104,10 +106,10 @@ def listed_sums(folder: Path) -> dict[str, str]:
     try:
         text = (Path(folder) / SUMS_FILE).read_bytes().decode()
     except (OSError, UnicodeDecodeError):
-        raise ValueError(f"{SUMS_FILE}: missing or not a list of checksums") from None
+        raise InputError(f"{SUMS_FILE}: missing or not a list of checksums") from None
     lines = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in text.split("\n") if line]
     if not all(lines):
-        raise ValueError(f"{SUMS_FILE}: a line is not a checksum and a path")
+        raise InputError(f"{SUMS_FILE}: a line is not a checksum and a path")
     return {line[2]: line[1] for line in lines}
 
 
@@ -145,5 +147,5 @@ def read_index(folder: Path) -> pa.Table:
         index = pq.read_table(Path(folder) / INDEX_FILE)
         index.validate(full=True)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"{INDEX_FILE}: cannot be read ({type(error).__name__})") from None
+        raise InputError(f"{INDEX_FILE}: cannot be read ({type(error).__name__})") from None
     return index

@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deidlib import tables
 from deidlib.release import card
 from deidlib.release.embedded import write_embedded
 from deidlib.release.errors import ReleaseError
@@ -32,6 +31,7 @@ from deidlib.release.layout import (
     sums_text,
 )
 from deidlib.release.tombstones import tombstones_text
+from deidlib.storage import tables
 
 #: Rows of a row group of the index: some 2 MB, so that a reader fetches one by a range request.
 ROW_GROUP = 16384

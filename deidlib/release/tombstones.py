@@ -19,11 +19,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import tables
+from deidlib.errors import InputError
 from deidlib.release.errors import ReleaseError
 from deidlib.release.files import write_synced
 from deidlib.release.layout import INDEX_FILE, TOMBSTONES_FILE, read_index
 from deidlib.release.versions import precedence, versions_in
+from deidlib.storage import tables
 
 LEDGER_FILE = "released.parquet"
 #: Why a photograph is held back that passed every check of its own (:mod:`deidlib.release.gate`).
@@ -100,10 +101,10 @@ def read_tombstones(folder: Path) -> list[str]:
     try:
         text = (folder / TOMBSTONES_FILE).read_bytes().decode("ascii")
     except (OSError, UnicodeDecodeError):
-        raise ValueError(f"{TOMBSTONES_FILE}: missing or not a list of ids") from None
+        raise InputError(f"{TOMBSTONES_FILE}: missing or not a list of ids") from None
     ids = text.split("\n")[:-1]
     if text != tombstones_text(ids) or ids != sorted(set(ids)) or not all(tables.is_pseudonym(name) for name in ids):
-        raise ValueError(f"{TOMBSTONES_FILE}: holds something else than release ids, sorted, each once")
+        raise InputError(f"{TOMBSTONES_FILE}: holds something else than release ids, sorted, each once")
     return ids
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from deidlib import images, tables
-from deidlib.png import png_problems, png_size
 from deidlib.release.columns import identifying
 from deidlib.release.layout import (
     EMBEDDED_FOLDER,
@@ -27,6 +25,8 @@ from deidlib.release.layout import (
 from deidlib.release.paper_checks import PAPERS, embedded_problems, paper_problems
 from deidlib.release.signature import signature_problems
 from deidlib.release.table_risk import CLAIM_KEY, k_problems
+from deidlib.storage import images, tables
+from deidlib.storage.png import png_problems, png_size
 
 #: Images that wait for a thread at a time.
 _AT_A_TIME = 256

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from deidlib.release.outcomes import MUST_HAVE, THRESHOLDS, within
+from deidlib.outcomes.outcomes import MUST_HAVE, THRESHOLDS, within
 from deidlib.report.tally import Tally, applicable
-from deidlib.tables import REASONS
+from deidlib.storage.tables import REASONS
 
 #: Groups of criteria, in the order of the first page.
 GROUPS = ("release", "attacks", "photographs", "dental area")

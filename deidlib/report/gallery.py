@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from deidlib import images
+from deidlib.storage import images
 
 MOST = 24
 SIDE = 256

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from deidlib import provenance, tables
 from deidlib.checks.smile import MEASURES
 from deidlib.release import content_digest, public, verify_release
 from deidlib.release.card import read_card
@@ -29,6 +28,7 @@ from deidlib.report.tally import (
     rate,
     summary,
 )
+from deidlib.storage import provenance, tables
 
 #: Distributions whose versions the audit states.
 SOFTWARE = (

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 from markupsafe import Markup
 
+from deidlib.outcomes.outcomes import THRESHOLDS, read_outcomes
 from deidlib.release import public
 from deidlib.release.layout import TOMBSTONES_FILE
-from deidlib.release.outcomes import THRESHOLDS, read_outcomes
 from deidlib.release.tombstones import read_tombstones
 from deidlib.report import attacks, figures, gallery
 from deidlib.report.numbers import audit_numbers, index_of

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from deidlib.images import decode_png
-from deidlib.regions import cut_region
+from deidlib.outcomes.outcomes import Outcome, read_outcomes
+from deidlib.regions.area import cut_region
 from deidlib.release import public
-from deidlib.release.outcomes import Outcome, read_outcomes
 from deidlib.report import gallery
+from deidlib.storage.images import decode_png
 
 #: Most pairs in one copy; more make a page that no browser opens with pleasure.
 MOST = 100

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import binomtest
 
-from deidlib import tables
 from deidlib.checks.smile import MEASURES
-from deidlib.release.outcomes import MUST_HAVE, MUST_HAVE_WITHOUT_FACE, OPTIONAL, Outcome, within
-from deidlib.routes import GENERATE, most_faces
+from deidlib.intake.routes import GENERATE, most_faces
+from deidlib.outcomes.outcomes import MUST_HAVE, MUST_HAVE_WITHOUT_FACE, OPTIONAL, Outcome, within
+from deidlib.storage import tables
 
 #: Judges of recognisability: column → (name, measure, key in config["checks"], published threshold, source).
 JUDGES = {

@@ -3,8 +3,8 @@
 make bench-gpu ARGS="--batches 1,2,4,8,16,32 --json FILE"
 make bench-gpu ARGS="--options '{\"compile\": true}'"
 
-Measured: `deidlib.inversion.invert` at 1024², from arrays to arrays; not the reading and writing around it. The first
-batch of each size warms up and is not timed. It ends at the first size that runs out of memory. The photographs are
+Measured: `deidlib.inversion.invert.invert` at 1024², from arrays to arrays; not the reading and writing around it.
+The first batch of each size warms up and is not timed. It ends at the first size that runs out of memory. The photographs are
 faces that the generator draws: neither time nor memory depends on what is seen in them.
 
 The floor: no device computes a batch faster than max(FLOPs ÷ peak, bytes ÷ bandwidth), of which
@@ -38,8 +38,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from deidlib.cli import weights
 from deidlib.cli.common import stage_options
-from deidlib.inversion import invert
-from deidlib.objective import WORK_SIDE, Networks, Targets
+from deidlib.inversion.invert import invert
+from deidlib.inversion.objective import WORK_SIDE, Networks, Targets
 
 DISTINCT = 2  # photographs drawn; more are these again
 #: Peaks of devices, by the name that CUDA gives them: dense bfloat16 TFLOP/s, TB/s (NVIDIA's data sheets).

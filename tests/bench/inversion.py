@@ -36,17 +36,17 @@ import pyarrow.compute as pc
 import torch
 from torch.nn import functional as F
 
-from deidlib import tables
-from deidlib.blending import blend_faces, warp_to_square
+from deidlib.blending.composite import blend_faces, warp_to_square
+from deidlib.blending.seam import seam_score
 from deidlib.cli import weights
 from deidlib.cli.common import stage_options
 from deidlib.generators.window import window
-from deidlib.images import decode_png
-from deidlib.landmarks import FaceLandmarker, align_photo, matrix_of
-from deidlib.objective import WORK_SIDE
-from deidlib.regions import cut_square, fade_weight
-from deidlib.routes import GENERATE
-from deidlib.seam import seam_score
+from deidlib.intake.routes import GENERATE
+from deidlib.inversion.objective import WORK_SIDE
+from deidlib.regions.area import cut_square, fade_weight
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png
+from deidlib.vision.landmarks import FaceLandmarker, align_photo, matrix_of
 
 KEY = b"the same donors in every bench run"[:32]
 BASELINE_STEPS, FULL_STEPS, WORKERS = 100, 36, len(os.sched_getaffinity(0))
@@ -74,11 +74,11 @@ def demo_sheet(folder: Path) -> Path:
 
 def stage_tables(sheet: Path, limit: int | None) -> dict[str, pa.Table]:
     """The tables that inversion reads, of the sheet's first ``limit`` photographs that reach it, or of all."""
-    from deidlib.cohort import plan_shards, read_sheet
     from deidlib.donors.choose import choose_donors
-    from deidlib.intake import intake_photos
-    from deidlib.landmarks import find_landmarks
-    from deidlib.regions import preserve_regions
+    from deidlib.intake.cohort import plan_shards, read_sheet
+    from deidlib.intake.photos import intake_photos
+    from deidlib.regions.area import preserve_regions
+    from deidlib.vision.landmarks import find_landmarks
 
     (cohort,) = plan_shards(read_sheet(sheet), KEY, 1).values()
     photos = tables.handled(
@@ -108,7 +108,7 @@ def rows(stage: dict[str, pa.Table]) -> list[tuple[dict, dict, dict]]:
 
 def baseline(stage: dict[str, pa.Table], asked: argparse.Namespace) -> dict:
     """Faces of the seed method."""
-    from deidlib.perceptual import STLPIPS
+    from deidlib.inversion.perceptual import STLPIPS
 
     generator, perceptual = weights.generator("mobilestylegan"), STLPIPS(weights.only("stlpips"))
     rng = torch.Generator().manual_seed(2004)
@@ -171,7 +171,7 @@ class WholeImages(torch.nn.Module):
 
 
 def _inverted(stage: dict[str, pa.Table], settings: dict, whole: bool = False) -> dict:
-    from deidlib.faces import invert_faces
+    from deidlib.inversion.faces import invert_faces
 
     weights.pin_order()
     networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"))
@@ -203,7 +203,7 @@ def measure(stage: dict[str, pa.Table], made: dict) -> tuple[dict, dict[str, int
 
     A mean is over those photographs that have a value, None where none has.
     """
-    from deidlib.perceptual import STLPIPS
+    from deidlib.inversion.perceptual import STLPIPS
 
     perceptual, judges = STLPIPS(weights.only("stlpips")), (weights.sface(weights.yunet()), weights.dlib_resnet())
     found = {name: [] for name in COLUMNS}

@@ -29,10 +29,10 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests" / "unit")]
 from shard_tables import CONFIG, MODELS, Spec, write_private  # noqa: E402
 
 from deidlib import config, tables  # noqa: E402
+from deidlib.outcomes.outcomes import read_outcomes  # noqa: E402
 from deidlib.release import columns, papers  # noqa: E402
 from deidlib.release.gate import chosen_digest  # noqa: E402
 from deidlib.release.layout import image_paths  # noqa: E402
-from deidlib.release.outcomes import read_outcomes  # noqa: E402
 from deidlib.release.table_risk import protect  # noqa: E402
 
 SETTINGS = {

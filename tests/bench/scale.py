@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from deidlib import tables
+from deidlib.storage import tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "a key for figures, not for patients: " + 40 * "0"
@@ -145,7 +145,7 @@ def main() -> None:
 
     python, deidlib = sys.executable, [sys.executable, "-c", "from deidlib.cli import app; app()"]
     private = folder / "results" / "private"
-    reading = "import sys; from deidlib.cohort import read_sheet; read_sheet(sys.argv[1])"
+    reading = "import sys; from deidlib.intake.cohort import read_sheet; read_sheet(sys.argv[1])"
     measured("read and check the sheet", [python, "-c", reading, "samples.tsv"], folder)
     measured(
         "plan (read, check, deal to shards, write)",

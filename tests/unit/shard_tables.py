@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deidlib import images, tables
+from deidlib.storage import images, tables
 
 #: A configuration as the release and the report read it.
 CONFIG = {

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deidlib import tables
-from deidlib.attempts import photos_to_retry, released_attempts
+from deidlib.outcomes.attempts import photos_to_retry, released_attempts
+from deidlib.storage import tables
 
 
 def checks(*rows):

@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deidlib.blending import blend, skin_tint, warp_to_square
+from deidlib.blending.composite import blend, skin_tint, warp_to_square
+from deidlib.blending.seam import seam_score
 from deidlib.cli.common import stage_options
 from deidlib.donors.features import SKIN_PATCHES
-from deidlib.regions import distance_outside
-from deidlib.seam import seam_score
+from deidlib.regions.area import distance_outside
 
 OPTIONS = {"gain_limit": 1.25, "reach": 3.0}
 NEUTRAL = np.ones(3)

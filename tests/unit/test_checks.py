@@ -13,13 +13,13 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, PngImagePlugin
 from skimage import data
 
-from deidlib import tables
 from deidlib.checks import check_photos, gate, measures
-from deidlib.face_search import FaceSearch
-from deidlib.images import encode_png
-from deidlib.intake import pixels_sha256
-from deidlib.landmarks import aligned_to_native, eye_centres
-from deidlib.regions import cut_square, distance_outside, preserved_core, released_square
+from deidlib.intake.photos import pixels_sha256
+from deidlib.regions.area import cut_square, distance_outside, preserved_core, released_square
+from deidlib.storage import tables
+from deidlib.storage.images import encode_png
+from deidlib.vision.face_search import FaceSearch
+from deidlib.vision.landmarks import aligned_to_native, eye_centres
 
 BOUNDS = {
     "sface_max": 0.363,

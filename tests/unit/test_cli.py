@@ -16,9 +16,10 @@ import typer
 from shard_tables import Spec, write_private
 from typer.testing import CliRunner
 
-from deidlib import keys, logs, tables
+from deidlib import keys, logs
 from deidlib.cli import app
 from deidlib.cli.common import add, group
+from deidlib.storage import tables
 
 HEAVY = ("torch", "mediapipe", "cv2", "dlib")
 

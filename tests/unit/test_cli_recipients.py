@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from shard_tables import CONFIG, Spec, ids, write_private
 from typer.testing import CliRunner
 
-from deidlib import images
 from deidlib.cli import app
+from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.release.gate import chosen_digest
-from deidlib.release.outcomes import read_outcomes
+from deidlib.storage import images
 
 SPECS = [Spec("patient-one", "photo-one"), Spec("patient-two", "photo-two"), Spec("patient-two", "photo-three")]
 

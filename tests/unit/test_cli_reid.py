@@ -7,9 +7,9 @@ import pytest
 from shard_tables import CONFIG, Spec, ids, write_private
 from typer.testing import CliRunner
 
-from deidlib import tables
 from deidlib.cli import app
-from deidlib.images import encode_png
+from deidlib.storage import tables
+from deidlib.storage.images import encode_png
 
 FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
 SPECS = [Spec(f"Miller-{i // 2}", f"MillerPhoto-{i}", checks=({},) if i else (FAILS, FAILS)) for i in range(12)]

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deidlib import cohort, config, tables
+from deidlib import config
+from deidlib.intake import cohort
+from deidlib.storage import tables
 
 KEY = bytes(range(32))
 HEADER = ["patient_id", "photo_id", "path", "consent"]

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deidlib.cohort import read_sheet
-from deidlib.decoding import decode_photo
 from deidlib.demo import N_VIRTUAL, landscape, write_demo_cohort
 from deidlib.donors.bank import read_bank
 from deidlib.donors.edit import fit_editor
 from deidlib.generators import latent_prior
+from deidlib.intake.cohort import read_sheet
+from deidlib.intake.decoding import decode_photo
 from deidlib.models import recognisers
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deidlib.descent import Descent, step_sizes
+from deidlib.inversion.optimiser import Descent, step_sizes
 
 
 def test_coordinates_that_hardly_matter_move_little():

@@ -5,7 +5,6 @@ import hashlib
 import numpy as np
 import pytest
 
-from deidlib import tables
 from deidlib.donors.background import clutter
 from deidlib.donors.bank import BANK_FILE, Looks, drawn, read_bank
 from deidlib.donors.choose import (
@@ -21,6 +20,7 @@ from deidlib.donors.fit import mismatch, shared_look, tone, view_of, with_record
 from deidlib.donors.glasses import GLASSES, glasses_score
 from deidlib.generators import latent_prior
 from deidlib.keys import keyed_rng
+from deidlib.storage import tables
 
 OPTIONS = {"pool": 24, "mix": 3, "sface_max": 0.2}
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -9,12 +9,12 @@ import pytest
 import torch
 import virtual_faces
 
-from deidlib import tables
 from deidlib.config import complete_config
-from deidlib.faces import _in_order, invert_faces
-from deidlib.images import encode_png
-from deidlib.landmarks import find_landmarks
-from deidlib.regions import preserve_regions
+from deidlib.inversion.faces import _in_order, invert_faces
+from deidlib.regions.area import preserve_regions
+from deidlib.storage import tables
+from deidlib.storage.images import encode_png
+from deidlib.vision.landmarks import find_landmarks
 
 IDS = [f"{letter}" * 16 for letter in "abc"]
 

@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
-from deidlib import cohort, images, intake, keys, tables
-from deidlib.decoding import Undecodable, decode_mask, decode_photo, is_grey
+from deidlib import keys
+from deidlib.intake import cohort
+from deidlib.intake import photos as intake
+from deidlib.intake.decoding import Undecodable, decode_mask, decode_photo, is_grey
+from deidlib.storage import images, tables
 
 KEY = bytes(range(32))
 OPTIONS = {"max_pixels": 1_000_000, "min_side": 4}

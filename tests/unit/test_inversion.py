@@ -11,11 +11,11 @@ from torch.utils._pytree import tree_map
 
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
-from deidlib.guide import _Resampled, crop, fit_template, sampling_grid
-from deidlib.inversion import Room, invert
-from deidlib.landmarks import LIPS_INNER, LIPS_OUTER
-from deidlib.mesh import SIDE, Mesh, fit_square
-from deidlib.objective import BOX_SIDE, WORK_SIDE, Targets, box_corners, objective, prepare
+from deidlib.inversion.identity import _Resampled, crop, fit_template, sampling_grid
+from deidlib.inversion.invert import Room, invert
+from deidlib.inversion.mesh import SIDE, Mesh, fit_square
+from deidlib.inversion.objective import BOX_SIDE, WORK_SIDE, Targets, box_corners, objective, prepare
+from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
 
 SETTINGS = {
     "steps": 7,

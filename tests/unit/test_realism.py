@@ -11,11 +11,11 @@ import torch
 from stylegan2_files import random_network, write_nvidia
 
 from deidlib.checks.realism import SIDE, seen, view_matrix
-from deidlib.checks.specimens import draw, weakened
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
-from deidlib.landmarks import aligned_to_native, eye_centres
-from deidlib.regions import distance_outside, preserved_core
+from deidlib.regions.area import distance_outside, preserved_core
+from deidlib.training.specimens import draw, weakened
+from deidlib.vision.landmarks import aligned_to_native, eye_centres
 
 #: Codes of faces that were met broken, and looked at, (N, n_styles, 512).
 BROKEN = Path(__file__).with_name("broken_codes.npz")

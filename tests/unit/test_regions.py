@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deidlib import tables
-from deidlib.detectors import YuNet
-from deidlib.images import decode_png, encode_png
-from deidlib.landmarks import (
+from deidlib.regions.area import cut_square, preserve_regions, preserved_core, released_square
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png, encode_png
+from deidlib.vision.detectors import YuNet
+from deidlib.vision.landmarks import (
     FaceLandmarker,
     aligned_to_native,
     eye_centres,
@@ -17,7 +18,6 @@ from deidlib.landmarks import (
     resample,
     transform_points,
 )
-from deidlib.regions import cut_square, preserve_regions, preserved_core, released_square
 
 OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32}
 VIEWS = {"profile": "refuse", "not_stated": "generate"}

@@ -8,12 +8,13 @@ from scipy.stats import binom
 from virtual_faces import PATIENTS, WEAK_METHODS, codes, draw, facts, names, released_rows, stage_tables
 from virtual_faces import two_photographs_each as two_each
 
-from deidlib import config, models, tables
+from deidlib import config, models
 from deidlib.cli import weights
 from deidlib.donors.bank import read_bank
 from deidlib.reid.embeddings import embed_shard, faces_of, renderings
-from deidlib.reid.recognisers import OnnxRecogniser
 from deidlib.reid.suite import Evidence, run_suite
+from deidlib.storage import tables
+from deidlib.vision.recognisers import OnnxRecogniser
 
 OPTIONS = config.complete_config({"cohort": "samples.tsv"})["reid"]
 

@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private
 
-from deidlib import images, tables
-from deidlib.png import png_problems
 from deidlib.release import ReleaseError, columns, content_digest, verify_release, write_release
 from deidlib.release.table_risk import CLAIM_KEY
+from deidlib.storage import images, tables
+from deidlib.storage.png import png_problems
 
 FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
 SPECS = [

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 from shard_tables import CONFIG, MODELS, Spec, write_private
 
-from deidlib import tables
 from deidlib.release import ReleaseError, verify_release, write_release
 from deidlib.release.embedded import write_embedded
 from deidlib.release.files import told_when_full
 from deidlib.release.papers import write_index
+from deidlib.storage import tables
 
 SPECS = [Spec(f"patient-{n}", f"photo-{n}", side=200 if n == 2 else 40) for n in range(4)]
 #: A user's runs, each a process of its own: the fault is set up, then the release is written.

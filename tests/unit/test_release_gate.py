@@ -9,9 +9,9 @@ from shard_tables import CONFIG, Spec, write_private
 from typer.testing import CliRunner
 
 from deidlib.cli import app
+from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.release import GateFailed, ReleaseError, obey_gate
 from deidlib.release.gate import chosen_digest
-from deidlib.release.outcomes import read_outcomes
 
 FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
 SPECS = [Spec("patient-one", "photo-one"), Spec("patient-two", "photo-two", checks=(FAILS, FAILS))]

@@ -24,10 +24,10 @@ from rocrate_validator import services
 from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private
 from urllib3 import HTTPResponse
 
-from deidlib import provenance, tables
 from deidlib.release import write_release
 from deidlib.release.embedded import embedded_files
 from deidlib.release.layout import image_paths
+from deidlib.storage import provenance, tables
 
 SPECS = [Spec(f"patient-{n // 2}", f"photo-{n}", side=24 + n, age=20.0 + 9 * n) for n in range(6)]
 SPECS[5] = Spec("patient-2", "photo-5", timepoint=None, sex=None)

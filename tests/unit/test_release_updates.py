@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, ids, write_private
 from typer.testing import CliRunner
 
-from deidlib import images, tables
 from deidlib.cli import app
+from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.release import ReleaseError, compare_releases, content_digest, verify_release, write_release
 from deidlib.release.gate import chosen_digest
 from deidlib.release.leftovers import drop_leftovers
-from deidlib.release.outcomes import read_outcomes
 from deidlib.release.versions import is_version, precedence, versions_in
+from deidlib.storage import images, tables
 
 SPECS = [
     Spec("patient-a", "photo-1"),

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, ids, write_private
 
-from deidlib import images
+from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.release import ReleaseError, content_digest, write_release
-from deidlib.release.outcomes import read_outcomes
 from deidlib.report import write_report
 from deidlib.report.criteria import conclusion, photograph_criteria
 from deidlib.report.page import build_audit
 from deidlib.report.tally import Tally, add, histogram, rate
+from deidlib.storage import images
 
 FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
 #: What the attack suite says where nothing was found: the least that the report reads.

@@ -14,7 +14,7 @@ from test_report import SPECS, SUITE, Page, run, verdicts
 from deidlib.release import ReleaseError
 from deidlib.report import attacks
 from deidlib.report.page import build_audit
-from deidlib.tables import REASONS
+from deidlib.storage.tables import REASONS
 
 KNOWN = ("whole", "region_only", "context_only")
 

@@ -17,12 +17,12 @@ from test_report import SPECS, SUITE, Page, run
 from typer.testing import CliRunner
 from weasyprint.urls import FatalURLFetchingError
 
-from deidlib import images
 from deidlib.cli import app
 from deidlib.release import write_release
 from deidlib.report import figures, write_reviewer_copy
 from deidlib.report.pdf import to_pdf
 from deidlib.report.smile import smile_numbers
+from deidlib.storage import images
 
 # ---- clinical measures ----
 

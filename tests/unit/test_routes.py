@@ -15,25 +15,26 @@ from shard_tables import CONFIG, MODELS, Spec, ids, write_private
 from test_checks import BOUNDS
 from typer.testing import CliRunner
 
-from deidlib import cli, config, keys, tables
-from deidlib.attempts import photos_to_retry
+from deidlib import cli, config, keys
+from deidlib.blending.masking import keep_core, mask_photos, outside_is_neutral
 from deidlib.checks import check_photos, gate
 from deidlib.checks.gate import APPLIES, CRITERIA, not_applicable
 from deidlib.demo import landscape
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.donors.edit import fit_editor
-from deidlib.face_search import FaceSearch
 from deidlib.generators import latent_prior
-from deidlib.images import decode_png, encode_png
-from deidlib.intake import pixels_sha256
-from deidlib.landmarks import FACE_OVAL, LIPS_INNER, find_landmarks
-from deidlib.masking import keep_core, mask_photos, outside_is_neutral
-from deidlib.regions import cut_region, preserve_regions
+from deidlib.intake.photos import pixels_sha256
+from deidlib.intake.routes import GENERATE, INTRAORAL, NEUTRAL, REGION_ONLY, choose_route, most_faces
+from deidlib.outcomes.attempts import photos_to_retry
+from deidlib.outcomes.outcomes import gate_failures
+from deidlib.regions.area import cut_region, preserve_regions
 from deidlib.release import verify_release, write_release
-from deidlib.release.outcomes import gate_failures
 from deidlib.release.verify import read_index
 from deidlib.report.page import build_audit
-from deidlib.routes import GENERATE, INTRAORAL, NEUTRAL, REGION_ONLY, choose_route, most_faces
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png, encode_png
+from deidlib.vision.face_search import FaceSearch
+from deidlib.vision.landmarks import FACE_OVAL, LIPS_INNER, find_landmarks
 
 VIEWS = config.complete_config({"cohort": "samples.tsv"})["views"]
 LANDMARK_OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32}

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from skimage import data
 
+from deidlib.blending.seam import seam_score
 from deidlib.cli.common import stage_options
-from deidlib.regions import distance_outside
-from deidlib.seam import seam_score
+from deidlib.regions.area import distance_outside
 
 BOUND = stage_options("checks", "{}")["seam_max"]
 

@@ -341,9 +341,9 @@ def portrait():
     """The astronaut, grey, in the aligned frame at 256², in [−1, 1]."""
     import skimage.data
 
-    from deidlib.landmarks import align_photo
+    from deidlib.vision.landmarks import align_photo
 
-    # The alignment that deidlib.landmarks finds, written down so that this fixture needs no model.
+    # The alignment that deidlib.vision.landmarks finds, written down so that this fixture needs no model.
     matrix = np.array([[0.1672, -0.0085, 143.3], [0.0085, 0.1672, 15.9]])
     return align_photo(skimage.data.astronaut(), matrix, 256).mean(axis=2) / 127.5 - 1
 
@@ -415,8 +415,8 @@ def test_preview_is_fitted_measured_and_used_only_if_good(tmp_path):
 def test_donor_bank_is_built_by_the_same_command(tmp_path, monkeypatch, portrait):
     from deidlib import models
     from deidlib.cli import attempts, weights
-    from deidlib.cli.common import InputError
     from deidlib.donors.bank import read_bank
+    from deidlib.errors import InputError
 
     monkeypatch.setenv("DEIDLIB_DEBUG", "1")  # leaves standard error to pytest
     entry = registered(tmp_path, monkeypatch, portrait_network(portrait))

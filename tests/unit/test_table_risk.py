@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, write_private
 
+from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.release import ReleaseError, verify_release, write_release
 from deidlib.release.generalise import class_of
-from deidlib.release.outcomes import read_outcomes
 from deidlib.release.table_risk import claimed_k, k_problems, measured_k, outcomes_risk, protect, table_risk
 
 

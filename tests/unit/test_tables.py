@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from deidlib import sealed, tables
 from deidlib.cli import app
-from deidlib.cli.common import InputError
 from deidlib.cli.parts import in_parts
+from deidlib.errors import InputError
+from deidlib.storage import sealed, tables
 
 
 def blended(n: int, size: int = 900):

@@ -7,13 +7,13 @@ import pytest
 import torch
 import virtual_faces
 
-from deidlib import tables
 from deidlib.config import complete_config
 from deidlib.donors.bank import read_bank
-from deidlib.images import encode_png
-from deidlib.landmarks import find_landmarks
 from deidlib.reid import tradeoff
 from deidlib.reid.embeddings import Faces
+from deidlib.storage import tables
+from deidlib.storage.images import encode_png
+from deidlib.vision.landmarks import find_landmarks
 
 PHOTO, PATIENT = "photo0000", "patient000"
 

@@ -17,8 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, draw_face, write_private
 
-from deidlib import images, tables
-from deidlib.png import png_problems, png_size
 from deidlib.release import (
     ReleaseError,
     compare_releases,
@@ -29,6 +27,8 @@ from deidlib.release import (
     write_release,
 )
 from deidlib.release.signature import signature_problems
+from deidlib.storage import images, tables
+from deidlib.storage.png import png_problems, png_size
 
 
 @pytest.fixture(scope="module")

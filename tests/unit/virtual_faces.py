@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from deidlib import tables
 from deidlib.donors.bank import read_bank, to_uint8
-from deidlib.images import encode_png
 from deidlib.reid.embeddings import embed_renderings
 from deidlib.reid.traces import Photo
+from deidlib.storage import tables
+from deidlib.storage.images import encode_png
 
 PATIENTS, SIDE = 5, 256
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deidlib.regions import band_width, distance_outside, smoothstep
+from deidlib.regions.area import band_width, distance_outside, smoothstep
 
 _SECTORS = 24, 12, 6  # of the whole turn; fewer where the border is too short for more
 _SECTOR_PIXELS = 6  # least pixels of the strip at the border that a sector has in the mean
@@ -30,7 +30,7 @@ def seam_score(result: np.ndarray, source: np.ndarray, core: np.ndarray, band: n
     A seam is a step that many neighbouring sectors share; texture, and edges that cross the contour, are not. So an
     arc, of share θ of the whole turn, has the median s of its sectors (by channel). Nor are the photograph's own edges
     seams: the new step of an arc is n = min(‖s of the result‖, ‖s of the result − s of the source‖). With f the share
-    of the photograph in the blend (:func:`deidlib.regions.fade_weight`), it counts as visible from
+    of the photograph in the blend (:func:`deidlib.regions.area.fade_weight`), it counts as visible from
 
         v = 1.8 θ^(−1/2) + 1.2 (1 − f(c + t)) θ^(−1)
 

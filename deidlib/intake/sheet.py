@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from deidlib.config import load_schema
+from deidlib.errors import InputError
 
 MAX_FAULTS_SHOWN = 20
 
 
-class CohortError(ValueError):
+class CohortError(InputError):
     """The sheet or the plan cannot be used; the message names file, line, column and mend, never a cell."""
 
 
@@ -47,7 +48,7 @@ def read_cells(path: Path) -> tuple[dict[str, pa.Array], np.ndarray]:
     Parameters
     ----------
     path : Path
-        See :func:`deidlib.cohort.read_sheet`.
+        See :func:`deidlib.intake.cohort.read_sheet`.
 
     Returns
     -------

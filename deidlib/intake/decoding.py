@@ -27,6 +27,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
+from deidlib.errors import InputError
+
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -69,7 +71,7 @@ _OF_DAMAGE = (
 )
 
 
-class Undecodable(ValueError):
+class Undecodable(InputError):
     """The file gives no pixels that can be vouched for.
 
     Attributes

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from deidlib.errors import InputError
+
 #: zlib level of images that may be released: level 9 takes 3.5 times as long for 1.5 % less.
 RELEASED_LEVEL = 6
 
@@ -27,5 +29,5 @@ def decode_png(data: bytes) -> np.ndarray:
     """Inverse of :func:`encode_png`."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise ValueError("damaged PNG in a table; delete the table and run the workflow again")
+        raise InputError("damaged PNG in a table; delete the table and run the workflow again")
     return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, 2::-1])

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from deidlib import tables
+from deidlib.blending.seam import seam_score
 from deidlib.donors.features import skin_patches
-from deidlib.images import RELEASED_LEVEL, decode_png, encode_png
-from deidlib.landmarks import invert_similarity, matrix_of, points_of, resample
-from deidlib.regions import band_width, cut_square, distance_outside, fade_weight, smoothstep
-from deidlib.seam import seam_score
+from deidlib.regions.area import band_width, cut_square, distance_outside, fade_weight, smoothstep
+from deidlib.storage import tables
+from deidlib.storage.images import RELEASED_LEVEL, decode_png, encode_png
+from deidlib.vision.landmarks import invert_similarity, matrix_of, points_of, resample
 
 
 def warp_to_square(face: np.ndarray, aligned_to_native: np.ndarray, left: int, top: int, side: int) -> np.ndarray:

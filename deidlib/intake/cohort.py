@@ -22,9 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import keys, tables
+from deidlib import keys
 from deidlib.config import load_schema
-from deidlib.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refuse
+from deidlib.intake.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refuse
+from deidlib.storage import tables
 
 PHOTOS_PER_SHARD = 200
 #: Small cohorts: so many shards at most, of so many photographs, for the cores of a workstation.

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from deidlib import tables
-from deidlib.images import RELEASED_LEVEL, decode_png, encode_png
-from deidlib.regions import cut_region
-from deidlib.routes import INTRAORAL, NEUTRAL, REGION_ONLY
+from deidlib.intake.routes import INTRAORAL, NEUTRAL, REGION_ONLY
+from deidlib.regions.area import cut_region
+from deidlib.storage import tables
+from deidlib.storage.images import RELEASED_LEVEL, decode_png, encode_png
 
 
 def keep_core(crop: np.ndarray, core: np.ndarray) -> np.ndarray:

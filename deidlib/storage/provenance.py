@@ -13,9 +13,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-#: Name of the note in a table's metadata (see :mod:`deidlib.sealed`).
+#: Name of the note in a table's metadata (see :mod:`deidlib.storage.sealed`).
 NOTE = "deidlib"
-_REPOSITORY = Path(__file__).resolve().parents[1]
+_REPOSITORY = Path(__file__).resolve().parents[2]
 #: What decides a result beside settings, models and packages.
 _CODE = ("deidlib/**/*.py", "reports/**/*.j2", "reports/**/*.css", "Snakefile", "workflow/rules/*.smk")
 _PACKAGES = ("numpy", "opencv-contrib-python-headless", "mediapipe", "dlib-bin", "torch", "pyarrow")

@@ -1,7 +1,7 @@
 """The objective of inversion: how far a batch's generated faces are from what is sought, and its slope.
 
-See :mod:`deidlib.inversion` for the equation. All that stays the same from step to step (targets, sampling grids, the
-patient's embedding and landmarks) is worked out once, by :func:`prepare`; a step reads nothing back from the device and
+See :mod:`deidlib.inversion.invert` for the equation. All that stays the same from step to step (targets, sampling grids,
+the patient's embedding and landmarks) is worked out once, by :func:`prepare`; a step reads nothing back from the device and
 has one shape whatever the photographs, so that it can be compiled or captured. Imports torch and numpy only.
 """
 
@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from deidlib.generators import Generator, LatentPrior
 from deidlib.generators.window import window
-from deidlib.guide import Guide, resample, sampling_grid
-from deidlib.mesh import SIDE as MESH_SIDE
-from deidlib.mesh import Mesh
-from deidlib.perceptual import STLPIPS
+from deidlib.inversion.identity import Guide, resample, sampling_grid
+from deidlib.inversion.mesh import SIDE as MESH_SIDE
+from deidlib.inversion.mesh import Mesh
+from deidlib.inversion.perceptual import STLPIPS
 
 WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
 BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
@@ -144,7 +144,7 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
     batch : Targets
         N photographs.
     settings : mapping
-        See :func:`deidlib.inversion.invert`; without ``mouth`` no mesh is asked.
+        See :func:`deidlib.inversion.invert.invert`; without ``mouth`` no mesh is asked.
     device : torch.device
         Where to work.
     """
@@ -205,7 +205,7 @@ def objective(networks: Networks, problem: Problem, settings: Mapping, offset: T
     problem : Problem
         As :func:`prepare` gives it.
     settings : mapping
-        The weights; see :func:`deidlib.inversion.invert`.
+        The weights; see :func:`deidlib.inversion.invert.invert`.
     offset : Tensor, (N, n_styles, 512)
         From the donors, in standard deviations of W.
     marks : Marks or None

@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import sealed, tables
-from deidlib.attempts import GROUP_COLUMN, released_attempts
-from deidlib.release.errors import ReleaseError
-from deidlib.routes import INTRAORAL, REGION_ONLY, most_faces
+from deidlib.errors import InputError
+from deidlib.intake.routes import INTRAORAL, REGION_ONLY, most_faces
+from deidlib.outcomes.attempts import GROUP_COLUMN, released_attempts
+from deidlib.storage import sealed, tables
 
 #: Checks without a number or with a null are failures: (column of tables.CHECKS, what must hold).
 MUST_HAVE = (
@@ -241,13 +241,13 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
     try:
         return tables.read(path, schema, columns)
     except FileNotFoundError:
-        raise ReleaseError(f"table {where} is missing: run the workflow, its earlier stages first") from None
+        raise InputError(f"table {where} is missing: run the workflow, its earlier stages first") from None
     except sealed.Damaged:
         raise
     except OSError as error:
-        raise ReleaseError(f"table {where} cannot be read ({error.strerror}): mend that, then run again") from None
-    except ValueError as error:
-        raise ReleaseError(f"shard {where.parts[0]}: {error}") from None
+        raise InputError(f"table {where} cannot be read ({error.strerror}): mend that, then run again") from None
+    except InputError as error:
+        raise InputError(f"shard {where.parts[0]}: {error}") from None
 
 
 def _stopped(table) -> dict[str, str]:

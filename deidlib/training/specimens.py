@@ -19,8 +19,8 @@ from deidlib.donors.bank import Bank, to_uint8, truncated_codes
 from deidlib.donors.edit import Editor
 from deidlib.donors.fit import view_of
 from deidlib.generators import LatentPrior
-from deidlib.inversion import invert
-from deidlib.objective import WORK_SIDE, Networks, Targets
+from deidlib.inversion.invert import invert
+from deidlib.inversion.objective import WORK_SIDE, Networks, Targets
 
 SIDE = 256  # px of the specimens, aligned frame
 #: Kind of failure → the layers that are offset, independently, and the least and largest offset. By eye about nine in
@@ -150,7 +150,7 @@ def driven_out(
     Parameters
     ----------
     networks : Networks
-        As :func:`deidlib.inversion.invert` takes them.
+        As :func:`deidlib.inversion.invert.invert` takes them.
     codes : ndarray, (N, 512)
         Donors.
     faces : ndarray, (N, 256, 256, 3)

@@ -15,7 +15,8 @@ import cv2
 import dlib
 import numpy as np
 
-from deidlib.detectors import YuNet
+from deidlib.errors import InputError
+from deidlib.vision.detectors import YuNet
 
 #: Five points (eyes, nose tip, mouth corners; image left first) in the 112² chip of ArcFace (Deng et al. 2019).
 ARCFACE_112 = np.array(
@@ -148,14 +149,14 @@ class OnnxRecogniser(Recogniser):
         colour: str = "rgb",
     ):
         if colour not in ("rgb", "bgr"):
-            raise ValueError(f"recogniser {name}: colour is rgb or bgr, not {colour}; mend its entry in models.yaml")
+            raise InputError(f"recogniser {name}: colour is rgb or bgr, not {colour}; mend its entry in models.yaml")
         self.name = name
         self._detector = detector
         self._side, self._mean, self._scale, self._colour = side, mean, scale, colour
         try:
             self._network = cv2.dnn.readNetFromONNX(str(model_file))
         except cv2.error:
-            raise ValueError(
+            raise InputError(
                 f"recogniser {name}: OpenCV cannot load its ONNX file; export it with a fixed input 1×3×{side}×{side}"
             ) from None
 

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from deidlib import tables
-from deidlib.images import decode_png, encode_png
-from deidlib.landmarks import ALIGNED_SIDE, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
-from deidlib.routes import GENERATE, INTRAORAL
+from deidlib.errors import InputError
+from deidlib.intake.routes import GENERATE, INTRAORAL
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png, encode_png
+from deidlib.vision.landmarks import ALIGNED_SIDE, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
 
 _SUBPIXEL_BITS = 4
 _NOSE_BASE = 2
@@ -122,7 +123,7 @@ def preserved_core(
         return _dilated(_filled(points[LIPS_OUTER], side), margin)
     if method == "lower_face":
         return _lower_face(points, side, along)
-    raise ValueError(f"preserve: {method!r} is not one of teeth, mouth, lower_face")
+    raise InputError(f"preserve: {method!r} is not one of teeth, mouth, lower_face")
 
 
 def cut_square(image: np.ndarray, left: int, top: int, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 Most faces are told by the edge of a frame across the bridge of the nose. Where that edge and a first fit disagreed, the
 faces were looked at, and what was seen is written down here. A face counts as wearing glasses if any part of a pair
-shows. Refit it with ``python -m deidlib.donors.train_glasses OUT.npz``.
+shows. Refit it with ``python -m deidlib.training.glasses OUT.npz``.
 """
 
 from __future__ import annotations

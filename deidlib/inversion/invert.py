@@ -16,7 +16,7 @@ donor's brows and eyes: without it glasses or closed lids may come half-way in. 
 nothing else would hold, so that rounding would decide on it. m keeps the mouth where a landmark model
 sees it in the photograph: the pixels are the patient's, but the face around them moves what it reads.
 A step draws the whole face as a preview, a quarter of its size, and the square around the area as the image has it. The
-objective is in :mod:`deidlib.objective`. Imports torch and numpy only.
+objective is in :mod:`deidlib.inversion.objective`. Imports torch and numpy only.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deidlib.descent import Descent, step_sizes
 from deidlib.generators.window import window
-from deidlib.objective import (
+from deidlib.inversion.objective import (
     BOX_SIDE,
     WORK_SIDE,
     Networks,
@@ -47,6 +46,7 @@ from deidlib.objective import (
     prepare,
     squared_error,
 )
+from deidlib.inversion.optimiser import Descent, step_sizes
 
 _EVERY, _LAST = 2, 10  # the mesh looks every other step, then in so many last ones
 

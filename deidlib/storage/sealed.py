@@ -24,13 +24,15 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deidlib.errors import InputError
+
 _NAME, _DIGEST_BYTES, _END_BYTES = b"DEIDSEAL", 32, 8
 _SEAL = struct.Struct("<I32s8s")
 #: In the file's metadata: such a file has a seal, and without a good one it is damaged.
 _MARK = b"deidlib_seal"
 
 
-class Damaged(ValueError):
+class Damaged(InputError):
     """A file's content is not what was written; ``path`` says which."""
 
     def __init__(self, path: Path):

@@ -14,11 +14,11 @@ import mediapipe as mp
 import numpy as np
 import pyarrow as pa
 
-from deidlib import tables
-from deidlib.detectors import YuNet
-from deidlib.face_search import FaceSearch
-from deidlib.images import decode_png
-from deidlib.routes import INTRAORAL, REGION_ONLY, choose_route
+from deidlib.intake.routes import INTRAORAL, REGION_ONLY, choose_route
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png
+from deidlib.vision.detectors import YuNet
+from deidlib.vision.face_search import FaceSearch
 
 ALIGNED_SIDE = 1024  # px, the generator's frame
 _MOUTH_TOLERANCE = 0.1  # of the face's size, between two detectors' mouths
@@ -313,7 +313,7 @@ def find_landmarks(
     options : dict
         ``max_yaw`` (degrees) and ``min_inter_ocular`` (pixels, native frame) of a face to be generated.
     views : mapping
-        View → route, see :func:`deidlib.routes.choose_route`.
+        View → route, see :func:`deidlib.intake.routes.choose_route`.
     progress : callable, optional
         Called once a photograph.
 

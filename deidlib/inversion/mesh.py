@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deidlib.errors import InputError
+
 SIDE = 256  # px of the network's frame
 #: Side of the network's square, and how far its centre lies below that of the box around the landmarks, in longer sides
 #: of that box. MediaPipe cuts it around a detector's box, 1.5 times as large: means over 136 faces (their standard
@@ -142,7 +144,7 @@ def _operation(name: str, node) -> tuple:
         options = kind()
         options.Init(node.BuiltinOptions().Bytes, node.BuiltinOptions().Pos)
         if options.FusedActivationFunction() != tflite.ActivationFunctionType.NONE:
-            raise ValueError(f"{_NETWORK}: a fused activation is not known here. Use the registry's file.")
+            raise InputError(f"{_NETWORK}: a fused activation is not known here. Use the registry's file.")
         return options
 
     if name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
@@ -159,5 +161,5 @@ def _operation(name: str, node) -> tuple:
         return torch.add, {}
     plain = {"PRELU": F.prelu, "PAD": _widen, "LOGISTIC": None, "RESHAPE": None}
     if name not in plain:
-        raise ValueError(f"{_NETWORK}: layer {name} is not known here. Use the registry's file.")
+        raise InputError(f"{_NETWORK}: layer {name} is not known here. Use the registry's file.")
     return plain[name], {}

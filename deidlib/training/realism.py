@@ -1,7 +1,7 @@
 """Train the realism check's network on specimens, and calibrate it on others.
 
 Both classes go through the same changes of place, light, sharpness and coding, so that none of these tells them apart.
-Rebuild the network with ``python -m deidlib.checks.train_realism OUT.npz``.
+Rebuild the network with ``python -m deidlib.training.realism OUT.npz``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from deidlib.checks.realism import SIDE, Realism, RealismNetwork, read_network, seen, view_matrix
-from deidlib.checks.specimens import (
+from deidlib.training.specimens import (
     LAYERS,
     LEAST_DRIVEN,
     UNSEEN,
@@ -30,7 +30,7 @@ from deidlib.checks.specimens import (
     people,
     specimens,
 )
-from deidlib.landmarks import resample
+from deidlib.vision.landmarks import resample
 
 _FACELESS = 0.08  # share of the broken ones that show no face at all
 _IN_PART = 0.35  # share of the faces of which only a part is broken (or put in again)
@@ -169,7 +169,7 @@ def train(
     data : Specimens
         People, sound and broken.
     driven : ndarray, (M, 256, 256, 3), uint8
-        Faces that optimisation drove out of the domain (:func:`deidlib.checks.specimens.driven_out`); a fifth of the
+        Faces that optimisation drove out of the domain (:func:`deidlib.training.specimens.driven_out`); a fifth of the
         broken ones are drawn of them.
     minutes : float
         By the clock.

@@ -15,7 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import sealed
+from deidlib.errors import InputError
+from deidlib.storage import sealed
 
 OK = "ok"
 QUARANTINED = "quarantined"
@@ -64,7 +65,7 @@ _STATUS = [
 ]
 _PHOTO = [_field("release_photo_id", pa.string(), "keyed pseudonym of the photograph (HMAC-SHA-256)")]
 _PATIENT = [_field("release_patient_id", pa.string(), "keyed pseudonym of the patient (HMAC-SHA-256)")]
-_ROUTE = [_field("route", pa.string(), "how it is de-identified: generate, region_only or intraoral (deidlib.routes)")]
+_ROUTE = [_field("route", pa.string(), "how it is de-identified: generate, region_only or intraoral")]
 _ATTEMPT = [_field("attempt", pa.int32(), "attempt number, from 0")]
 
 #: One shard of the sheet as planned (private): what intake reads.
@@ -388,7 +389,7 @@ PART_ROWS = 64
 
 
 def write(table: pa.Table, path: Path, schema: pa.Schema) -> None:
-    """Write a table whole or not at all (see :mod:`deidlib.sealed`), checked against its schema."""
+    """Write a table whole or not at all (see :mod:`deidlib.storage.sealed`), checked against its schema."""
     with writing(path, schema) as append:
         append(table)
 
@@ -433,7 +434,7 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
 
     Raises
     ------
-    deidlib.sealed.Damaged
+    deidlib.storage.sealed.Damaged
         The file is not what was written.
     """
     with sealed.opened(path) as file:
@@ -453,7 +454,7 @@ def _fitting(file: sealed.SealedFile, path: Path, schema: pa.Schema, columns: li
     expected = pa.schema([schema.field(name) for name in columns]) if columns else schema
     missing = [f.name for f in expected if f.name not in file.schema.names or file.schema.field(f.name).type != f.type]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{Path(path).name}: columns {missing} are missing or of another type; the file is from another "
             "version of deidlib. Delete it and run the workflow again."
         )
@@ -466,5 +467,5 @@ def handled(table: pa.Table) -> pa.Table:
 
 
 def of_routes(table: pa.Table, *routes: str) -> pa.Table:
-    """The rows of a table with a column ``route`` that go by one of these (:mod:`deidlib.routes`)."""
+    """The rows of a table with a column ``route`` that go by one of these (:mod:`deidlib.intake.routes`)."""
     return table.filter(pc.is_in(table["route"], pa.array(routes, pa.string())))

@@ -12,11 +12,14 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from deidlib import tables
-from deidlib.guide import fit_template
-from deidlib.images import decode_png, encode_png
-from deidlib.inversion import Inverted, Room, invert
-from deidlib.landmarks import (
+from deidlib.inversion.identity import fit_template
+from deidlib.inversion.invert import Inverted, Room, invert
+from deidlib.inversion.mesh import fit_square
+from deidlib.inversion.objective import WORK_SIDE, Networks, Targets
+from deidlib.regions.area import band_width, cut_square, distance_outside, fade_weight
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png, encode_png
+from deidlib.vision.landmarks import (
     ALIGNED_SIDE,
     MOUTH_CORNERS,
     align_photo,
@@ -26,9 +29,6 @@ from deidlib.landmarks import (
     points_of,
     transform_points,
 )
-from deidlib.mesh import fit_square
-from deidlib.objective import WORK_SIDE, Networks, Targets
-from deidlib.regions import band_width, cut_square, distance_outside, fade_weight
 
 _NOSE_TIP = 1
 
@@ -103,7 +103,7 @@ def invert_faces(
         Photographs, landmarks, regions and donors, some patients at a time; donors say which photographs this
         attempt handles.
     networks, settings
-        See :func:`deidlib.inversion.invert`. Batches go across parts.
+        See :func:`deidlib.inversion.invert.invert`. Batches go across parts.
     workers : int
         Batches in work at a time, each in a thread of its own: so the cores of a CPU are used best, while torch keeps
         to one thread, and the faces do not depend on their number. A GPU has one, whose memory is for one batch, in

@@ -20,17 +20,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from deidlib import images, keys, tables
-from deidlib.cohort import resolve_inside
-from deidlib.decoding import Undecodable, decode_mask, decode_photo, is_grey
+from deidlib import keys
+from deidlib.errors import DeidlibError
+from deidlib.intake.cohort import resolve_inside
+from deidlib.intake.decoding import Undecodable, decode_mask, decode_photo, is_grey
+from deidlib.storage import images, tables
 
 CONSENT = frozenset({"yes", "true", "1", "y"})
 _BYTES_A_PIXEL, _BYTES_BESIDES = 8, 1 << 26  # 16-bit RGBA without compression, and room for metadata
-_NOT_FOUND = frozenset({"outside", "missing"})  # what a plan's fingerprint says of no file (deidlib.cohort)
+_NOT_FOUND = frozenset({"outside", "missing"})  # what a plan's fingerprint says of no file (deidlib.intake.cohort)
 _KEPT = ("patient_id", "photo_id", "row", "view", "timepoint", "age", "sex", "diagnosis", "columns")
 
 
-class Unreadable(Exception):
+class Unreadable(DeidlibError):
     """A file that was there when the cohort was planned cannot be read; the message says what to do."""
 
 

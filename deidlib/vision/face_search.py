@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deidlib.detectors import HogDetector
-from deidlib.routes import NEUTRAL
+from deidlib.intake.routes import NEUTRAL
+from deidlib.vision.detectors import HogDetector
 
 TURNS = range(0, 360, 45)  # degrees
 #: Longer side of the picture, side of the canvas that it is set into, in pixels; and the turns in which it is seen. A

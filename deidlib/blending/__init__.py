@@ -1,0 +1,1 @@
+"""Blending: the generated face in the photograph's own pixel grid, around the patient's own pixels."""

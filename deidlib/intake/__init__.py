@@ -1,0 +1,1 @@
+"""Intake: the sample sheet, the cohort's plan, and photographs decoded without their metadata."""

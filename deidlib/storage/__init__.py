@@ -1,0 +1,1 @@
+"""How tables, images and results lie on disk: schemas, sealed Parquet, PNG, provenance."""

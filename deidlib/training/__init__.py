@@ -1,0 +1,1 @@
+"""What rebuilds the shipped weights; no stage imports it."""

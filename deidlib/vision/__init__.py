@@ -1,0 +1,1 @@
+"""What sees a face: detectors, landmarks, recognisers."""
