@@ -1,7 +1,7 @@
 """The errors that the project raises on purpose: each message says what is wrong and how to mend it.
 
-The command line shows the text of these errors alone. The text of any other error may quote a patient's id or path, and is
-withheld. So a message of these errors never holds an original id, a path of a photograph or the content of a cell.
+The command line shows the text of these errors alone. The text of any other error may quote a patient's id or path, so
+it is withheld. A message of these errors never holds an original id, a path of a photograph or the content of a cell.
 """
 
 

@@ -26,7 +26,7 @@ CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
     "dlib_distance": lambda value, options: value > options["dlib_min"],
     "faces_yunet": lambda value, options: value == 1,
     "faces_mediapipe": lambda value, options: value == 1,
-    "bystander": lambda value, options: value <= options["bystander_max"],
+    "second_face": lambda value, options: value <= options["second_face_max"],
     "core_equal": lambda value, options: value is True,
     "survival": lambda value, options: value <= options["survival_max"],
     "seam": lambda value, options: value <= options["seam_max"],
@@ -56,7 +56,7 @@ APPLIES: dict[str, dict[str, Callable[[Any, Mapping], bool]]] = {
 }
 
 #: Route → checks that do not apply where the recogniser, and its detector in every turn and size, found no face.
-MOOT_WITHOUT_FACE: dict[str, frozenset[str]] = {
+NOT_APPLICABLE_WITHOUT_FACE: dict[str, frozenset[str]] = {
     GENERATE: frozenset(),
     REGION_ONLY: frozenset({"sface_cosine", "dlib_distance"}),
     INTRAORAL: frozenset({"sface_cosine", "dlib_distance"}),
@@ -88,7 +88,7 @@ def gate(
     values : mapping
         Check → its value. A value that is missing, None or NaN fails.
     options : mapping
-        The bounds ``sface_max`` and ``dlib_min`` (not reached), ``bystander_max``, ``survival_max``, ``seam_max``,
+        The bounds ``sface_max`` and ``dlib_min`` (not reached), ``second_face_max``, ``survival_max``, ``seam_max``,
         ``mouth_shift_max`` and ``latent_distance_max`` (not exceeded), ``realism_min`` (reached); ``faces_most``, by
         default 0, where there is no generated face (:func:`deidlib.intake.routes.most_faces`).
     route : str
@@ -98,17 +98,17 @@ def gate(
         Checks whose recogniser looked at the result and found no face.
     """
     applies = APPLIES.get(route, CRITERIA)
-    moot = not_applicable(route, faceless)
-    judged = [name for name in tables.CHECKS.names if name in applies and name not in moot]
+    dropped = not_applicable(route, faceless)
+    judged = [name for name in tables.CHECKS.names if name in applies and name not in dropped]
     return [name for name in judged if values.get(name) is None or not applies[name](values[name], options)]
 
 
 def not_applicable(route: str | None, faceless: Iterable[str] = ()) -> list[str]:
     """Names of the checks that do not apply to a photograph; the parameters are those of :func:`gate`."""
     applies = APPLIES.get(route, CRITERIA)
-    moot = MOOT_WITHOUT_FACE.get(route, frozenset()) & set(faceless)
+    dropped = NOT_APPLICABLE_WITHOUT_FACE.get(route, frozenset()) & set(faceless)
     every = {name for checks in APPLIES.values() for name in checks}
-    return [name for name in tables.CHECKS.names if name in every and (name not in applies or name in moot)]
+    return [name for name in tables.CHECKS.names if name in every and (name not in applies or name in dropped)]
 
 
 def check_photos(
@@ -139,7 +139,7 @@ def check_photos(
         ``sface`` and ``dlib``: recognisers with ``embed(image)`` and ``compare(a, b)``, as in
         ``deidlib.reid``.
     detectors : mapping
-        ``yunet`` and ``mediapipe``: face detectors with ``detect(image)``; the former also with ``bystander(image)``,
+        ``yunet`` and ``mediapipe``: face detectors with ``detect(image)``; the former also with ``second_face(image)``,
         the latter with ``detect_steadily(image)``, whose faces have ``points``.
     search
         :class:`deidlib.vision.face_search.FaceSearch`: looks for faces in the results that must not show one.
@@ -248,7 +248,7 @@ def _measured(
         **_likeness(result, photo_id, sources, judges),
         "faces_yunet": None if boxes is None else len(boxes),
         "faces_mediapipe": None if result_faces is None else len(result_faces),
-        "bystander": _attempted(detectors["yunet"].bystander, result),
+        "second_face": _attempted(detectors["yunet"].second_face, result),
         **_fidelity(result, result_faces or [], sources.image(photo_id), region, detectors["mediapipe"], realism),
         "metadata_free": not png_problems(data),
     }

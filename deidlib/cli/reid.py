@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from deidlib.outcomes.outcomes import Outcome
-    from deidlib.reid.traces import Photo
+    from deidlib.reid.side_channels import Photo
     from deidlib.vision.recognisers import Recogniser
 
 
@@ -300,7 +300,7 @@ def _finished_release(private: Path, shards: list[str], release: Path, cfg: Mapp
 def _photos(
     folder: Path, outcomes: list[Outcome], chosen: Mapping[str, int], clean: Mapping, times: Mapping
 ) -> list[Photo]:
-    from deidlib.reid.traces import Photo
+    from deidlib.reid.side_channels import Photo
 
     donors = {row["release_photo_id"]: row["donor_id"] for row in _donor_rows(folder, chosen, ["donor_id"])}
     photos = []

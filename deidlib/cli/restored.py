@@ -34,7 +34,7 @@ def reversal(
     ----------
     private : Path
         The results' private folder.
-    photos : list of deidlib.reid.traces.Photo
+    photos : list of deidlib.reid.side_channels.Photo
         Every photograph that has a face.
     attempts : mapping
         Photograph → the attempt that would be released, or was.

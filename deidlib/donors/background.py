@@ -9,7 +9,7 @@ _ROWS, _WIDTH = slice(0, 180), 30  # px of the aligned frame at 256²: above the
 
 
 def clutter(aligned: np.ndarray) -> float:
-    """Natural logarithm of the contrast beside the head, RMS slope in grey levels a pixel; −0.7 where it is even.
+    """Natural logarithm of the contrast beside the head, RMS gradient in grey levels a pixel; −0.7 where it is even.
 
     Parameters
     ----------
@@ -17,6 +17,6 @@ def clutter(aligned: np.ndarray) -> float:
         The face in the aligned frame.
     """
     grey = cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)) / 8
-    sides = slope[_ROWS, :_WIDTH], slope[_ROWS, -_WIDTH:]
+    gradient = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)) / 8
+    sides = gradient[_ROWS, :_WIDTH], gradient[_ROWS, -_WIDTH:]
     return float(np.mean([np.log(0.5 + np.sqrt(np.mean(side**2))) for side in sides]))

@@ -24,7 +24,7 @@ BANK_FILE = DATA_FOLDER / "donors-mobilestylegan.parquet"
 _TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
 _MAX_YAW = 45.0
 _MISPLACED = 0.06  # of the frame; the default generator's faces: median 0.011, largest of 30 0.031
-SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female", "glasses", "clutter", "bystander")
+SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female", "glasses", "clutter", "second_face")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def preview_scalars(preview: np.ndarray, detector: YuNet) -> dict[str, float]:
     return {
         "glasses": glasses_score(preview),
         "clutter": clutter(preview),
-        "bystander": detector.bystander(preview),
+        "second_face": detector.second_face(preview),
     }
 
 

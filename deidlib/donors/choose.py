@@ -25,7 +25,7 @@ _STRANGER, _MOST_ALIKE, _STRANGERS = 0.1, 0.25, 256  # cosine where none is know
 _NO_GLASSES = -7.0  # log-odds that the donor is moved to: those of half of the bank's faces without any
 _GLASSES_UNIT = 0.3  # of log-odds above GLASSES
 _PLAIN = 1.0  # clutter that the donor is moved to: a tenth of the bank's faces have less
-_BYSTANDER, _BYSTANDER_UNIT = 0.3, 0.05  # score of a second face from which it counts; and what counts one above it
+_SECOND_FACE, _SECOND_FACE_UNIT = 0.3, 0.05  # score of a second face from which it counts; and what counts one above it
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
 
     A mixture of faces with and without has half of them.
     """
-    allowed = (bank.scalars["glasses"] < GLASSES) & (bank.scalars["bystander"] < _BYSTANDER)
+    allowed = (bank.scalars["glasses"] < GLASSES) & (bank.scalars["second_face"] < _SECOND_FACE)
     return allowed if look.sface is None else allowed & (bank.sface @ look.sface < sface_max)
 
 
-def stranger_likeness(bank: Bank, fit: np.ndarray, look: Likeness, rng: np.random.Generator, draws: int) -> float:
-    """Cosine to the patient that the released face is to have: what a stranger who fits as well happens to have.
+def impostor_likeness(bank: Bank, fit: np.ndarray, look: Likeness, rng: np.random.Generator, draws: int) -> float:
+    """Cosine to the patient that the released face is to have: what an impostor who fits as well happens to have.
 
     A face led as far from the patient as possible would betray them, for the patient would be the least alike of all.
     So the likeness is drawn from those of the best-fitting entries; of several draws the lowest counts.
@@ -65,7 +65,7 @@ def stranger_likeness(bank: Bank, fit: np.ndarray, look: Likeness, rng: np.rando
     Parameters
     ----------
     bank : Bank
-        The donors, who are strangers to every patient.
+        The donors, who are impostors to every patient.
     fit : ndarray, (N,)
         :func:`mismatch` of each entry, resemblance left out.
     look : Likeness
@@ -77,8 +77,8 @@ def stranger_likeness(bank: Bank, fit: np.ndarray, look: Likeness, rng: np.rando
     """
     if look.sface is None:
         return _STRANGER
-    strangers = bank.sface[np.argsort(fit, kind="stable")[:_STRANGERS]] @ look.sface
-    return float(np.minimum(rng.choice(strangers, size=draws), _MOST_ALIKE).min())
+    impostors = bank.sface[np.argsort(fit, kind="stable")[:_STRANGERS]] @ look.sface
+    return float(np.minimum(rng.choice(impostors, size=draws), _MOST_ALIKE).min())
 
 
 def resemblance(sface: np.ndarray, look: Likeness, likeness: float) -> np.ndarray:
@@ -111,7 +111,7 @@ def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.
 def _costs(looks: Looks, found: np.ndarray, fit: np.ndarray, excess: Callable) -> np.ndarray:
     """How badly each of several drawn faces fits, and resembles the patient too much; infinite where none was drawn."""
     cost = fit + excess(looks.sface)
-    for name, bound, unit in (("glasses", GLASSES, _GLASSES_UNIT), ("bystander", _BYSTANDER, _BYSTANDER_UNIT)):
+    for name, bound, unit in (("glasses", GLASSES, _GLASSES_UNIT), ("second_face", _SECOND_FACE, _SECOND_FACE_UNIT)):
         cost = cost + (np.clip(looks.scalars[name] - bound, 0, None) / unit) ** 2
     return np.where(found, cost, np.inf)
 
@@ -134,7 +134,7 @@ def _draw_donor(
         return mismatch(looks, features, grey, look.jaw)
 
     fit, view = fitting(bank), view_of(look.features, look.jaw)
-    likeness = stranger_likeness(bank, fit, look, for_likeness, 1 + attempt)
+    likeness = impostor_likeness(bank, fit, look, for_likeness, 1 + attempt)
 
     # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
     def excess(sface: np.ndarray) -> np.ndarray:

@@ -23,8 +23,8 @@ class _Synthesis(torch.autograd.Function):
         return image.view(n, 2 * h, 2 * w, channels).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx, slope: Tensor) -> Tensor:
-        return haar_analysis(slope)
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return haar_analysis(gradient)
 
 
 def _butterfly(low: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class _Window(torch.autograd.Function):
-    """Indexing, whose slope knows that no pixel is taken twice: nothing is summed, so no order matters."""
+    """Indexing, whose gradient knows that no pixel is taken twice: nothing is summed, so no order matters."""
 
     @staticmethod
     def forward(ctx, x: Tensor, which: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -16,10 +16,10 @@ class _Window(torch.autograd.Function):
         return x.permute(0, 2, 3, 1)[which, rows, columns].permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx, slope: Tensor) -> tuple[Tensor, None, None, None]:
-        n, channels = slope.shape[:2]
-        whole = slope.new_zeros(n, *ctx.sides, channels)
-        whole[ctx.saved_tensors] = slope.permute(0, 2, 3, 1)
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        n, channels = gradient.shape[:2]
+        whole = gradient.new_zeros(n, *ctx.sides, channels)
+        whole[ctx.saved_tensors] = gradient.permute(0, 2, 3, 1)
         return whole.permute(0, 3, 1, 2), None, None, None
 
 
@@ -39,7 +39,7 @@ def surroundings(corners: Tensor, side: int, scale: int, margin: int, whole: int
     whole : int
         Side of the feature map; the windows lie inside it.
     grain : int
-        What the windows' side is a multiple of, if the map has room.
+        What the windows' side is a multiple of, if the map has batch_size.
     """
     needed = -(-side // scale) + 1 + 2 * margin
     seen = min(-(-needed // grain) * grain, whole)

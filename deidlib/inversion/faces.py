@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib.inversion.identity import fit_template
-from deidlib.inversion.invert import Inverted, Room, invert
+from deidlib.inversion.invert import BatchSize, Inverted, invert
 from deidlib.inversion.mesh import fit_square
 from deidlib.inversion.objective import WORK_SIDE, Networks, Targets
 from deidlib.regions.area import band_width, cut_square, distance_outside, fade_weight
@@ -118,12 +118,12 @@ def invert_faces(
         number of photographs.
     """
     entries = (entry for part in parts for entry in _entries(*part))
-    on_cpu, room = next(networks.generator.parameters()).device.type == "cpu", Room(settings["batch"])
-    invert_batch = partial(_invert, networks, settings, room)
+    on_cpu, batch_size = next(networks.generator.parameters()).device.type == "cpu", BatchSize(settings["batch"])
+    invert_batch = partial(_invert, networks, settings, batch_size)
     with ThreadPoolExecutor(workers) as inverters, ThreadPoolExecutor(workers) as helpers:
         # While a batch is inverted, the next one is read and the last one encoded: a GPU waits for neither.
         prepared = _in_order(helpers, _prepared, entries, settings["batch"])
-        batches = iter(lambda: list(islice(prepared, room.size)), [])
+        batches = iter(lambda: list(islice(prepared, batch_size.size)), [])
         inverted = _in_order(inverters, invert_batch, batches, workers) if on_cpu else map(invert_batch, batches)
         for made in _encoded_behind(helpers, inverted):
             if progress:
@@ -176,11 +176,11 @@ def _prepared(entry: tuple[dict, dict, dict, dict]) -> tuple[dict, dict[str, np.
 
 
 def _invert(
-    networks: Networks, settings: dict, room: Room, batch: list[tuple[dict, dict]]
+    networks: Networks, settings: dict, batch_size: BatchSize, batch: list[tuple[dict, dict]]
 ) -> tuple[Sequence[dict], Inverted]:
     donors, targets = zip(*batch, strict=True)
     stacked = Targets(**{name: np.stack([t[name] for t in targets]) for name in targets[0]})
-    return donors, invert(networks, stacked, settings, room)
+    return donors, invert(networks, stacked, settings, batch_size)
 
 
 def _rows(donors: Sequence[dict], result: Inverted, images: Sequence[Future[bytes]]) -> pa.Table:

@@ -10,7 +10,7 @@ coordinates of W, so that one unit is one standard deviation of what the generat
            + m·RMS shift of the mouth's landmarks,
 
 where c and d keep the code in the domain. e is the guide's embedding of the generated face with the patient's preserved
-area in it; g leads it to the likeness s that a stranger of the patient's look has (led farther, the patient would be
+area in it; g leads it to the likeness s that an impostor of the patient's look has (led farther, the patient would be
 the least alike of all, and found by that), and to the donor: the same new person in every photograph. k keeps the
 donor's brows and eyes: without it glasses or closed lids may come half-way in. l keeps the donor's background, which
 nothing else would hold, so that rounding would decide on it. m keeps the mouth where a landmark model
@@ -46,7 +46,7 @@ from deidlib.inversion.objective import (
     prepare,
     squared_error,
 )
-from deidlib.inversion.optimiser import Descent, step_sizes
+from deidlib.inversion.optimiser import Adam, step_sizes
 
 _EVERY, _LAST = 2, 10  # the mesh looks every other step, then in so many last ones
 
@@ -77,7 +77,7 @@ class Inverted:
         return Inverted(*(getattr(self, name)[:n] for name in self.__dataclass_fields__))
 
 
-class Room:
+class BatchSize:
     """How many photographs are inverted at once; halved where memory runs out, and so for those that follow.
 
     Parameters
@@ -99,7 +99,7 @@ def _descend(networks: Networks, problem: Problem, settings: dict, step_loss: Ca
     """Offsets, (N, n_styles, 512), after all steps, and the last step's loss, (N,)."""
     shape = len(problem.donors), networks.generator.n_styles, networks.generator.w_dim
     offset = torch.zeros(shape, device=problem.donors.device, requires_grad=True)
-    descent = Descent(offset)
+    optimiser = Adam(offset)
     looked = 0
     for step, rate in enumerate(step_sizes(settings["steps"], settings["learning_rate"])):
         marks = None
@@ -107,8 +107,8 @@ def _descend(networks: Networks, problem: Problem, settings: dict, step_loss: Ca
             marks = problem.marks[looked % len(problem.marks)]
             looked += 1
         loss = step_loss(networks, problem, settings, offset, marks)
-        (slope,) = torch.autograd.grad(loss.sum(), offset)
-        descent.step(slope, rate)
+        (gradient,) = torch.autograd.grad(loss.sum(), offset)
+        optimiser.step(gradient, rate)
     return offset.detach(), loss.detach()
 
 
@@ -145,7 +145,7 @@ def compiled_objective(device: str) -> Callable:
     return torch.compile(objective, fullgraph=True, dynamic=False, mode=mode)
 
 
-def invert(networks: Networks, targets: Targets, settings: dict, room: Room | None = None) -> Inverted:
+def invert(networks: Networks, targets: Targets, settings: dict, batch_size: BatchSize | None = None) -> Inverted:
     """Invert photographs towards their donors.
 
     A photograph's result does not depend on its company or place: every batch has the same size, the last one filled
@@ -163,7 +163,7 @@ def invert(networks: Networks, targets: Targets, settings: dict, room: Room | No
         ``stay``, ``spread``, ``guide`` (0: not guided), ``keep``, ``background`` and ``mouth`` (0: wherever it is
         read); ``batch`` (photographs at once); ``bf16``, used where the device computes in it; ``compile``, whether the
         objective is.
-    room : Room, optional
+    batch_size : BatchSize, optional
         How many at once, kept from call to call; by default ``batch`` of them, and fewer where memory runs out.
 
     Returns
@@ -172,17 +172,17 @@ def invert(networks: Networks, targets: Targets, settings: dict, room: Room | No
         In the order of ``targets``.
     """
     device = next(iter(networks.generator.parameters())).device
-    room = room or Room(settings["batch"])
+    batch_size = batch_size or BatchSize(settings["batch"])
     done: list[Inverted] = []
     start = 0
     while start < len(targets):
-        numbers = np.minimum(np.arange(start, start + room.size), len(targets) - 1)
+        numbers = np.minimum(np.arange(start, start + batch_size.size), len(targets) - 1)
         found = _unless_out_of_memory(networks, targets.take(numbers), settings, device)
         if found is None:
-            room.halve()
+            batch_size.halve()
             continue
         done.append(found.first(len(targets) - start))
-        start += room.size
+        start += batch_size.size
     return Inverted(*(np.concatenate([getattr(d, name) for d in done]) for name in Inverted.__dataclass_fields__))
 
 

@@ -1,8 +1,8 @@
-"""The objective of inversion: how far a batch's generated faces are from what is sought, and its slope.
+"""The objective of inversion: how far a batch's generated faces are from what is sought, and its gradient.
 
-See :mod:`deidlib.inversion.invert` for the equation. All that stays the same from step to step (targets, sampling grids,
-the patient's embedding and landmarks) is worked out once, by :func:`prepare`; a step reads nothing back from the device and
-has one shape whatever the photographs, so that it can be compiled or captured. Imports torch and numpy only.
+See :mod:`deidlib.inversion.invert` for the equation. What stays the same from step to step (targets, sampling
+grids, the patient's embedding and landmarks) is computed once, by :func:`prepare`. A step reads nothing back from the
+device and has one shape whatever the photographs, so that it can be compiled or captured. Imports torch and numpy only.
 """
 
 from __future__ import annotations

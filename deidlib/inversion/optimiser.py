@@ -1,11 +1,11 @@
-"""The descent that inversion takes: Adam, with steps sized in part by the layer."""
+"""The optimiser that inversion takes: Adam, with steps sized in part by the layer."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_BETAS = 0.7, 0.98  # with the usual 0.9, the slope's mean takes a third of all steps to turn
+_BETAS = 0.7, 0.98  # with the usual 0.9, the gradient's mean takes a third of all steps to turn
 _SHARED = 0.1  # share of a step's size that a layer's coordinates have in common
 
 
@@ -14,8 +14,8 @@ def step_sizes(n: int, rate: float, fall_from: float = 0.6) -> list[float]:
     return [rate * min(1.0, max(0.1, (n - k) / max(1, n * (1 - fall_from)))) for k in range(n)]
 
 
-class Descent:
-    """Adam (Kingma and Ba 2015, arXiv 1412.6980), each step sized in part by its whole layer's slopes.
+class Adam:
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980), each step sized in part by its whole layer's gradients.
 
     Adam alone moves every coordinate equally far, those too that hardly change the image: the code leaves the donor
     for nothing.
@@ -23,14 +23,14 @@ class Descent:
 
     def __init__(self, offset: Tensor):
         self._offset, self._taken = offset, 0
-        self._slope, self._size = torch.zeros_like(offset), torch.zeros_like(offset)
+        self._gradient, self._size = torch.zeros_like(offset), torch.zeros_like(offset)
 
     @torch.no_grad()
-    def step(self, slope: Tensor, rate: float) -> None:
-        """Go down the slope, (N, n_styles, 512)."""
+    def step(self, gradient: Tensor, rate: float) -> None:
+        """Go down the gradient, (N, n_styles, 512)."""
         self._taken += 1
-        square = slope.square()
-        self._slope.lerp_(slope, 1 - _BETAS[0])
+        square = gradient.square()
+        self._gradient.lerp_(gradient, 1 - _BETAS[0])
         self._size.lerp_(square.lerp(square.mean(dim=2, keepdim=True), _SHARED), 1 - _BETAS[1])
-        mean, size = (x / (1 - beta**self._taken) for x, beta in zip((self._slope, self._size), _BETAS, strict=True))
+        mean, size = (x / (1 - beta**self._taken) for x, beta in zip((self._gradient, self._size), _BETAS, strict=True))
         self._offset -= rate * mean / (size.sqrt() + 1e-8)

@@ -23,7 +23,7 @@ MUST_HAVE = (
     "dlib_distance",
     "faces_yunet",
     "faces_mediapipe",
-    "bystander",
+    "second_face",
     "core_equal",
     "survival",
     "realism",
@@ -53,7 +53,7 @@ EXCUSED = {"sface_cosine": "faces_yunet", "dlib_distance": "faces_dlib"}
 THRESHOLDS = {
     "sface_cosine": ("sface_max", True, False),
     "dlib_distance": ("dlib_min", False, False),
-    "bystander": ("bystander_max", True, True),
+    "second_face": ("second_face_max", True, True),
     "survival": ("survival_max", True, True),
     "seam": ("seam_max", True, True),
     "mouth_shift": ("mouth_shift_max", True, True),

@@ -122,7 +122,7 @@ class Calibration:
             words = (
                 f"{few} So {len(self.reference):,} pairs of the donor bank's synthetic faces were used, which give "
                 f"{self.calibrated:.3f}. Faces drawn by one generator resemble each other more than people do, so "
-                "these pairs overstate how alike strangers look."
+                "these pairs overstate how alike impostors look."
             )
         else:
             words = (

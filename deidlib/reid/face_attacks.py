@@ -11,7 +11,7 @@ from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.calibration import Calibration
 from deidlib.reid.embeddings import Faces
 from deidlib.reid.identification import Search, open_set, search
-from deidlib.reid.verification import Best, best_of_patient, best_stranger, chance_of_any
+from deidlib.reid.verification import Best, best_impostor, best_of_patient, chance_of_any
 
 #: What of an attack's region the probe shows, and its counterpart among the originals when both are shown alike.
 PROBE = {"whole": "released", "region_only": "released_region", "context_only": "released_context"}
@@ -240,7 +240,7 @@ def linkage(attacker: Attacker) -> list[Attack]:
             ),
         ),
         attacker.verified(
-            best_stranger(released, released, attacker.same_above),
+            best_impostor(released, released, attacker.same_above),
             synthetic=True,
             name="linkage_between_patients",
             title="Confusion of two patients inside the release",
@@ -258,7 +258,7 @@ def donor_side(attacker: Attacker) -> list[Attack]:
     donors = attacker.faces["donor"]
     return [
         attacker.verified(
-            best_stranger(attacker.faces["released"], donors, attacker.same_above),
+            best_impostor(attacker.faces["released"], donors, attacker.same_above),
             synthetic=True,
             name="donor_near_other_patient",
             title="Released face close to another patient's donor",
@@ -268,7 +268,7 @@ def donor_side(attacker: Attacker) -> list[Attack]:
             ),
         ),
         attacker.verified(
-            best_stranger(donors, donors, attacker.same_above),
+            best_impostor(donors, donors, attacker.same_above),
             synthetic=True,
             name="donor_duplicate",
             title="Near-duplicate donors",

@@ -257,7 +257,7 @@ def _donors(evidence: Mapping) -> dict:
 
 
 def _metadata(attacks: Sequence[Attack]) -> dict:
-    found = _named(attacks, ("trace_metadata",))
+    found = _named(attacks, ("side_channel_metadata",))
     hits, n = sum(attack.hits for attack in found), _trials(found)
     return _criterion(
         "no_metadata", "No image file holds anything besides pixels", hits if n else None, 0, n, n > 0 and hits == 0

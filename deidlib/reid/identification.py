@@ -30,7 +30,7 @@ class Search:
         Photographs of the patient in the gallery.
     gallery : int
         Entries that a probe was searched among (mean, where the probe's own photograph was taken out).
-    mate, stranger : ndarray, (N,)
+    mate, impostor : ndarray, (N,)
         Most alike score of the patient's photographs, and of all others' (nan where the list holds none).
     """
 
@@ -39,7 +39,7 @@ class Search:
     mates: np.ndarray
     gallery: int
     mate: np.ndarray
-    stranger: np.ndarray
+    impostor: np.ndarray
 
     def chance(self, k: int) -> float | None:
         """Rate at which a random order has a photograph of the patient among the first k."""
@@ -98,23 +98,23 @@ def search(
 
 
 def _joined(parts: list[tuple], mates: np.ndarray, gallery: int) -> tuple:
-    ranks, mate, stranger = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return ranks, mates, gallery, mate, stranger
+    ranks, mate, impostor = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return ranks, mates, gallery, mate, impostor
 
 
 def _ranked(
-    scores: np.ndarray, mate: np.ndarray, stranger: np.ndarray, same_above: bool
+    scores: np.ndarray, mate: np.ndarray, impostor: np.ndarray, same_above: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rank of the first mate among strangers, and the best score of each, from candidate lists (N, k)."""
+    """Rank of the first mate among impostors, and the best score of each, from candidate lists (N, k)."""
     worst = -np.inf if same_above else np.inf
     best = np.max if same_above else np.min
-    of_mate, of_stranger = best(np.where(mate, scores, worst), axis=1), best(np.where(stranger, scores, worst), axis=1)
+    of_mate, of_impostor = best(np.where(mate, scores, worst), axis=1), best(np.where(impostor, scores, worst), axis=1)
     better = scores > of_mate[:, None] if same_above else scores < of_mate[:, None]
-    ranks = np.where(mate.any(axis=1), 1.0 + np.count_nonzero(better & stranger, axis=1), np.inf)
+    ranks = np.where(mate.any(axis=1), 1.0 + np.count_nonzero(better & impostor, axis=1), np.inf)
     return (
         ranks,
         np.where(np.isfinite(of_mate), of_mate, np.nan),
-        np.where(np.isfinite(of_stranger), of_stranger, np.nan),
+        np.where(np.isfinite(of_impostor), of_impostor, np.nan),
     )
 
 
@@ -131,10 +131,10 @@ def open_set(found: Search, fpir: float, same_above: bool) -> tuple[np.ndarray, 
     threshold : float or None
         None where no probe was searched.
     """
-    strangers = found.stranger[~np.isnan(found.stranger)]
-    if not len(strangers):
+    impostors = found.impostor[~np.isnan(found.impostor)]
+    if not len(impostors):
         return np.zeros(len(found.ranks), bool), None
-    alike = np.sort(strangers if same_above else -strangers)[::-1]
+    alike = np.sort(impostors if same_above else -impostors)[::-1]
     limit = np.nextafter(float(alike[int(np.floor(fpir * len(alike)))]), np.inf)
     mate = found.mate if same_above else -found.mate
     return (found.ranks == 1) & (np.nan_to_num(mate, nan=-np.inf) >= limit), limit if same_above else -limit

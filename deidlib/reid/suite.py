@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deidlib.reid import face_attacks, traces
+from deidlib.reid import face_attacks, side_channels
 from deidlib.reid.attack import Attack
 from deidlib.reid.calibration import Calibration, calibrate
 from deidlib.reid.embeddings import PHASH, Faces, cohort_faces
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.gate import release_gate
 from deidlib.reid.scores import score_classes
-from deidlib.reid.traces import Photo
+from deidlib.reid.side_channels import Photo
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +82,7 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
     Parameters
     ----------
     evidence : Evidence
-        Embeddings and facts.
+        Embeddings and summary.
     options : mapping
         The configuration's block ``reid``.
     identity : str
@@ -141,10 +141,10 @@ def _about(name: str, about: Mapping) -> dict:
 def _traces(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
     hashes = cohort_faces(evidence.embeddings(), PHASH, ("released", "square"))
     return [
-        traces.metadata_attack(evidence.photos, rng),
-        *traces.order_attacks(evidence.photos, rng),
-        traces.size_attack(evidence.photos, rng),
-        traces.hash_attack(hashes["released"], hashes["square"], rng),
+        side_channels.metadata_attack(evidence.photos, rng),
+        *side_channels.order_attacks(evidence.photos, rng),
+        side_channels.size_attack(evidence.photos, rng),
+        side_channels.hash_attack(hashes["released"], hashes["square"], rng),
     ]
 
 

@@ -53,7 +53,7 @@ def best_of_patient(probes: Faces, gallery: Faces, same_above: bool, own: bool) 
     return Best(probes.patients[best.index.to_numpy(int)], best.to_numpy(float), groups.size().to_numpy(int))
 
 
-def best_stranger(probes: Faces, gallery: Faces, same_above: bool) -> Best:
+def best_impostor(probes: Faces, gallery: Faces, same_above: bool) -> Best:
     """Compare every probe with the gallery photographs of all other patients."""
     others = len(gallery) - np.array([np.count_nonzero(gallery.patients == p) for p in np.unique(probes.patients)], int)
     of_patient = dict(zip(np.unique(probes.patients), others, strict=True))
@@ -61,9 +61,9 @@ def best_stranger(probes: Faces, gallery: Faces, same_above: bool) -> Best:
         return Best(np.zeros(0, str), np.zeros(0), np.zeros(0, int))
     mates = int(np.unique(gallery.patients, return_counts=True)[1].max())
     scores, entries = nearest(probes.vectors, gallery.vectors, mates + 1, same_above)
-    stranger = gallery.patients[entries] != probes.patients[:, None]
-    there = stranger.any(axis=1)
-    first = stranger.argmax(axis=1)
+    impostor = gallery.patients[entries] != probes.patients[:, None]
+    there = impostor.any(axis=1)
+    first = impostor.argmax(axis=1)
     return Best(
         probes.patients[there],
         scores[there, first[there]].astype(float),

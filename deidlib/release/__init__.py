@@ -1,6 +1,6 @@
 """The release: a versioned folder of what passed the gate, and the checks that a recipient can repeat.
 
-:func:`write_release` makes ``release/VERSION/`` (images, ``index.parquet``, papers, ``SHA256SUMS``) and the private
+:func:`write_release` makes ``release/VERSION/`` (images, ``index.parquet``, documents, ``SHA256SUMS``) and the private
 crosswalk; :func:`verify_release` re-checks such a folder without anything but the folder,
 :func:`sign_release` signs it, and :func:`compare_releases` says what one version changed against another.
 """

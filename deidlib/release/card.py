@@ -1,13 +1,13 @@
-"""The papers in Markdown: data card (``README.md``, front matter for Hugging Face) and ``datasheet.md``."""
+"""The documents in Markdown: data card (``README.md``, front matter for Hugging Face) and ``datasheet.md``."""
 
 from __future__ import annotations
 
 import yaml
 
 from deidlib.errors import InputError
-from deidlib.release import public
-from deidlib.release.facts import Facts, counts_sentence
+from deidlib.release import redact
 from deidlib.release.layout import EMBEDDED_FOLDER, INDEX_FILE
+from deidlib.release.summary import Summary, counts_sentence
 
 _SIZES = (
     (10**3, "n<1K"),
@@ -28,24 +28,24 @@ _SETTINGS = frozenset(
 )
 
 
-def data_card(facts: Facts) -> str:
-    """Markdown of the data card, from the facts of this run only."""
-    return public.render(
+def data_card(summary: Summary) -> str:
+    """Markdown of the data card, from the summary of this run only."""
+    return redact.render(
         "datacard.md.j2",
-        front_matter=_front_matter(facts),
-        facts=facts,
-        settings=[(key, value) for key, value in public.flat_config(facts.config) if key.split(".")[0] in _SETTINGS],
-        checks=facts.config.get("checks", {}),
+        front_matter=_front_matter(summary),
+        summary=summary,
+        settings=[(key, value) for key, value in redact.flat_config(summary.config) if key.split(".")[0] in _SETTINGS],
+        checks=summary.config.get("checks", {}),
     )
 
 
-def datasheet(facts: Facts) -> str:
+def datasheet(summary: Summary) -> str:
     """Markdown of the datasheet: the questions of Gebru et al. (2021), answered where the run knows the answer."""
-    return public.render(
+    return redact.render(
         "datasheet.md.j2",
-        facts=facts,
-        checks=facts.config.get("checks", {}),
-        settings=dict(public.flat_config(facts.config)),
+        summary=summary,
+        checks=summary.config.get("checks", {}),
+        settings=dict(redact.flat_config(summary.config)),
     )
 
 
@@ -65,36 +65,36 @@ def read_card(text: str) -> dict:
     """
     parts = text.split("---\n", 2)
     try:
-        facts = yaml.safe_load(parts[1])["deidlib"]
+        summary = yaml.safe_load(parts[1])["deidlib"]
     except (IndexError, KeyError, TypeError, yaml.YAMLError):
         raise InputError("the card has no front matter of deidlib's") from None
-    if not isinstance(facts, dict) or counts_sentence(facts) not in parts[2]:
+    if not isinstance(summary, dict) or counts_sentence(summary) not in parts[2]:
         raise InputError("the card's text and its front matter state different counts")
-    return facts
+    return summary
 
 
-def _front_matter(facts: Facts) -> str:
-    known = facts.licence.lower() in _HF_LICENCES
-    sizes = (size for limit, size in _SIZES if facts.counts["photographs"] < limit)
+def _front_matter(summary: Summary) -> str:
+    known = summary.licence.lower() in _HF_LICENCES
+    sizes = (size for limit, size in _SIZES if summary.counts["photographs"] < limit)
     configs = [{"config_name": "index", "data_files": INDEX_FILE, "default": True}]
-    if facts.embedded:
+    if summary.embedded:
         images = {"config_name": "images", "data_files": f"{EMBEDDED_FOLDER}/*.parquet", "default": True}
         configs = [images, {"config_name": "index", "data_files": INDEX_FILE}]
     matter = {
-        "pretty_name": facts.name,
-        "license": facts.licence.lower() if known else "other",
-        **({} if known else {"license_name": facts.licence}),
+        "pretty_name": summary.name,
+        "license": summary.licence.lower() if known else "other",
+        **({} if known else {"license_name": summary.licence}),
         "task_categories": ["image-classification", "image-feature-extraction"],
         "tags": ["medical", "dentistry", "orthodontics", "de-identified", "face", "image"],
         "size_categories": [next(sizes, "n>10M")],
         "configs": configs,
         "deidlib": {
-            "version": facts.version,
-            "date": facts.date,
-            **facts.counts,
-            "k_anonymity": facts.k_claim["k"],
-            "content_digest": facts.content_digest,
-            "made_with": facts.deidlib_version,
+            "version": summary.version,
+            "date": summary.date,
+            **summary.counts,
+            "k_anonymity": summary.k_claim["k"],
+            "content_digest": summary.content_digest,
+            "made_with": summary.deidlib_version,
         },
     }
     return yaml.safe_dump(matter, sort_keys=False, allow_unicode=True, width=1000)

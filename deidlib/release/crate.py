@@ -17,7 +17,6 @@ from pathlib import Path
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from deidlib.release.facts import Facts
 from deidlib.release.layout import (
     CARD_FILE,
     CROISSANT_FILE,
@@ -29,6 +28,7 @@ from deidlib.release.layout import (
     TOMBSTONES_FILE,
     WORKFLOW_FOLDER,
 )
+from deidlib.release.summary import Summary
 from deidlib.storage import provenance
 
 #: The workflow's entry among the release's files, as in the repository.
@@ -75,23 +75,25 @@ def software() -> dict[str, str]:
     return found
 
 
-def ro_crate(facts: Facts, sums: Mapping[str, str]) -> bytes:
+def ro_crate(summary: Summary, sums: Mapping[str, str]) -> bytes:
     """JSON-LD of the crate.
 
     Parameters
     ----------
-    facts : Facts
-        Facts of the run.
+    summary : Summary
+        Summary of the run.
     sums : mapping
         Checksum of every file of the release that is written before the crate.
     """
     crate = ROCrate(version="1.1")
     crate.metadata.extra_terms = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
     root = crate.root_dataset
-    root["name"], root["version"] = facts.name, facts.version
-    root["description"] = f"{facts.sentence.replace('*', '')}, de-identified; content digest {facts.content_digest}."
-    root["datePublished"], root["identifier"] = facts.date, f"sha256:{facts.content_digest}"
-    root["license"] = _licence(crate, facts.licence)
+    root["name"], root["version"] = summary.name, summary.version
+    root["description"] = (
+        f"{summary.sentence.replace('*', '')}, de-identified; content digest {summary.content_digest}."
+    )
+    root["datePublished"], root["identifier"] = summary.date, f"sha256:{summary.content_digest}"
+    root["license"] = _licence(crate, summary.licence)
     root["conformsTo"] = [
         _add(crate, url, "CreativeWork", name=name, version=version) for url, (name, version) in _PROFILES.items()
     ]
@@ -99,12 +101,12 @@ def ro_crate(facts: Facts, sums: Mapping[str, str]) -> bytes:
         {"@id": "https://w3id.org/ro/crate/1.1"},
         {"@id": "https://w3id.org/workflowhub/workflow-ro-crate/1.0"},
     ]
-    if facts.institution:
-        root["publisher"] = root["author"] = _add(crate, "#institution", "Organization", name=facts.institution)
+    if summary.institution:
+        root["publisher"] = root["author"] = _add(crate, "#institution", "Organization", name=summary.institution)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the files lie in place already: nothing is copied
         _add_files(crate, sums)
-        _add_run(crate, facts)
+        _add_run(crate, summary)
     text = json.dumps(crate.metadata.generate(), indent=2, ensure_ascii=False, sort_keys=True)
     return (text + "\n").encode()
 
@@ -136,7 +138,7 @@ def _add_files(crate: ROCrate, sums: Mapping[str, str]) -> None:
         crate.add_directory(dest_path=f"{EMBEDDED_FOLDER}/", properties=properties)
 
 
-def _add_run(crate: ROCrate, facts: Facts) -> None:
+def _add_run(crate: ROCrate, summary: Summary) -> None:
     get = crate.dereference
     language = _add(
         crate,
@@ -150,12 +152,12 @@ def _add_run(crate: ROCrate, facts: Facts) -> None:
     settings = _parameter(crate, "settings", "File", "configuration of the run", get(SETTINGS_FILE))
     index = _parameter(crate, "index", "File", "table of the released photographs", get(INDEX_FILE))
     images = _parameter(crate, "images", "Dataset", "released photographs", get(f"{IMAGES_FOLDER}/"))
-    tools = _tools(crate, facts)
+    tools = _tools(crate, summary)
     workflow = get(WORKFLOW_FILE)
     workflow["name"] = "deidlib: from a sample sheet to a de-identified release"
     workflow["programmingLanguage"] = language
     workflow["url"] = {"@id": WORKFLOW_FILE}
-    workflow["version"] = facts.deidlib_version
+    workflow["version"] = summary.deidlib_version
     workflow["conformsTo"] = {"@id": "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"}
     workflow["input"], workflow["output"] = settings, [index, images]
     workflow["hasPart"] = [e for e in crate.data_entities if e.id.endswith(".smk")]
@@ -166,17 +168,17 @@ def _add_run(crate: ROCrate, facts: Facts) -> None:
         crate,
         "#run",
         "CreateAction",
-        name=f"Making of version {facts.version}",
+        name=f"Making of version {summary.version}",
         description=(
-            f"{facts.counts['photographs'] + facts.counts['quarantined']} photographs taken in, "
-            f"{facts.counts['photographs']} released, {facts.counts['quarantined']} held back"
+            f"{summary.counts['photographs'] + summary.counts['quarantined']} photographs taken in, "
+            f"{summary.counts['photographs']} released, {summary.counts['quarantined']} held back"
         ),
-        endTime=facts.date,
+        endTime=summary.date,
     )
     action["instrument"] = workflow
     action["object"] = get(SETTINGS_FILE)
     action["result"] = [get(INDEX_FILE), get(f"{IMAGES_FOLDER}/")]
-    if facts.institution:
+    if summary.institution:
         action["agent"] = get("#institution")
     crate.root_dataset["mentions"] = action
 
@@ -204,14 +206,14 @@ def _parameter(crate: ROCrate, name: str, kind: str, text: str, example: Context
     return entity
 
 
-def _tools(crate: ROCrate, facts: Facts) -> list[ContextEntity]:
+def _tools(crate: ROCrate, summary: Summary) -> list[ContextEntity]:
     tools = [
         _add(
             crate,
-            f"pkg:generic/deidlib@{facts.deidlib_version}",
+            f"pkg:generic/deidlib@{summary.deidlib_version}",
             "SoftwareApplication",
             name="deidlib",
-            softwareVersion=facts.deidlib_version,
+            softwareVersion=summary.deidlib_version,
             sha256=provenance.code_digest(),
             description="sha256: of the sorted SHA-256 lines of its code, its templates and the workflow's files",
         )
@@ -219,7 +221,7 @@ def _tools(crate: ROCrate, facts: Facts) -> list[ContextEntity]:
     for name, version in software().items():
         page = _page(name, version)
         tools.append(_add(crate, page, "SoftwareApplication", name=name, softwareVersion=version, url={"@id": page}))
-    for model in facts.models:
+    for model in summary.models:
         sums = "; ".join(f"{file['file']} {file['sha256']}" for file in model["files"])
         page = _page(model["package"], model["version"]) if model["package"] else ""  # else a file of the user's own
         link = model["url"] or page

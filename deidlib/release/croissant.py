@@ -12,8 +12,8 @@ from datetime import datetime
 import mlcroissant as mlc
 import pyarrow as pa
 
-from deidlib.release.facts import Facts
 from deidlib.release.layout import IMAGES_FOLDER, INDEX_FILE
+from deidlib.release.summary import Summary
 
 _TYPES = {
     pa.string(): mlc.DataType.TEXT,
@@ -25,13 +25,13 @@ _FILES = "image-files"
 _FILE_NAME = mlc.Transform(regex=r"(?:.*/)?([^/]+)$")
 
 
-def croissant(facts: Facts, schema: pa.Schema, index_sha256: str) -> bytes:
+def croissant(summary: Summary, schema: pa.Schema, index_sha256: str) -> bytes:
     """JSON-LD of the release.
 
     Parameters
     ----------
-    facts : Facts
-        Facts of the run, from which every statement is taken.
+    summary : Summary
+        Summary of the run, from which every statement is taken.
     schema : pa.Schema
         Of the index.
     index_sha256 : str
@@ -55,20 +55,20 @@ def croissant(facts: Facts, schema: pa.Schema, index_sha256: str) -> bytes:
     )
     metadata = mlc.Metadata(
         conforms_to=["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
-        name=facts.name,
+        name=summary.name,
         description=(
-            f"{facts.sentence.replace('*', '')} in version {facts.version}. Each image shows the patient's own dental "
-            "area inside a face drawn by a generator."
+            f"{summary.sentence.replace('*', '')} in version {summary.version}. Each image shows the patient's own "
+            "dental area inside a face drawn by a generator."
         ),
-        version=facts.version,
-        date_published=datetime.fromisoformat(facts.date),
-        license=[facts.licence],
-        creators=[mlc.Organization(name=facts.institution)] if facts.institution else [],
-        cite_as=_citation(facts),
+        version=summary.version,
+        date_published=datetime.fromisoformat(summary.date),
+        license=[summary.licence],
+        creators=[mlc.Organization(name=summary.institution)] if summary.institution else [],
+        cite_as=_citation(summary),
         keywords=["dentistry", "orthodontics", "de-identified", "face"],
         distribution=[index, images],
         record_sets=[_photographs(schema), _images()],
-        **_responsible(facts),
+        **_responsible(summary),
     )
     return (json.dumps(metadata.to_json(), indent=2, ensure_ascii=False, default=str) + "\n").encode()
 
@@ -130,62 +130,64 @@ def _described(column: pa.Field) -> str:
     return f"{text} [{unit}]" if unit else text
 
 
-def _citation(facts: Facts) -> str:
-    author = f"  author = {{{{{facts.institution}}}}},\n" if facts.institution else ""
+def _citation(summary: Summary) -> str:
+    author = f"  author = {{{{{summary.institution}}}}},\n" if summary.institution else ""
     return (
-        f"@misc{{dataset,\n{author}  title = {{{{{facts.name}}}}},\n  version = {{{facts.version}}},\n"
-        f"  year = {{{facts.date[:4]}}}\n}}"
+        f"@misc{{dataset,\n{author}  title = {{{{{summary.name}}}}},\n  version = {{{summary.version}}},\n"
+        f"  year = {{{summary.date[:4]}}}\n}}"
     )
 
 
-def _responsible(facts: Facts) -> dict:
+def _responsible(summary: Summary) -> dict:
     """Responsible-AI fields, each from what the run counted, measured or was configured to do."""
-    photographs, quarantined = facts.counts["photographs"], facts.counts["quarantined"]
-    checks = facts.config.get("checks", {})
+    photographs, quarantined = summary.counts["photographs"], summary.counts["quarantined"]
+    checks = summary.config.get("checks", {})
     spread = [
         f"{title.strip('`')}: " + ", ".join(f"{value} {n}" for value, n in tally)
-        for title, tally in facts.tallies
+        for title, tally in summary.tallies
         if not title.startswith("Attempt")
     ]
-    held = [f"{n} for {code} ({meaning})" for code, n, meaning in facts.reasons]
+    held = [f"{n} for {code} ({meaning})" for code, n, meaning in summary.reasons]
     return {
         "data_collection": (
             f"{photographs + quarantined} photographs on the institution's sample sheet; {photographs} released, "
             f"{quarantined} held back."
         ),
         "data_collection_missing_data": (
-            "; ".join(f"{column} is not stated for {n} of {photographs}" for column, n in facts.missing)
+            "; ".join(f"{column} is not stated for {n} of {photographs}" for column, n in summary.missing)
             or "No released column has empty cells."
         ),
         "data_manipulation_protocol": (
-            f"Outside the preserved area ({facts.config.get('preserve', 'mouth')}) photographs of the route generate "
-            f"show a face drawn by {facts.config.get('generator', 'the generator')}, those of the route region_only "
+            f"Outside the preserved area ({summary.config.get('preserve', 'mouth')}) photographs of the route generate "
+            f"show a face drawn by {summary.config.get('generator', 'the generator')}, those of the route region_only "
             "neutral grey; those of the route intraoral are whole, for no face was found in them. "
-            f"deidlib {facts.deidlib_version}, settings {facts.settings_digest}."
+            f"deidlib {summary.deidlib_version}, settings {summary.settings_digest}."
         ),
         "data_preprocessing_protocol": [
-            f"{key} = {value}" for key, value in sorted(facts.config.get("intake", {}).items())
+            f"{key} = {value}" for key, value in sorted(summary.config.get("intake", {}).items())
         ]
-        + [f"{key} = {value}" for key, value in sorted(facts.config.get("landmarks", {}).items())],
+        + [f"{key} = {value}" for key, value in sorted(summary.config.get("landmarks", {}).items())],
         "machine_annotation_tools": [
-            f"{model['name']} ({model['task']}; {model['package']} {model['version']})" for model in facts.models
+            f"{model['name']} ({model['task']}; {model['package']} {model['version']})" for model in summary.models
         ],
         "data_biases": spread + ([f"Held back: {'; '.join(held)}"] if held else []),
         "data_limitations": [
-            f"Highest SFace cosine similarity of a released image to its patient: {facts.worst_text['sface']} (gate: "
-            f"below {checks.get('sface_max')}); lowest dlib distance: {facts.worst_text['dlib']} (gate: above "
+            f"Highest SFace cosine similarity of a released image to its patient: {summary.worst_text['sface']} (gate: "
+            f"below {checks.get('sface_max')}); lowest dlib distance: {summary.worst_text['dlib']} (gate: above "
             f"{checks.get('dlib_min')}).",
-            f"{facts.several} of {facts.counts['patients']} patients have several photographs, linked by "
+            f"{summary.several} of {summary.counts['patients']} patients have several photographs, linked by "
             "release_patient_id.",
-            f"{facts.k_claim['k']}-anonymity over patients is claimed for: "
-            f"{', '.join(facts.k_claim['quasi_identifiers']) or 'no column'}.",
+            f"{summary.k_claim['k']}-anonymity over patients is claimed for: "
+            f"{', '.join(summary.k_claim['quasi_identifiers']) or 'no column'}.",
         ],
         "personal_sensitive_information": [
-            f"{name}: {text}" for name, _, text, _ in facts.columns if name in (*facts.released_columns, "timepoint")
+            f"{name}: {text}"
+            for name, _, text, _ in summary.columns
+            if name in (*summary.released_columns, "timepoint")
         ]
-        + [f"The preserved area ({facts.config.get('preserve', 'mouth')}) is the patient's own, pixel for pixel."],
+        + [f"The preserved area ({summary.config.get('preserve', 'mouth')}) is the patient's own, pixel for pixel."],
         "data_release_maintenance_plan": (
-            f"Version {facts.version}. {facts.counts['tombstones']} ids of earlier versions are on the tombstone list "
-            "and to be deleted."
+            f"Version {summary.version}. {summary.counts['tombstones']} ids of earlier versions are on the tombstone "
+            "list and to be deleted."
         ),
     }

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from deidlib.outcomes.outcomes import Outcome, read_outcomes, read_table
 from deidlib.release import columns
+from deidlib.release.documents import release_date, write_documents
 from deidlib.release.errors import NothingReleased, ReleaseError
 from deidlib.release.files import folder_aside, move_into_place, told_when_full, write_synced
 from deidlib.release.layout import image_paths
-from deidlib.release.papers import release_date, write_papers
 from deidlib.release.table_risk import protect
 from deidlib.release.tombstones import record_release, tombstones
 from deidlib.release.versions import is_version, refuse_backwards, versions_in
@@ -89,7 +89,7 @@ def write_release(
         if index.num_rows:
             index = protect(index, config).index
             gone = tombstones(private, release_root, version, index)
-            write_papers(aside, index, quarantine, gone, config, models, version, release_date(config, folder))
+            write_documents(aside, index, quarantine, gone, config, models, version, release_date(config, folder))
             move_into_place(aside, folder)
     with told_when_full("crosswalk, quarantine list or ledger of the private folder were not brought up to date"):
         write_private(private, crosswalk, quarantine)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from deidlib.release import public
+from deidlib.release import redact
 from deidlib.release.errors import ReleaseError
 from deidlib.release.layout import SETTINGS_FILE, read_index, reading_threads
 from deidlib.release.tombstones import read_tombstones
@@ -200,7 +200,7 @@ def _rows(folder: Path) -> dict[str, dict]:
 
 def _settings(folder: Path) -> dict[str, str]:
     try:
-        return dict(public.flat_config(json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))))
+        return dict(redact.flat_config(json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))))
     except (OSError, ValueError, AttributeError):
         raise ReleaseError(f"{folder.name}: {SETTINGS_FILE} is missing or damaged{_CHECK}") from None
 

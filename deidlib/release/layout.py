@@ -127,7 +127,7 @@ def sums_text(sums: Mapping[str, str]) -> str:
 def content_digest(sums: Mapping[str, str] | Path) -> str:
     """One SHA-256 for what a release holds: of the sorted ``SHA256SUMS`` lines of the index and the images.
 
-    The papers beside them (card, datasheet, metadata, tombstones) name version and date, and images embedded in
+    The documents beside them (card, datasheet, metadata, tombstones) name version and date, and images embedded in
     Parquet files repeat what the images are; so two releases have one digest exactly if index and images are the
     same. ``grep -E '  (index.parquet|images/)' SHA256SUMS | sha256sum`` gives it too.
 

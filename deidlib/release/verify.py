@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from deidlib.release.columns import identifying
+from deidlib.release.document_checks import DOCUMENTS, document_problems, embedded_problems
 from deidlib.release.layout import (
     EMBEDDED_FOLDER,
     INDEX_FILE,
@@ -22,7 +23,6 @@ from deidlib.release.layout import (
     reading_threads,
     sums_text,
 )
-from deidlib.release.paper_checks import PAPERS, embedded_problems, paper_problems
 from deidlib.release.signature import signature_problems
 from deidlib.release.table_risk import CLAIM_KEY, k_problems
 from deidlib.storage import images, tables
@@ -63,7 +63,7 @@ def verify_release(folder: Path, public_key: Path | None = None) -> list[str]:
     problems += schema_problems
     if schema_problems and not all("may not be in a release" in problem for problem in schema_problems):
         return problems
-    problems += _index_problems(folder, index, sums) + paper_problems(folder, index, sums)
+    problems += _index_problems(folder, index, sums) + document_problems(folder, index, sums)
     return problems + embedded_problems(folder, index, sums)
 
 
@@ -138,7 +138,7 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str]) -> list
     counts = Counter(index["release_photo_id"].to_pylist())
     problems += [f"{INDEX_FILE}: photograph {name} occurs {n} times" for name, n in counts.items() if n > 1]
     expected = image_paths([name for name in counts if name is not None])
-    known, there = {INDEX_FILE, *PAPERS}, []
+    known, there = {INDEX_FILE, *DOCUMENTS}, []
     rows = index.select(["release_photo_id", "release_patient_id", "path", "width", "height", "sha256"]).to_pylist()
     for number, row in enumerate(rows):
         if None in row.values():

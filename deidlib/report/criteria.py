@@ -17,7 +17,7 @@ _CHECKS = {
     "metadata_free": ("The image files hold pixels and nothing else", "photographs", ""),
     "faces_yunet": ("Detector YuNet finds one face in each image with a generated one", "photographs", ""),
     "faces_mediapipe": ("Detector MediaPipe finds one face in each image with a generated one", "photographs", ""),
-    "bystander": ("Nobody stands beside a generated face, not even cut by the edge", "photographs", ""),
+    "second_face": ("Nobody stands beside a generated face, not even cut by the edge", "photographs", ""),
     "latent_distance": ("The faces' codes stay close to those that the generator draws", "photographs", ""),
     "realism": ("The upper faces look like those that the generator makes", "photographs", ""),
     "core_equal": ("The preserved area is the patient's own, bit for bit", "dental area", ""),

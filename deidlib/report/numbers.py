@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from deidlib.checks.smile import MEASURES
-from deidlib.release import content_digest, public, verify_release
+from deidlib.release import content_digest, redact, verify_release
 from deidlib.release.card import read_card
 from deidlib.release.layout import CARD_FILE
 from deidlib.release.verify import read_index
@@ -94,9 +94,9 @@ def audit_numbers(
         "fidelity": _fidelity_numbers(tally, thresholds),
         **attacked,
         "seeds": attacked["seeds"] | {"smile_bootstrap": SEED},
-        "models": public.public_models(models),
-        "configuration": public.public_config(config),
-        "configuration_sha256": public.config_digest(config),
+        "models": redact.public_models(models),
+        "configuration": redact.public_config(config),
+        "configuration_sha256": redact.config_digest(config),
         "code_sha256": provenance.code_digest(),
         "software": {name: _installed(name) for name in SOFTWARE},
     }

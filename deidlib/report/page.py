@@ -10,7 +10,7 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from deidlib.outcomes.outcomes import THRESHOLDS, read_outcomes
-from deidlib.release import public
+from deidlib.release import redact
 from deidlib.release.layout import TOMBSTONES_FILE
 from deidlib.release.tombstones import read_tombstones
 from deidlib.report import attacks, figures, gallery
@@ -117,7 +117,7 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
         Released images: ``release_photo_id, view, uri``.
     """
     ranks = attacks.rank_table(audit)
-    return public.render(
+    return redact.render(
         "audit.html.j2",
         audit=audit,
         gallery=shown,
@@ -131,7 +131,7 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
         region_words=attacks.REGION_WORDS,
         score_words={kind: words for kind, (words, _) in figures.SCORE_KINDS.items()},
         figures=_figures(audit),
-        settings=public.flat_config(audit["configuration"]),
+        settings=redact.flat_config(audit["configuration"]),
     )
 
 

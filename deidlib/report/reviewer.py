@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from deidlib.outcomes.outcomes import Outcome, read_outcomes
 from deidlib.regions.area import cut_region
-from deidlib.release import public
+from deidlib.release import redact
 from deidlib.report import gallery
 from deidlib.storage.images import decode_png
 
@@ -53,7 +53,7 @@ def write_reviewer_copy(
         pairs += _pairs(Path(private) / "shards" / shard, outcomes)
     order = {outcome.photo["release_photo_id"]: place for place, (_, outcome) in enumerate(chosen)}
     pairs.sort(key=lambda pair: order[pair["release_photo_id"]])
-    html = public.render("reviewer.html.j2", pairs=pairs, passed=len(passed), version=version)
+    html = redact.render("reviewer.html.j2", pairs=pairs, passed=len(passed), version=version)
     _write_private(Path(out), html.encode())
     return Path(out)
 

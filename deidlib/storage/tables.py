@@ -181,7 +181,7 @@ DONORS = pa.schema(
             "the donor's w with this photograph's pose and expression (512 values)",
         ),
         _field("sface", pa.list_(pa.float32()), "SFace embedding of the donor's face (128 values, unit length)"),
-        _field("likeness", pa.float32(), "SFace cosine to the patient that inversion aims at: a fitting stranger's"),
+        _field("likeness", pa.float32(), "SFace cosine to the patient that inversion aims at: a fitting impostor's"),
         *_STATUS,
     ]
 )
@@ -208,7 +208,7 @@ BANK = pa.schema(
         _field("female", pa.float32(), "apparent sex: probability of female", "0..1"),
         _field("glasses", pa.float32(), "whether the face wears glasses, or a part of them", "log-odds"),
         _field("clutter", pa.float32(), "natural logarithm of the contrast of the background beside the head"),
-        _field("bystander", pa.float32(), "highest score of a second face, whole or cut by the edge", "0..1"),
+        _field("second_face", pa.float32(), "highest score of a second face, whole or cut by the edge", "0..1"),
         _field("sface", pa.list_(pa.float16()), "SFace embedding (128 values, unit length)"),
         _field("dlib", pa.list_(pa.float16()), "dlib embedding (128 values)"),
     ]
@@ -269,7 +269,7 @@ CHECKS = pa.schema(
         _field("faces_yunet", pa.int32(), "faces that YuNet finds in the result"),
         _field("faces_mediapipe", pa.int32(), "faces that MediaPipe finds in the result"),
         _field("faces_dlib", pa.int32(), "faces that dlib's HOG detector finds in the result"),
-        _field("bystander", pa.float32(), "highest score of a second face, whole or cut by the edge", "0..1"),
+        _field("second_face", pa.float32(), "highest score of a second face, whole or cut by the edge", "0..1"),
         _field("core_equal", pa.bool_(), "the core's pixels equal the decoded source exactly"),
         _field(
             "survival",

@@ -35,7 +35,7 @@ class YuNet:
         found = self._found(image)
         return found[found[:, 14] >= self._score]
 
-    def bystander(self, image: np.ndarray) -> float:
+    def second_face(self, image: np.ndarray) -> float:
         """Highest score of a face besides the one in the middle, also of one that the left or right edge cuts.
 
         A detector does not know half a face. So the picture is continued by its reflection, which completes what an

@@ -217,7 +217,7 @@ def matrix_of(row: dict) -> np.ndarray:
 
 
 def _several_people(boxes: np.ndarray) -> bool:
-    """Whether a second face is at least half as wide as the largest (a bystander far off is cropped away)."""
+    """Whether a second face is at least half as wide as the largest (a second_face far off is cropped away)."""
     return len(boxes) > 1 and np.sort(boxes[:, 2])[-2] >= 0.5 * boxes[:, 2].max()
 
 

@@ -4,8 +4,8 @@ make bench-gpu ARGS="--batches 1,2,4,8,16,32 --json FILE"
 make bench-gpu ARGS="--options '{\"compile\": true}'"
 
 Measured: `deidlib.inversion.invert.invert` at 1024², from arrays to arrays; not the reading and writing around it.
-The first batch of each size warms up and is not timed. It ends at the first size that runs out of memory. The photographs are
-faces that the generator draws: neither time nor memory depends on what is seen in them.
+The first batch of each size warms up and is not timed. It ends at the first size that runs out of memory. The
+photographs are faces that the generator draws: neither time nor memory depends on what is seen in them.
 
 The floor: no device computes a batch faster than max(FLOPs ÷ peak, bytes ÷ bandwidth), of which
 

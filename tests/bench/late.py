@@ -3,12 +3,12 @@
 python tests/bench/late.py 1000 4000 16000 --side 48             # what rows cost
 python tests/bench/late.py 200 400 --side 1024 --threads 1 2     # what pixels cost
 python tests/bench/late.py 8 32 96 --side 1024 --embed           # one shard's embeddings
-python tests/bench/late.py 1000000 --papers                      # index, anonymity and papers of so many rows
+python tests/bench/late.py 1000000 --documents                      # index, anonymity and documents of so many rows
 
 The tables are written as the stages leave them (one attempt, all of which pass), with
 drawings for images, and the gate's verdict is set to kept. Then the stage runs three times: a new version, the same
 version again (which compares it with what is there), and `deidlib verify`; or, with `--embed`, the first shard is
-embedded. `--papers` makes an index of so many rows up and writes what lies in a release beside its images.
+embedded. `--documents` makes an index of so many rows up and writes what lies in a release beside its images.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from shard_tables import CONFIG, MODELS, Spec, write_private  # noqa: E402
 
 from deidlib import config, tables  # noqa: E402
 from deidlib.outcomes.outcomes import read_outcomes  # noqa: E402
-from deidlib.release import columns, papers  # noqa: E402
+from deidlib.release import columns, documents  # noqa: E402
 from deidlib.release.gate import chosen_digest  # noqa: E402
 from deidlib.release.layout import image_paths  # noqa: E402
 from deidlib.release.table_risk import protect  # noqa: E402
@@ -64,7 +64,7 @@ def write_results(folder: Path, photos: int, side: int, of_shard: int) -> None:
     (private / "reid" / "attacks.json").write_text(json.dumps(attacks))
 
 
-def write_papers_of(rows: int, folder: Path) -> None:
+def write_documents_of(rows: int, folder: Path) -> None:
     """Protect an index of invented rows and write every paper of it."""
     rng = np.random.default_rng(5)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz234567"))
@@ -90,7 +90,7 @@ def write_papers_of(rows: int, folder: Path) -> None:
     cells = {field.name: given.get(field.name) or [same.get(field.name)] * rows for field in schema}
     index = protect(pa.Table.from_pydict(cells, schema=schema), CONFIG).index
     folder.mkdir(parents=True)
-    papers.write_papers(folder, index, [], [], CONFIG, MODELS, "1.0.0", "2026-03-01")
+    documents.write_documents(folder, index, [], [], CONFIG, MODELS, "1.0.0", "2026-03-01")
 
 
 def main() -> None:
@@ -101,17 +101,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=[1])
     parser.add_argument("--shard", type=int, default=1000, help="photographs of a shard")
     parser.add_argument("--embed", action="store_true", help="embeddings of the first shard instead of the release")
-    parser.add_argument("--papers", action="store_true", help="index and papers of so many rows, without images")
+    parser.add_argument("--documents", action="store_true", help="index and documents of so many rows, without images")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/deidlib-release"))
     given = parser.parse_args()
     deidlib = [sys.executable, "-c", "from deidlib.cli import app; app()"]
     for photos in given.photos:
         shutil.rmtree(given.folder, ignore_errors=True)
-        if given.papers:
-            write = f"import late, pathlib; late.write_papers_of({photos}, pathlib.Path('out'))"
+        if given.documents:
+            write = f"import late, pathlib; late.write_documents_of({photos}, pathlib.Path('out'))"
             given.folder.mkdir(parents=True)
             environment = f"import sys; sys.path[:0] = {[str(REPOSITORY / 'tests' / 'bench')]}; "
-            measured(f"index and papers of {photos} rows", [sys.executable, "-c", environment + write], given.folder)
+            measured(f"index and documents of {photos} rows", [sys.executable, "-c", environment + write], given.folder)
             continue
         # in a process of its own: what is started after would else count this one's memory as its own
         maker = multiprocessing.get_context("spawn").Process(

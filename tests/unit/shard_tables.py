@@ -32,7 +32,7 @@ CONFIG = {
     "checks": {
         "sface_max": 0.363,
         "dlib_min": 0.6,
-        "bystander_max": 0.4,
+        "second_face_max": 0.4,
         "survival_max": 0.9,
         "seam_max": 2.0,
         "mouth_shift_max": 6.0,
@@ -70,11 +70,20 @@ MODELS = [
 
 
 #: What a photograph without a generated face, in which nobody finds one, has instead of a passing row's values.
-_MOOT = ("sface_cosine", "dlib_distance", "bystander", "survival", "seam", "mouth_shift", "latent_distance", "realism")
+_NOT_APPLICABLE = (
+    "sface_cosine",
+    "dlib_distance",
+    "second_face",
+    "survival",
+    "seam",
+    "mouth_shift",
+    "latent_distance",
+    "realism",
+)
 _FACELESS = {
-    **dict.fromkeys(_MOOT),
+    **dict.fromkeys(_NOT_APPLICABLE),
     **dict.fromkeys(("faces_yunet", "faces_mediapipe", "faces_dlib"), 0),
-    "not_applicable": [*_MOOT],
+    "not_applicable": [*_NOT_APPLICABLE],
 }
 
 
@@ -238,7 +247,7 @@ def _check(spec: Spec, attempt: int) -> dict:
         "faces_yunet": 1,
         "faces_mediapipe": 1,
         "core_equal": True,
-        "bystander": 0.0,
+        "second_face": 0.0,
         "survival": 0.4,
         "seam": 1.1,
         "mouth_shift": 1.5,
@@ -249,7 +258,7 @@ def _check(spec: Spec, attempt: int) -> dict:
         "failed": [],
         **(_FACELESS if spec.route != "generate" else {}),
         **({"outside_neutral": True} if spec.route == "region_only" else {}),
-        **({"not_applicable": [*_MOOT, "outside_neutral"]} if spec.route == "intraoral" else {}),
+        **({"not_applicable": [*_NOT_APPLICABLE, "outside_neutral"]} if spec.route == "intraoral" else {}),
         **spec.checks[attempt],
     }
     return {"passed": not cells["failed"], **cells}

@@ -24,7 +24,7 @@ from deidlib.vision.landmarks import aligned_to_native, eye_centres
 BOUNDS = {
     "sface_max": 0.363,
     "dlib_min": 0.6,
-    "bystander_max": 0.4,
+    "second_face_max": 0.4,
     "survival_max": 0.9,
     "seam_max": 2.0,
     "mouth_shift_max": 8.0,
@@ -36,7 +36,7 @@ GOOD = {
     "dlib_distance": 0.8,
     "faces_yunet": 1,
     "faces_mediapipe": 1,
-    "bystander": 0.4,
+    "second_face": 0.4,
     "core_equal": True,
     "survival": 0.5,
     "seam": 1.2,
@@ -50,7 +50,7 @@ BAD = {
     "dlib_distance": 0.6,
     "faces_yunet": 2,
     "faces_mediapipe": 0,
-    "bystander": 0.41,
+    "second_face": 0.41,
     "core_equal": False,
     "survival": 0.91,
     "seam": 2.1,
@@ -244,8 +244,8 @@ def case(model_files, landmarker):
     distance = distance_outside(core)
     band = np.where((distance > 0) & (distance <= 0.22 * inter_ocular), 255, 0).astype(np.uint8)
     to_crop = matrix - [[0, 0, left], [0, 0, top]]
-    stranger = generated_face(model_files, seed=14)  # one whose mouth is about as wide as the portrait's
-    smooth = cv2.GaussianBlur(stranger, (0, 0), 1.5)
+    impostor = generated_face(model_files, seed=14)  # one whose mouth is about as wide as the portrait's
+    smooth = cv2.GaussianBlur(impostor, (0, 0), 1.5)
     face = cv2.warpAffine(smooth, to_crop, (side, side), borderMode=cv2.BORDER_REFLECT)
     weight = np.clip(1 - distance / (0.22 * inter_ocular), 0, 1)[..., None]
     result = np.round(crop * weight + face * (1 - weight)).astype(np.uint8)
@@ -254,7 +254,7 @@ def case(model_files, landmarker):
         "source": source,
         "crop": crop,
         "result": result,
-        "stranger": cv2.resize(stranger, (512, 512), interpolation=cv2.INTER_AREA),
+        "impostor": cv2.resize(impostor, (512, 512), interpolation=cv2.INTER_AREA),
         "core": core,
         "band": band,
         "square": (left, top, side),
@@ -337,10 +337,10 @@ def test_the_original_itself_is_refused_as_recognisable_and_surviving(run, case)
 
 def test_likeness_to_another_photograph_of_the_patient_is_refused(run, case):
     mirrored = np.ascontiguousarray(case["source"][:, ::-1])
-    stranger = case["stranger"]
-    alone = run(result=case["crop"], source=stranger)
-    other_patient = run(result=case["crop"], source=stranger, others=[("patient1", mirrored)])
-    same_patient = run(result=case["crop"], source=stranger, others=[("patient0", mirrored)])
+    impostor = case["impostor"]
+    alone = run(result=case["crop"], source=impostor)
+    other_patient = run(result=case["crop"], source=impostor, others=[("patient1", mirrored)])
+    same_patient = run(result=case["crop"], source=impostor, others=[("patient0", mirrored)])
     recognised = {"sface_cosine", "dlib_distance"}
     assert not recognised & set(alone["failed"])
     assert other_patient["sface_cosine"] == alone["sface_cosine"]
@@ -370,7 +370,7 @@ def test_a_result_without_a_face_fails(run, case):
 def test_two_faces_are_refused(run, case):
     side = case["square"][2]
     half, quarter = side // 2, side // 4
-    small = cv2.resize(case["stranger"], (half, half), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(case["impostor"], (half, half), interpolation=cv2.INTER_AREA)
     two = np.full((side, side, 3), 128, np.uint8)
     two[quarter : quarter + half, :half] = small
     two[quarter : quarter + half, half : 2 * half] = small[:, ::-1]

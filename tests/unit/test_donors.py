@@ -98,18 +98,18 @@ def test_an_entry_fits_itself_best(bank):
         assert np.argmin(mismatch(bank, likeness_of(bank, k).features, grey=False)) == k
 
 
-def test_patient_like_entries_glasses_and_bystanders_are_excluded(bank):
+def test_patient_like_entries_glasses_and_second_faces_are_excluded(bank):
     patient = likeness_of(bank, 10)
     allowed = allowed_donors(bank, patient, OPTIONS["sface_max"])
     assert not allowed[10]
     assert 0.1 < np.mean(bank.scalars["glasses"] >= GLASSES) < 0.2, "about one face in seven wears glasses"
     assert (bank.scalars["glasses"][allowed] < GLASSES).all()
-    assert 0.02 < np.mean(bank.scalars["bystander"] > 0.5) < 0.05, "beside one face in thirty stands another"
-    assert (bank.scalars["bystander"][allowed] < 0.3).all()
+    assert 0.02 < np.mean(bank.scalars["second_face"] > 0.5) < 0.05, "beside one face in thirty stands another"
+    assert (bank.scalars["second_face"][allowed] < 0.3).all()
     assert (bank.sface[allowed] @ patient.sface < OPTIONS["sface_max"]).all()
 
 
-def test_strangers_come_before_look_alikes(bank):
+def test_impostors_come_before_look_alikes(bank):
     patient = likeness_of(bank, 10)
     similar = np.argsort(bank.sface @ patient.sface)[::-1]
     penalty = resemblance(bank.sface, patient, 0.1)
@@ -155,16 +155,16 @@ def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
     """Whatever the mixtures' entries look like: what counts is what the faces they draw look like."""
     table, likenesses = photos(("a1", "a", "T0")), {"a1": likeness_of(bank, 5)}
     patient = likenesses["a1"].sface
-    stranger = np.linalg.svd(patient[None])[2][1]  # at right angles to the patient
-    unseen, bystander, glasses, best = 0, 1, 2, 3
+    impostor = np.linalg.svd(patient[None])[2][1]  # at right angles to the patient
+    unseen, second_face, glasses, best = 0, 1, 2, 3
 
     def see(codes):
         looks = looks_of(bank, np.full(len(codes), 5))
-        looks.sface[[unseen, bystander, glasses, best]] = stranger
+        looks.sface[[unseen, second_face, glasses, best]] = impostor
         looks.scalars["glasses"] = np.full(len(codes), -7.0)
         looks.scalars["glasses"][glasses] = 3.0
-        looks.scalars["bystander"] = np.zeros(len(codes))
-        looks.scalars["bystander"][bystander] = 0.8
+        looks.scalars["second_face"] = np.zeros(len(codes))
+        looks.scalars["second_face"][second_face] = 0.8
         return looks, np.arange(len(codes)) != unseen
 
     chosen = choose_donors(table, ["a1"], likenesses, bank, editor, see, KEY, 0, "per_patient", OPTIONS)
@@ -184,17 +184,17 @@ def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
         choose_donors(table, ["a1"], likenesses, bank, editor, nothing, KEY, 0, "per_patient", OPTIONS)
 
 
-def test_the_likeness_aimed_at_is_that_of_fitting_strangers(bank, editor):
-    """Neither alike nor the least alike of all: over many patients, spread as strangers' likeness is."""
+def test_the_likeness_aimed_at_is_that_of_fitting_impostors(bank, editor):
+    """Neither alike nor the least alike of all: over many patients, spread as impostors' likeness is."""
     table = photos(*((f"photo{k}", f"patient{k}", "T0") for k in range(80)))
     face = 0.35 * bank.sface[7] + np.linalg.svd(bank.sface[7][None])[2][1] * np.sqrt(1 - 0.35**2)  # of no generator
     look = likeness_of(bank, 7)
     patients = {f"photo{k}": Likeness(look.features, face) for k in range(80)}
     rows = choose(bank, editor, table, patients)
     aims = np.array([row["likeness"] for row in rows.values()])
-    strangers = bank.sface[np.argsort(mismatch(bank, shared_look(look.features), grey=False))[:256]] @ face
+    impostors = bank.sface[np.argsort(mismatch(bank, shared_look(look.features), grey=False))[:256]] @ face
     assert aims.max() <= 0.25
-    assert abs(np.median(aims) - np.median(np.minimum(strangers, 0.25))) < 0.05
+    assert abs(np.median(aims) - np.median(np.minimum(impostors, 0.25))) < 0.05
     assert aims.std() > 0.03
     later = choose(bank, editor, table, patients, attempt=2)
     assert np.mean([row["likeness"] for row in later.values()]) < aims.mean()

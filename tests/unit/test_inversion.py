@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.inversion.identity import _Resampled, crop, fit_template, sampling_grid
-from deidlib.inversion.invert import Room, invert
+from deidlib.inversion.invert import BatchSize, invert
 from deidlib.inversion.mesh import SIDE, Mesh, fit_square
 from deidlib.inversion.objective import BOX_SIDE, WORK_SIDE, Targets, box_corners, objective, prepare
 from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
@@ -123,11 +123,11 @@ def test_samples_in_a_fixed_order_have_the_slope_of_samples():
     grid = sampling_grid(matrices, 20, 24)
     images = torch.randn(2, 3, 20, 20, generator=rng, requires_grad=True)
     pattern = torch.randn(2, 3, 24, 24, generator=rng)
-    slopes = []
+    gradients = []
     for sample in (_Resampled.apply, lambda *x: torch.nn.functional.grid_sample(*x, align_corners=False)):
-        (slope,) = torch.autograd.grad((sample(images, grid) * pattern).sum(), images)
-        slopes.append(slope)
-    assert torch.allclose(*slopes, atol=1e-4)
+        (gradient,) = torch.autograd.grad((sample(images, grid) * pattern).sum(), images)
+        gradients.append(gradient)
+    assert torch.allclose(*gradients, atol=1e-4)
 
 
 def test_mesh_is_the_published_network(model_files, landmarker, astronaut, tmp_path):
@@ -175,7 +175,7 @@ def test_mouth_is_read_where_it_was(networks, landmarker, targets):
     assert shifts(10.0).mean() < 0.8 * shifts(0.0).mean()
 
 
-def test_guide_leads_to_a_strangers_likeness_and_to_the_donor(networks, guide, targets):
+def test_guide_leads_to_a_impostors_likeness_and_to_the_donor(networks, guide, targets):
     def likeness(strength):
         settings = SETTINGS | {"steps": 15, "guide": strength, "mouth": 0.0}
         images = invert(networks, targets, settings).images
@@ -231,7 +231,7 @@ def test_a_batch_that_finds_no_memory_is_halved(networks, generator, targets):
         def close_up(self, w, *where):
             sizes.append(len(w))
             if len(w) > 1:
-                raise torch.OutOfMemoryError("no room for two")
+                raise torch.OutOfMemoryError("no batch_size for two")
             return self.inner.close_up(w, *where)
 
         def synthesise(self, w):
@@ -251,12 +251,12 @@ def test_a_batch_that_finds_no_memory_is_halved(networks, generator, targets):
 
 def test_what_fits_is_remembered(networks, targets):
     """Not every batch of a shard has to run out of memory first."""
-    room = Room(5)
+    batch_size = BatchSize(5)
     with pytest.warns(UserWarning, match="going on with 2 at a time"):
-        room.halve()
+        batch_size.halve()
     settings = SETTINGS | {"steps": 1, "batch": 5}
-    halved, asked = invert(networks, targets, settings, room), invert(networks, targets, settings | {"batch": 2})
-    assert room.size == 2
+    halved, asked = invert(networks, targets, settings, batch_size), invert(networks, targets, settings | {"batch": 2})
+    assert batch_size.size == 2
     assert (halved.images == asked.images).all()
 
 
@@ -271,12 +271,12 @@ def test_a_step_stays_on_its_device(networks, targets):
     for marks in (None, there.marks[0]):
         offset = torch.zeros(2, networks.generator.n_styles, 512, device="meta", requires_grad=True)
         loss = objective(away, there, settings, offset, marks)
-        (slope,) = torch.autograd.grad(loss.sum(), offset)
-        assert loss.device.type == slope.device.type == "meta"
+        (gradient,) = torch.autograd.grad(loss.sum(), offset)
+        assert loss.device.type == gradient.device.type == "meta"
 
 
 def test_a_step_compiles_whole(networks, targets):
-    """Without a break, which is what CUDA graphs need; and to the loss and slope that it has uncompiled."""
+    """Without a break, which is what CUDA graphs need; and to the loss and gradient that it has uncompiled."""
     settings = SETTINGS | {"bf16": False}
     problem = prepare(networks, targets, settings, torch.device("cpu"))
     compiled = torch.compile(objective, fullgraph=True, dynamic=False, backend="aot_eager")
@@ -285,9 +285,9 @@ def test_a_step_compiles_whole(networks, targets):
         offset = torch.zeros(2, networks.generator.n_styles, 512, requires_grad=True)
         loss = step_loss(networks, problem, settings, offset, problem.marks[0])
         found.append((loss.detach(), *torch.autograd.grad(loss.sum(), offset)))
-    (loss, slope), (loss_compiled, slope_compiled) = found
+    (loss, gradient), (loss_compiled, gradient_compiled) = found
     assert loss_compiled.numpy() == pytest.approx(loss.numpy(), rel=1e-4)
-    assert torch.nn.functional.cosine_similarity(slope.flatten(), slope_compiled.flatten(), dim=0) > 0.99
+    assert torch.nn.functional.cosine_similarity(gradient.flatten(), gradient_compiled.flatten(), dim=0) > 0.99
 
 
 def test_codes_that_melt_are_refused(generator, prior):

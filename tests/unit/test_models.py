@@ -306,7 +306,7 @@ def test_own_generator_may_also_stand_in_the_registry_itself(checkpoint):
 
 def test_own_generator_is_published_without_its_path_or_file_name(checkpoint, monkeypatch):
     from deidlib.cli.publish import _models
-    from deidlib.release.public import public_models
+    from deidlib.release.redact import public_models
 
     write_own(checkpoint, monkeypatch, {"stylegan2": own_entry(checkpoint)})
     published = {model["name"]: model for model in public_models(_models({"generator": "stylegan2"}))}

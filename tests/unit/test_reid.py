@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from scipy.stats import binom
-from virtual_faces import PATIENTS, WEAK_METHODS, codes, draw, facts, names, released_rows, stage_tables
+from virtual_faces import PATIENTS, WEAK_METHODS, codes, draw, names, released_rows, stage_tables, summary
 from virtual_faces import two_photographs_each as two_each
 
 from deidlib import config, models
@@ -53,7 +53,7 @@ def attacked(originals, known, recognisers, about, bank):
 
     def run(images):
         table = pa.concat_tables([known, released_rows(images, originals, recognisers)])
-        result = run_suite(Evidence(facts(len(images)), lambda: [table], about, bank), OPTIONS, "per_patient")
+        result = run_suite(Evidence(summary(len(images)), lambda: [table], about, bank), OPTIONS, "per_patient")
         found = {(a["name"], a["recogniser"]): a for a in result["attacks"] if a["region"] == "whole"}
         return result, found
 
@@ -80,11 +80,11 @@ def test_weak_methods_are_caught(method, attacked, originals):
 
 
 def test_donors_without_anything_of_the_patient_come_out_at_chance(attacked, generator):
-    strangers = draw(generator, codes(generator, 2 * PATIENTS, seed=99))
-    result, found = attacked(strangers)
+    impostors = draw(generator, codes(generator, 2 * PATIENTS, seed=99))
+    result, found = attacked(impostors)
     for recogniser, synthetic in ((entry["recogniser"], entry["bank_fmr"]) for entry in result["calibration"]):
         attack = found["verification_same_photo", recogniser]
-        # originals are drawn by the same generator here, so strangers are as alike as the bank's faces are
+        # originals are drawn by the same generator here, so impostors are as alike as the bank's faces are
         assert attack["hits"] <= binom.ppf(0.999, attack["trials"], synthetic)
         assert found["identification_rank1", recogniser]["hits"] == 0
     assert criterion(result, "rank1_within_chance")["passed"]
@@ -108,7 +108,7 @@ def people(n, seed, leak, bank):
 @pytest.mark.parametrize(("leak", "caught"), [(0.0, False), (0.5, True)])
 def test_of_many_people_a_leak_is_found_and_its_absence_is_chance(leak, caught, bank, about):
     table, others = people(200, 3, leak, bank)
-    photos = facts(400)[::2]
+    photos = summary(400)[::2]
     evidence = Evidence(photos, lambda: [table], {"sface": about["sface"]}, {"sface": others})
     result = run_suite(evidence, OPTIONS, "per_patient")
     (found,) = (a for a in result["attacks"] if (a["name"], a["region"]) == ("identification_rank1", "whole"))
@@ -126,7 +126,7 @@ def test_the_suite_gives_the_same_result_twice_and_from_several_shards(bank, abo
     table, others = people(40, 3, 0.3, bank)
     results = [
         run_suite(
-            Evidence(facts(80)[::2], lambda parts=parts: parts, {"sface": about["sface"]}, {"sface": others}),
+            Evidence(summary(80)[::2], lambda parts=parts: parts, {"sface": about["sface"]}, {"sface": others}),
             OPTIONS,
             "per_patient",
         )

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from virtual_faces import facts
+from virtual_faces import summary
 
 from deidlib import config
-from deidlib.reid import traces
+from deidlib.reid import side_channels
 from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.calibration import calibrate, det_curve, threshold_at
 from deidlib.reid.embeddings import Faces
@@ -15,7 +15,7 @@ from deidlib.reid.gate import chance_limit, release_gate
 from deidlib.reid.identification import open_set, search
 from deidlib.reid.search import nearest
 from deidlib.reid.suite import Evidence, _facts
-from deidlib.reid.verification import best_of_patient, best_stranger
+from deidlib.reid.verification import best_impostor, best_of_patient
 
 OPTIONS = config.complete_config({"cohort": "samples.tsv"})["reid"]
 
@@ -57,8 +57,8 @@ def test_ranks_agree_with_their_definition(rng, same_above):
     for i in range(40):
         alike = gallery @ probes.vectors[i]  # unit vectors: the nearest is the most alike
         mates = np.flatnonzero(originals.patients == probes.patients[i])
-        strangers = np.delete(alike, mates)
-        assert found.ranks[i] == 1 + np.count_nonzero(strangers > alike[mates].max())
+        impostors = np.delete(alike, mates)
+        assert found.ranks[i] == 1 + np.count_nonzero(impostors > alike[mates].max())
     assert found.gallery == 70
     # of 70 entries 2 are the patient's: the first is one of them with 2/70
     assert found.chance(1) == pytest.approx(2 / 70)
@@ -75,20 +75,20 @@ def test_a_patient_with_one_photograph_has_no_other_to_be_found_by(rng):
     assert best_of_patient(one, one, True, own=True).scores == pytest.approx(np.ones(5))
 
 
-def test_strangers_are_never_the_patient(rng):
+def test_impostors_are_never_the_patient(rng):
     twins = unit(rng, 3, 8)
     both = faces(np.repeat(twins, 2, axis=0), np.repeat(np.arange(3), 2))
-    best = best_stranger(both, both, True)
+    best = best_impostor(both, both, True)
     assert max(best.scores) < 0.999
     assert list(best.compared) == [4] * 6
-    assert len(best_stranger(both, faces(twins[:0], []), True)) == 0
+    assert len(best_impostor(both, faces(twins[:0], []), True)) == 0
 
 
 def test_open_set_keeps_its_false_positive_rate(rng):
     originals, probes = faces(unit(rng, 300, 8), range(300)), faces(unit(rng, 300, 8), range(300))
     found = search(probes, originals, None, True)
     hits, threshold = open_set(found, 0.1, True)
-    assert np.mean(found.stranger >= threshold) <= 0.1
+    assert np.mean(found.impostor >= threshold) <= 0.1
     assert hits.mean() < 0.05
     hits, _ = open_set(search(originals, originals, None, True), 0.01, True)
     assert hits.all()
@@ -132,29 +132,29 @@ def test_det_curve_falls_as_it_should(rng):
 
 
 def test_an_order_that_follows_the_sheet_is_seen(rng):
-    photos = facts(40)
-    innocent, *_ = traces.order_attacks(photos, rng)
+    photos = summary(40)
+    innocent, *_ = side_channels.order_attacks(photos, rng)
     assert innocent.rate < 0.2
     sorted_ = [dataclasses.replace(photo, row=i) for i, photo in enumerate(photos)]
-    assert traces.order_attacks(sorted_, rng)[0].rate == 1.0
+    assert side_channels.order_attacks(sorted_, rng)[0].rate == 1.0
     timed = [dataclasses.replace(photo, time=float(photo.row)) for photo in photos]
-    assert traces.order_attacks(timed, rng)[1].rate == 1.0
+    assert side_channels.order_attacks(timed, rng)[1].rate == 1.0
     at_once = [dataclasses.replace(photo, time=3.0) for photo in photos]
-    assert traces.order_attacks(at_once, rng)[1].hits == 0
+    assert side_channels.order_attacks(at_once, rng)[1].hits == 0
 
 
 def test_sizes_and_hashes_that_differ_betray_the_file(rng):
-    photos = [dataclasses.replace(photo, side=400 + i) for i, photo in enumerate(facts(30))]
-    assert traces.size_attack(photos, rng).rate == 1.0
-    assert traces.size_attack(facts(30), rng).rate < 0.3
+    photos = [dataclasses.replace(photo, side=400 + i) for i, photo in enumerate(summary(30))]
+    assert side_channels.size_attack(photos, rng).rate == 1.0
+    assert side_channels.size_attack(summary(30), rng).rate < 0.3
     bits = rng.integers(0, 2, (30, 64)).astype(np.float32)
-    assert traces.hash_attack(faces(bits, range(30)), faces(bits, range(30)), rng).rate == 1.0
+    assert side_channels.hash_attack(faces(bits, range(30)), faces(bits, range(30)), rng).rate == 1.0
 
 
 def test_files_that_hold_more_than_pixels_or_were_not_looked_at_count(rng):
-    photos = facts(3)
+    photos = summary(3)
     photos = [photos[0], dataclasses.replace(photos[1], clean=False), dataclasses.replace(photos[2], clean=None)]
-    assert traces.metadata_attack(photos, rng).hits == 2
+    assert side_channels.metadata_attack(photos, rng).hits == 2
 
 
 def result(name, hits, trials, chance, rng, **about):
@@ -169,7 +169,7 @@ def good(rng, n=200):
         result("verification_other_photo", 0, 0, None, rng),
         result("identification_rank1", 0, n, 0.0005, rng),
         result("identification_rank1_originals", 1, n, 1 / n, rng),
-        result("trace_metadata", 0, n, None, rng, recogniser=None),
+        result("side_channel_metadata", 0, n, None, rng, recogniser=None),
     ]
 
 
@@ -193,7 +193,7 @@ def test_a_good_release_passes(rng):
     [
         ("verification_same_photo", 1, ["no_verified_reidentification"]),
         ("identification_rank1", 3, ["rank1_within_chance"]),
-        ("trace_metadata", 1, ["no_metadata"]),
+        ("side_channel_metadata", 1, ["no_metadata"]),
     ],
 )
 def test_one_result_beyond_its_bound_fails(rng, replaced, hits, criteria):
@@ -208,7 +208,7 @@ def test_one_result_beyond_its_bound_fails(rng, replaced, hits, criteria):
     [
         ("verification_same_photo", "no_verified_reidentification"),
         ("identification_rank1", "rank1_within_chance"),
-        ("trace_metadata", "no_metadata"),
+        ("side_channel_metadata", "no_metadata"),
     ],
 )
 def test_a_missing_number_fails(rng, missing, criterion):
@@ -294,12 +294,12 @@ def test_learned_searches_are_named_always_and_judged_on_request(rng):
 def test_photographs_without_a_new_person_are_no_shared_donor():
     """Two patients on region_only have no donor, and what is released of them need hold no face."""
     photos = [
-        traces.Photo("a1", "a", 2, True, donor="d1"),
-        traces.Photo("b1", "b", 3, True, generated=False),
-        traces.Photo("c1", "c", 4, True, generated=False),
+        side_channels.Photo("a1", "a", 2, True, donor="d1"),
+        side_channels.Photo("b1", "b", 3, True, generated=False),
+        side_channels.Photo("c1", "c", 4, True, generated=False),
     ]
-    facts = _facts(Evidence(photos, list, {}, {}, {}, None), 0)
-    assert facts["shared_donors"] == 0
-    assert facts["photographs"] == 3
-    photos[1] = traces.Photo("b1", "b", 3, True)
+    summary = _facts(Evidence(photos, list, {}, {}, {}, None), 0)
+    assert summary["shared_donors"] == 0
+    assert summary["photographs"] == 3
+    photos[1] = side_channels.Photo("b1", "b", 3, True)
     assert _facts(Evidence(photos, list, {}, {}, {}, None), 0)["shared_donors"] == 1

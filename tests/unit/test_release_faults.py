@@ -14,9 +14,9 @@ import pytest
 from shard_tables import CONFIG, MODELS, Spec, write_private
 
 from deidlib.release import ReleaseError, verify_release, write_release
+from deidlib.release.documents import write_index
 from deidlib.release.embedded import write_embedded
 from deidlib.release.files import told_when_full
-from deidlib.release.papers import write_index
 from deidlib.storage import tables
 
 SPECS = [Spec(f"patient-{n}", f"photo-{n}", side=200 if n == 2 else 40) for n in range(4)]

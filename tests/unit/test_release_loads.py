@@ -89,7 +89,7 @@ def test_the_index_explains_itself_and_can_be_read_in_ranges(folder, tmp_path):
 
 
 def test_row_groups_of_a_large_index_are_of_a_size_to_fetch(tmp_path):
-    from deidlib.release.papers import ROW_GROUP, write_index
+    from deidlib.release.documents import ROW_GROUP, write_index
 
     n = 2 * ROW_GROUP + 5
     rows = {"release_photo_id": [f"{i:016d}" for i in range(n)], "release_patient_id": [f"{i:016d}" for i in range(n)]}

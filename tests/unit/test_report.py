@@ -212,7 +212,7 @@ def test_optional_checks_that_did_not_run_are_shown_and_not_claimed(tmp_path):
         ({"core_equal": None}, "fail"),
         ({"faces_yunet": 2}, "fail"),
         ({"survival": 0.9}, "pass"),
-        ({"bystander": 0.41}, "fail"),
+        ({"second_face": 0.41}, "fail"),
     ],
 )
 def test_criteria_judge_the_numbers_themselves(tmp_path, values, verdict):

@@ -11,7 +11,7 @@ import torch
 
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.reid.embeddings import embed_renderings
-from deidlib.reid.traces import Photo
+from deidlib.reid.side_channels import Photo
 from deidlib.storage import tables
 from deidlib.storage.images import encode_png
 
@@ -69,7 +69,7 @@ def stage_tables(images: list[np.ndarray]) -> tuple[pa.Table, pa.Table]:
     return tables.from_rows(photos, tables.PHOTOS), tables.from_rows(regions, tables.REGIONS)
 
 
-def facts(n: int, **changes) -> list[Photo]:
+def summary(n: int, **changes) -> list[Photo]:
     """What the suite knows of ``n`` photographs that would be released, each patient with a donor of their own."""
     rows = np.random.default_rng(5).permutation(n)
     every = {"released": True, "side": SIDE, "clean": True} | changes

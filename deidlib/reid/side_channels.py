@@ -57,7 +57,7 @@ def metadata_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack
         [photo.clean is not True for photo in released],
         [photo.patient for photo in released],
         rng,
-        name="trace_metadata",
+        name="side_channel_metadata",
         title="Metadata in image files",
         recogniser=None,
         region="whole",
@@ -72,12 +72,14 @@ def metadata_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack
 def order_attacks(photos: Sequence[Photo], rng: np.random.Generator) -> list[Attack]:
     """Guess from the order of the release, and of its files' times, which line of the sample sheet a photograph was."""
     released = sorted((p for p in photos if p.released), key=lambda p: (p.patient, p.photo))
-    attacks = [_order_attack("trace_order", "Order of the index", "the release's index lists them", released, rng)]
+    attacks = [
+        _order_attack("side_channel_order", "Order of the index", "the release's index lists them", released, rng)
+    ]
     times = [photo.time for photo in released]
     if released and None not in times:
         where = "their files were written (modification times)"
         ordered = [] if len(set(times)) == 1 else sorted(released, key=lambda p: p.time)
-        attacks.append(_order_attack("trace_times", "Order of the files' times", where, ordered, rng, released))
+        attacks.append(_order_attack("side_channel_times", "Order of the files' times", where, ordered, rng, released))
     return attacks
 
 
@@ -125,7 +127,7 @@ def size_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack:
         hits,
         [known[i].patient for i in probes],
         rng,
-        name="trace_size",
+        name="side_channel_size",
         title="Size of the image",
         recogniser=None,
         region="whole",
@@ -154,7 +156,7 @@ def hash_attack(released: Faces, squares: Faces, rng: np.random.Generator) -> At
         hits,
         released.patients[probes] if probes else [],
         rng,
-        name="trace_hash",
+        name="side_channel_hash",
         title="Perceptual hash",
         recogniser=None,
         region="whole",

@@ -1,4 +1,4 @@
-"""Whether a release's papers say what its index holds, and the embedded images are the released ones."""
+"""Whether a release's documents say what its index holds, and the embedded images are the released ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deidlib.release import card, public
+from deidlib.release import card, redact
 from deidlib.release.embedded import embedded_files, embedded_schema
 from deidlib.release.layout import (
     CARD_FILE,
@@ -27,11 +27,11 @@ from deidlib.release.layout import (
 from deidlib.release.table_risk import claimed_k
 from deidlib.release.tombstones import read_tombstones
 
-PAPERS = (CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, CRATE_FILE, SETTINGS_FILE, TOMBSTONES_FILE)
+DOCUMENTS = (CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, CRATE_FILE, SETTINGS_FILE, TOMBSTONES_FILE)
 _CROISSANT_TYPES = {pa.string(): "sc:Text", pa.int32(): "cr:Int32", pa.int64(): "cr:Int64", pa.float32(): "cr:Float32"}
 
 
-def paper_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+def document_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
     """List where card, datasheet, settings, Croissant, RO-Crate or tombstones contradict the index or each other.
 
     Parameters
@@ -44,14 +44,14 @@ def paper_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) -> li
         Checksums of its files.
     """
     try:
-        facts = card.read_card((folder / CARD_FILE).read_bytes().decode())
+        summary = card.read_card((folder / CARD_FILE).read_bytes().decode())
     except (OSError, ValueError):
         return [f"{CARD_FILE}: missing, or without the front matter that deidlib writes"]
-    problems = _card_problems(facts, index, sums)
-    problems += _tombstone_problems(folder, facts, index)
+    problems = _card_problems(summary, index, sums)
+    problems += _tombstone_problems(folder, summary, index)
     for check in (_datasheet_problems, _settings_problems, _croissant_problems, _crate_problems):
         try:
-            problems += check(folder, facts, index, sums)
+            problems += check(folder, summary, index, sums)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             name = check.__name__.removeprefix("_").removesuffix("_problems")
             problems.append(f"{_FILES[name]}: missing, or not in the form that deidlib writes")
@@ -61,54 +61,58 @@ def paper_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) -> li
 _FILES = {"datasheet": DATASHEET_FILE, "settings": SETTINGS_FILE, "croissant": CROISSANT_FILE, "crate": CRATE_FILE}
 
 
-def _card_problems(facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+def _card_problems(summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
     counts = {"photographs": index.num_rows, "patients": len(pc.unique(index["release_patient_id"]))}
     problems = [
-        f"{CARD_FILE}: says {facts.get(name)} {name}, the index holds {n}"
+        f"{CARD_FILE}: says {summary.get(name)} {name}, the index holds {n}"
         for name, n in counts.items()
-        if facts.get(name) != n
+        if summary.get(name) != n
     ]
-    if facts.get("k_anonymity") != claimed_k(index):
-        problems.append(f"{CARD_FILE}: says {facts.get('k_anonymity')}-anonymity, the index claims {claimed_k(index)}")
-    if facts.get("content_digest") != content_digest(sums):
+    if summary.get("k_anonymity") != claimed_k(index):
+        problems.append(
+            f"{CARD_FILE}: says {summary.get('k_anonymity')}-anonymity, the index claims {claimed_k(index)}"
+        )
+    if summary.get("content_digest") != content_digest(sums):
         problems.append(f"{CARD_FILE}: states another content digest than index and images have")
     return problems
 
 
-def _tombstone_problems(folder: Path, facts: dict, index: pa.Table) -> list[str]:
+def _tombstone_problems(folder: Path, summary: dict, index: pa.Table) -> list[str]:
     try:
         gone = read_tombstones(folder)
     except ValueError as error:
         return [str(error)]
     here = set(index["release_photo_id"].to_pylist()) | set(index["release_patient_id"].to_pylist())
     problems = [f"{TOMBSTONES_FILE}: {name} is to be deleted, yet the index holds it" for name in gone if name in here]
-    if facts.get("tombstones") != len(gone):
-        problems.append(f"{CARD_FILE}: says {facts.get('tombstones')} tombstones, {TOMBSTONES_FILE} holds {len(gone)}")
+    if summary.get("tombstones") != len(gone):
+        problems.append(
+            f"{CARD_FILE}: says {summary.get('tombstones')} tombstones, {TOMBSTONES_FILE} holds {len(gone)}"
+        )
     return problems
 
 
-def _datasheet_problems(folder: Path, facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+def _datasheet_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
     text = (folder / DATASHEET_FILE).read_text(encoding="utf-8")
-    stated = (f", version {facts['version']}\n", card.counts_sentence(facts), facts["content_digest"])
-    return [] if all(part in text for part in stated) else [f"{DATASHEET_FILE}: states other facts than the card"]
+    stated = (f", version {summary['version']}\n", card.counts_sentence(summary), summary["content_digest"])
+    return [] if all(part in text for part in stated) else [f"{DATASHEET_FILE}: states other summary than the card"]
 
 
-def _settings_problems(folder: Path, facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+def _settings_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
     settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     problems = []
-    if settings != public.public_config(settings):
+    if settings != redact.public_config(settings):
         problems.append(f"{SETTINGS_FILE}: holds what may not be published (a path, a key, a dropped column)")
-    if (settings["version"], settings["release"]["date"]) != (facts["version"], facts["date"]):
+    if (settings["version"], settings["release"]["date"]) != (summary["version"], summary["date"]):
         problems.append(f"{SETTINGS_FILE}: states another version or date than the card")
     return problems
 
 
-def _croissant_problems(folder: Path, facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+def _croissant_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
     content = json.loads((folder / CROISSANT_FILE).read_text(encoding="utf-8"))
     problems = []
-    if content["version"] != facts["version"] or not content["datePublished"].startswith(facts["date"]):
+    if content["version"] != summary["version"] or not content["datePublished"].startswith(summary["date"]):
         problems.append(f"{CROISSANT_FILE}: states another version or date than the card")
-    if card.counts_sentence(facts).replace("*", "") not in content["description"]:
+    if card.counts_sentence(summary).replace("*", "") not in content["description"]:
         problems.append(f"{CROISSANT_FILE}: states other counts than the card")
     files = {entry["@id"]: entry for entry in content["distribution"]}
     if files[INDEX_FILE]["sha256"] != sums.get(INDEX_FILE) or files[INDEX_FILE]["contentUrl"] != INDEX_FILE:
@@ -120,14 +124,14 @@ def _croissant_problems(folder: Path, facts: dict, index: pa.Table, sums: Mappin
     return problems
 
 
-def _crate_problems(folder: Path, facts: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+def _crate_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
     entities = {e["@id"]: e for e in json.loads((folder / CRATE_FILE).read_text(encoding="utf-8"))["@graph"]}
     root = entities["./"]
     problems = []
-    if (root["version"], root["datePublished"]) != (facts["version"], facts["date"]):
+    if (root["version"], root["datePublished"]) != (summary["version"], summary["date"]):
         problems.append(f"{CRATE_FILE}: states another version or date than the card")
-    digest = f"sha256:{facts['content_digest']}"
-    if root["identifier"] != digest or card.counts_sentence(facts).replace("*", "") not in root["description"]:
+    digest = f"sha256:{summary['content_digest']}"
+    if root["identifier"] != digest or card.counts_sentence(summary).replace("*", "") not in root["description"]:
         problems.append(f"{CRATE_FILE}: states other counts or another content digest than the card")
     parts = {part["@id"] for part in root["hasPart"]}
     listed = {

@@ -1,4 +1,4 @@
-"""The facts of a release: what card, datasheet, Croissant and RO-Crate say, gathered once."""
+"""The summary of a release: what card, datasheet, Croissant and RO-Crate say, gathered once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import version as package_version
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib.release import public
+from deidlib.release import redact
 from deidlib.release.table_risk import claim, measured_k
 from deidlib.storage import tables
 
@@ -26,8 +26,8 @@ _MOST_VALUES = 40
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of a release when its papers are written.
+class Summary:
+    """What is known of a release when its documents are written.
 
     Attributes
     ----------
@@ -60,11 +60,11 @@ class Facts:
     worst : dict
         ``sface``: highest cosine similarity; ``dlib``: lowest distance.
     content_digest, settings_digest : str
-        See :func:`deidlib.release.layout.content_digest` and :func:`deidlib.release.public.config_digest`.
+        See :func:`deidlib.release.layout.content_digest` and :func:`deidlib.release.redact.config_digest`.
     config : dict
         The public configuration, ``release.date`` being the release's.
     models : list of dict
-        See :func:`deidlib.release.public.public_models`.
+        See :func:`deidlib.release.redact.public_models`.
     embedded : int
         Parquet files that hold the images as well.
     """
@@ -124,8 +124,8 @@ def gather(
     content_digest: str,
     config: Mapping,
     models: list[dict],
-) -> Facts:
-    """Gather the facts of a release.
+) -> Summary:
+    """Gather the summary of a release.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def gather(
     tombstones, embedded : int
         Ids on the tombstone list; Parquet files with images.
     version, date, content_digest : str
-        See :class:`Facts`.
+        See :class:`Summary`.
     config, models
         As for :func:`deidlib.release.write_release`.
     """
@@ -145,8 +145,8 @@ def gather(
     released = [name for name in index.schema.names if name not in tables.INDEX.names]
     tallies = [(title, _tally(index, name)) for name, title in _TALLIED.items()]
     tallies += [(f"`{name}`", _tally(index, name)) for name in released]
-    shown = public.public_config(config)
-    return Facts(
+    shown = redact.public_config(config)
+    return Summary(
         name=options.get("name") or "De-identified dental photographs",
         licence=options.get("licence") or "not stated",
         institution=config.get("report", {}).get("institution") or "",
@@ -171,9 +171,9 @@ def gather(
         k_measured=measured_k(index),
         worst={"sface": pc.max(index["sface_cosine"]).as_py(), "dlib": pc.min(index["dlib_distance"]).as_py()},
         content_digest=content_digest,
-        settings_digest=public.config_digest(config),
+        settings_digest=redact.config_digest(config),
         config=shown | {"version": version, "release": {**shown.get("release", {}), "date": date}},
-        models=public.public_models(models),
+        models=redact.public_models(models),
         embedded=embedded,
     )
 

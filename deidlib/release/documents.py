@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from deidlib.release import card
 from deidlib.release.embedded import write_embedded
 from deidlib.release.errors import ReleaseError
-from deidlib.release.facts import gather
 from deidlib.release.files import write_synced
 from deidlib.release.layout import (
     CARD_FILE,
@@ -30,6 +29,7 @@ from deidlib.release.layout import (
     file_digest,
     sums_text,
 )
+from deidlib.release.summary import gather
 from deidlib.release.tombstones import tombstones_text
 from deidlib.storage import tables
 
@@ -57,7 +57,7 @@ def release_date(config: dict, folder: Path) -> str:
         return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-def write_papers(
+def write_documents(
     folder: Path,
     index: pa.Table,
     quarantine: list[tuple],
@@ -93,20 +93,20 @@ def write_papers(
     sums |= {name: file_digest(folder / name) for name in (INDEX_FILE, *embedded)}
     reasons = Counter(row[2] for row in quarantine)
     digest = content_digest(sums)
-    facts = gather(index, reasons, len(tombstones), len(embedded), version, date, digest, config, models)
-    papers = {
-        CARD_FILE: card.data_card(facts).encode(),
-        DATASHEET_FILE: card.datasheet(facts).encode(),
-        CROISSANT_FILE: croissant(facts, index.schema, sums[INDEX_FILE]),
-        SETTINGS_FILE: (json.dumps(facts.config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
+    summary = gather(index, reasons, len(tombstones), len(embedded), version, date, digest, config, models)
+    documents = {
+        CARD_FILE: card.data_card(summary).encode(),
+        DATASHEET_FILE: card.datasheet(summary).encode(),
+        CROISSANT_FILE: croissant(summary, index.schema, sums[INDEX_FILE]),
+        SETTINGS_FILE: (json.dumps(summary.config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
         TOMBSTONES_FILE: tombstones_text(tombstones).encode(),
         **workflow_files(),
     }
-    sums |= {name: hashlib.sha256(data).hexdigest() for name, data in papers.items()}
-    papers[CRATE_FILE] = ro_crate(facts, dict(sorted(sums.items())))
-    sums[CRATE_FILE] = hashlib.sha256(papers[CRATE_FILE]).hexdigest()
-    papers[SUMS_FILE] = sums_text(sums).encode()
-    for name, data in papers.items():
+    sums |= {name: hashlib.sha256(data).hexdigest() for name, data in documents.items()}
+    documents[CRATE_FILE] = ro_crate(summary, dict(sorted(sums.items())))
+    sums[CRATE_FILE] = hashlib.sha256(documents[CRATE_FILE]).hexdigest()
+    documents[SUMS_FILE] = sums_text(sums).encode()
+    for name, data in documents.items():
         write_synced(folder / name, data)
 
 

@@ -1,17 +1,17 @@
-"""The descent: goes down, and leaves coordinates that matter little nearly where they are."""
+"""The optimiser: goes down, and leaves coordinates that matter little nearly where they are."""
 
 import numpy as np
 import pytest
 import torch
 
-from deidlib.inversion.optimiser import Descent, step_sizes
+from deidlib.inversion.optimiser import Adam, step_sizes
 
 
 def test_coordinates_that_hardly_matter_move_little():
     offset = torch.zeros(1, 2, 512)
-    slope = torch.full_like(offset, 0.001)
-    slope[:, :, :256] = 1.0
-    Descent(offset).step(slope, 0.05)
+    gradient = torch.full_like(offset, 0.001)
+    gradient[:, :, :256] = 1.0
+    Adam(offset).step(gradient, 0.05)
     steep, flat = offset[:, :, :256], offset[:, :, 256:]
     assert steep.numpy() == pytest.approx(-0.05, rel=0.05)
     assert (flat < 0).all()
@@ -21,9 +21,9 @@ def test_coordinates_that_hardly_matter_move_little():
 def test_layers_do_not_share_and_the_least_of_a_parabola_is_found():
     offset = torch.zeros(1, 2, 8)
     height = torch.tensor([1.0, 1e-3])[None, :, None]  # a steep layer and a flat one
-    descent = Descent(offset)
+    optimiser = Adam(offset)
     for rate in step_sizes(200, 0.05):
-        descent.step(height * (offset - 1), rate)
+        optimiser.step(height * (offset - 1), rate)
     assert offset.numpy() == pytest.approx(1.0, abs=0.02)
 
 
