@@ -11,3 +11,15 @@ class DeidlibError(Exception):
 
 class InputError(DeidlibError, ValueError):
     """A file, a setting or an argument cannot be used as it is."""
+
+
+class ReleaseError(DeidlibError):
+    """A release that cannot be made; the message says what to change, without an original id or path."""
+
+
+class GateFailed(ReleaseError):
+    """The release gate is not kept, so there is no release."""
+
+
+class NothingReleased(ReleaseError):
+    """No photograph passed its checks, so there is no release."""

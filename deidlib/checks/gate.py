@@ -12,55 +12,14 @@ import pyarrow.compute as pc
 
 from deidlib.blending.masking import outside_is_neutral
 from deidlib.checks import measures, smile
+from deidlib.contract.checks import failed_checks, not_applicable
+from deidlib.contract.routes import INTRAORAL, REGION_ONLY
 from deidlib.intake.photos import pixels_sha256
-from deidlib.intake.routes import GENERATE, INTRAORAL, REGION_ONLY, most_faces
 from deidlib.logs import say
 from deidlib.regions.area import cut_region, cut_square
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.storage.png import png_problems
-
-#: Check → whether its value is within the bounds, for a photograph with a generated face.
-CRITERIA: dict[str, Callable[[Any, Mapping], bool]] = {
-    "sface_cosine": lambda value, options: value < options["sface_max"],
-    "dlib_distance": lambda value, options: value > options["dlib_min"],
-    "faces_yunet": lambda value, options: value == 1,
-    "faces_mediapipe": lambda value, options: value == 1,
-    "second_face": lambda value, options: value <= options["second_face_max"],
-    "core_equal": lambda value, options: value is True,
-    "survival": lambda value, options: value <= options["survival_max"],
-    "seam": lambda value, options: value <= options["seam_max"],
-    "mouth_shift": lambda value, options: value <= options["mouth_shift_max"],
-    "latent_distance": lambda value, options: value <= options["latent_distance_max"],
-    "realism": lambda value, options: value >= options["realism_min"],
-    "metadata_free": lambda value, options: value is True,
-}
-
-#: What holds where there is no generated face: of whatever a recogniser takes for a face, the score decides.
-_NO_FACE: dict[str, Callable[[Any, Mapping], bool]] = {
-    "sface_cosine": CRITERIA["sface_cosine"],
-    "dlib_distance": CRITERIA["dlib_distance"],
-    "faces_yunet": lambda value, options: value <= options.get("faces_most", 0),
-    "faces_mediapipe": lambda value, options: value <= options.get("faces_most", 0),
-    "faces_dlib": lambda value, options: value <= options.get("faces_most", 0),
-    "core_equal": CRITERIA["core_equal"],
-    "metadata_free": CRITERIA["metadata_free"],
-}
-
-#: Route → the checks that apply to it, each with its criterion. A check that is not named here does not apply to the
-#: route: it is recorded in ``not_applicable``, neither passed nor failed. One that is named and has no value fails.
-APPLIES: dict[str, dict[str, Callable[[Any, Mapping], bool]]] = {
-    GENERATE: CRITERIA,
-    REGION_ONLY: _NO_FACE | {"outside_neutral": lambda value, options: value is True},
-    INTRAORAL: _NO_FACE,
-}
-
-#: Route → checks that do not apply where the recogniser, and its detector in every turn and size, found no face.
-NOT_APPLICABLE_WITHOUT_FACE: dict[str, frozenset[str]] = {
-    GENERATE: frozenset(),
-    REGION_ONLY: frozenset({"sface_cosine", "dlib_distance"}),
-    INTRAORAL: frozenset({"sface_cosine", "dlib_distance"}),
-}
 
 #: Recogniser → the column of its score, and which of several photographs' scores counts: the most alike.
 SCORES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
@@ -73,42 +32,6 @@ _DETECTOR_OF = {"sface": "yunet", "dlib": "dlib"}
 
 #: What OpenCV, dlib, MediaPipe and the decoders raise on an image they cannot work with.
 _UNABLE = (cv2.error, RuntimeError, ValueError)
-
-
-def gate(
-    values: Mapping[str, Any],
-    options: Mapping[str, float],
-    route: str | None = GENERATE,
-    faceless: Iterable[str] = (),
-) -> list[str]:
-    """Names of the checks that failed, in the order of ``tables.CHECKS``; none means passed.
-
-    Parameters
-    ----------
-    values : mapping
-        Check → its value. A value that is missing, None or NaN fails.
-    options : mapping
-        The bounds ``sface_max`` and ``dlib_min`` (not reached), ``second_face_max``, ``survival_max``, ``seam_max``,
-        ``mouth_shift_max`` and ``latent_distance_max`` (not exceeded), ``realism_min`` (reached); ``faces_most``, by
-        default 0, where there is no generated face (:func:`deidlib.intake.routes.most_faces`).
-    route : str
-        By which the photograph was made (:data:`APPLIES`); one that is not known is held to the checks of a
-        generated face.
-    faceless : iterable of str
-        Checks whose recogniser looked at the result and found no face.
-    """
-    applies = APPLIES.get(route, CRITERIA)
-    dropped = not_applicable(route, faceless)
-    judged = [name for name in tables.CHECKS.names if name in applies and name not in dropped]
-    return [name for name in judged if values.get(name) is None or not applies[name](values[name], options)]
-
-
-def not_applicable(route: str | None, faceless: Iterable[str] = ()) -> list[str]:
-    """Names of the checks that do not apply to a photograph; the parameters are those of :func:`gate`."""
-    applies = APPLIES.get(route, CRITERIA)
-    dropped = NOT_APPLICABLE_WITHOUT_FACE.get(route, frozenset()) & set(faceless)
-    every = {name for checks in APPLIES.values() for name in checks}
-    return [name for name in tables.CHECKS.names if name in every and (name not in applies or name in dropped)]
 
 
 def check_photos(
@@ -146,7 +69,7 @@ def check_photos(
     realism
         :class:`deidlib.checks.realism.Realism`: scores the generated face.
     options : mapping
-        The bounds that :func:`gate` takes.
+        ``config["checks"]``, the bounds (:mod:`deidlib.contract.checks`).
     progress : callable, optional
         Called once a photograph.
 
@@ -171,15 +94,14 @@ def check_photos(
             values |= measured
         elif row["status"] == tables.OK and region:
             values |= _measured(row["image"], photo_id, region, sources, judges, detectors, realism)
-        failed = gate(values, {**options, "faces_most": most_faces(region.get("method"))}, route, faceless)
+        judged = {"route": route, **values, "not_applicable": not_applicable(route, faceless)}
+        failed = failed_checks(judged, options, region.get("method"))
         rows.append(
             {
                 "release_photo_id": photo_id,
                 "release_patient_id": sources.patient_of[photo_id],
                 "attempt": row["attempt"],
-                "route": route,
-                **values,
-                "not_applicable": not_applicable(route, faceless),
+                **judged,
                 "passed": not failed,
                 "failed": failed,
             }

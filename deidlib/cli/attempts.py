@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deidlib.cli.common import (
+    DEVICES,
+    GENERATORS,
+    IDENTITIES,
     Device,
     GeneratorName,
     KeyFile,
@@ -17,27 +20,16 @@ from deidlib.cli.common import (
     Threads,
     add,
     choice,
-    count,
     group,
-    nothing_to_do,
-    open_private,
-    quiet_native_libraries,
-    read,
     secret,
     stage_options,
-    write_empty,
-    writing,
 )
-from deidlib.intake.routes import GENERATE
+from deidlib.contract.routes import GENERATE
 from deidlib.logs import progress
-from deidlib.outcomes.attempts import photos_to_retry
+from deidlib.storage.stage import count, nothing_to_do, open_private, read, write_empty, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-IDENTITIES = ("per_patient", "per_photo")
-DEVICES = ("auto", "cpu", "cuda")
-GENERATORS = ("mobilestylegan", "stylegan2")
 
 donors_app = group("The donors: choose them for a shard's photographs, or build the bank they are drawn from.")
 
@@ -70,31 +62,36 @@ def choose(
     areas = read(regions, "REGIONS", ["release_photo_id", "route", "method", "status"]).to_pylist()
     handle = [row["release_photo_id"] for row in areas if row["status"] == "ok" and row["route"] == GENERATE]
     if failed is not None:
+        from deidlib.outcomes.attempts import photos_to_retry
+
         again = photos_to_retry(read(failed, "CHECKS"), identity)
         handle = [photo_id for photo_id in handle if photo_id in again]
     open_private(out)
     if not handle:
         write_empty(out, "DONORS")
         return
-    quiet_native_libraries()
-    from deidlib.cli import weights
-    from deidlib.cli.parts import in_parts
+    from deidlib import compute
+
+    compute.quiet_native_libraries()
+    from deidlib.donors import model
     from deidlib.donors.choose import choose_donors
     from deidlib.donors.fit import REACH_THE_JAW
+    from deidlib.storage.parts import in_parts
     from deidlib.vision.landmarks import FaceLandmarker
+    from deidlib.vision.networks import landmarker_file
 
-    weights.pin_order()
+    compute.pin_order()
     jaws = {row["release_photo_id"] for row in areas if row["method"] in REACH_THE_JAW}
-    network, editor, bank = weights.donor_model(generator)
+    network, editor, bank = model.donor_model(generator)
     with (
-        FaceLandmarker(weights.landmarker_file()) as landmarker,
+        FaceLandmarker(landmarker_file()) as landmarker,
         progress("donors", len(handle)) as step,
         writing(out, "DONORS") as append,
     ):
-        see = weights.observer(network, landmarker)
+        see = model.observer(network, landmarker)
         for rows, points in in_parts(photos, (landmarks, "LANDMARKS"), only=handle):
             here = [photo_id for photo_id in handle if photo_id in _ids(rows)]
-            likenesses = weights.likenesses(rows, points, here, jaws)
+            likenesses = model.likenesses(rows, points, here, jaws)
             append(choose_donors(rows, here, likenesses, bank, editor, see, key, attempt, identity, settings, step))
 
 
@@ -116,19 +113,23 @@ def build(
     """
     choice(generator, GENERATORS, "--generator")
     choice(device, DEVICES, "--device")
-    quiet_native_libraries()
-    from deidlib.cli import weights
+    from deidlib import compute
+
+    compute.quiet_native_libraries()
     from deidlib.donors.bank import build_bank
+    from deidlib.generators.opened import fit_preview
+    from deidlib.generators.opened import generator as opened
     from deidlib.models import bank_file
     from deidlib.storage import tables
     from deidlib.vision.landmarks import FaceLandmarker
+    from deidlib.vision.networks import age_sex, dlib_resnet, landmarker_file, sface, yunet
 
-    network = weights.generator(generator).to(weights.device(device))
-    weights.fit_preview(generator, network)
-    detector = weights.yunet()
-    judges = weights.sface(detector), weights.dlib_resnet()
+    network = opened(generator).to(compute.device(device))
+    fit_preview(generator, network)
+    detector = yunet()
+    judges = sface(detector), dlib_resnet()
     with (
-        FaceLandmarker(weights.landmarker_file()) as landmarker,
+        FaceLandmarker(landmarker_file()) as landmarker,
         progress("donors", size, "identities") as step,
     ):
         bank = build_bank(
@@ -136,7 +137,7 @@ def build(
             landmarker,
             detector,
             *judges,
-            weights.age_sex(),
+            age_sex(),
             size,
             progress=step,
         )
@@ -168,12 +169,13 @@ def invert(
     open_private(out)
     if nothing_to_do(chosen, out, "FACES"):
         return
-    from deidlib.cli import weights
-    from deidlib.cli.parts import in_parts
+    from deidlib import compute
     from deidlib.inversion.faces import invert_faces
+    from deidlib.inversion.networks import inversion_networks
+    from deidlib.storage.parts import in_parts
 
-    weights.pin_order()
-    networks = weights.inversion_networks(generator, weights.device(device))
+    compute.pin_order()
+    networks = inversion_networks(generator, compute.device(device))
     shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (donors, "DONORS")
     parts = in_parts(photos, *shard, only=_ids(chosen))
     with progress("inversion", count(chosen)) as step, writing(out, "FACES") as append:
@@ -207,7 +209,7 @@ def blend(
 
     from deidlib.blending.composite import blend_faces
     from deidlib.blending.masking import mask_photos, without_face
-    from deidlib.cli.parts import in_parts
+    from deidlib.storage.parts import in_parts
 
     masked = _ids(without_face(areas)) if attempt == 0 else set()
     shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (faces, "FACES")
@@ -229,25 +231,28 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
     if not len(results):
         write_empty(out, "CHECKS")
         return
-    quiet_native_libraries()
-    from deidlib.checks import check_photos
-    from deidlib.cli import weights
-    from deidlib.cli.parts import in_parts
+    from deidlib import compute
+
+    compute.quiet_native_libraries()
+    from deidlib.checks.gate import check_photos
+    from deidlib.checks.realism import Realism, read_network
+    from deidlib.storage.parts import in_parts
     from deidlib.vision.face_search import FaceSearch
     from deidlib.vision.landmarks import FaceLandmarker
+    from deidlib.vision.networks import dlib_resnet, landmarker_file, sface, yunet
 
-    weights.pin_order()
-    detector = weights.yunet()
-    judges = {"sface": weights.sface(detector), "dlib": weights.dlib_resnet()}
+    compute.pin_order()
+    detector = yunet()
+    judges = {"sface": sface(detector), "dlib": dlib_resnet()}
     generated = read(faces, "FACES", ["release_photo_id", "latent_distance"])
     shard = (regions, "REGIONS"), (blended, "BLENDED")
     with (
-        FaceLandmarker(weights.landmarker_file()) as landmarker,
+        FaceLandmarker(landmarker_file()) as landmarker,
         progress("checks", len(results)) as step,
         writing(out, "CHECKS") as append,
     ):
         detectors = {"yunet": detector, "mediapipe": landmarker}
-        search, realism = FaceSearch(detector, landmarker), weights.realism()
+        search, realism = FaceSearch(detector, landmarker), Realism(read_network())
         for rows, areas, part in in_parts(photos, *shard, only=_ids(results)):
             append(check_photos(rows, areas, part, generated, judges, detectors, search, realism, settings, step))
 

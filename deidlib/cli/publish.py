@@ -1,4 +1,4 @@
-"""Commands for what leaves the private folder: release, report."""
+"""Commands for what leaves the private folder: decide, release, report."""
 
 from __future__ import annotations
 
@@ -11,63 +11,67 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.attempts import GENERATORS
-from deidlib.cli.common import PRIVATE, open_private, read_json, settings
+from deidlib.cli.common import GENERATORS, Plan, Settings, settings
 from deidlib.errors import InputError
 from deidlib.logs import say
+from deidlib.storage.results import PRIVATE, Results
+from deidlib.storage.stage import open_private, read_json
 
-Plan = Annotated[Path, typer.Option(help="plan.json of the results' private folder.", show_default=False)]
-Settings = Annotated[
-    str,
-    typer.Option("--config", help="The whole configuration as JSON, without cohort and key_file.", show_default=False),
-]
+
+def decide(
+    plan: Plan,
+    attacks: Annotated[
+        Path | None,
+        typer.Option(help="What `deidlib reid` wrote; by default reid/attacks.json beside the plan."),
+    ] = None,
+    given: Settings = "{}",
+) -> None:
+    """Decide whether there is a release: writes decision.json, the crosswalk and the quarantine list beside the plan.
+
+    The exit code is 0 also where the decision is against a release: `deidlib release` obeys it, and says why.
+
+    Example:
+      deidlib decide --plan results/private/plan.json
+    """
+    from deidlib.release.decision import decide as take
+    from deidlib.release.leftovers import drop_leftovers
+
+    cfg = settings(given)
+    results, names = Results.of_plan(plan), read_json(plan)["shards"]
+    open_private(plan)
+    drop_leftovers(results.private, names, cfg["attempts"])  # whatever becomes of the release
+    attacks = attacks or results.attacks
+    verdict = read_json(attacks) if attacks.is_file() else {}
+    decision = take(results.private, names, verdict, cfg["release"]["columns"])
+    words = "to be released" if decision.release else "passed their own checks, but nothing is released"
+    say(f"decision: {decision.released} photographs {words}, {decision.held} held back")
+    for criterion in decision.failed:
+        say(f"  not kept: {criterion}")
 
 
 def release(
     plan: Plan,
     out: Annotated[Path, typer.Option(help="Folder of this version, for example results/release/1.0.0.")],
-    failure_report: Annotated[
-        Path | None,
-        typer.Option(help="Where to write the audit if nothing passes, for example results/report/1.0.0."),
-    ] = None,
-    attacks: Annotated[
-        Path | None,
-        typer.Option(help="What `deidlib reid` wrote; by default reid/attacks.json beside the plan."),
-    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Shards whose images are written at a time.")] = 1,
     given: Settings = "{}",
 ) -> None:
-    """Write the release, and the private crosswalk and quarantine list.
+    """Write the release that was decided on.
 
-    A version that exists with another content is never changed: raise the version. Where no photograph passed, or
-    the attacks' results do not keep the release gate, there is no release; the audit says so, and the exit code is 1.
+    A version that exists with another content is never changed: raise the version. Where the decision is against a
+    release there is none, and the exit code is 1.
 
     Example:
       deidlib release --plan results/private/plan.json --out results/release/1.0.0
     """
-    from deidlib.release import GateFailed, NothingReleased, obey_gate, write_release
-    from deidlib.release.leftovers import drop_leftovers
-    from deidlib.release.tombstones import read_tombstones, write_owed_tombstones
+    from deidlib.release import write_release
+    from deidlib.release.tombstones import read_tombstones
 
     cfg = settings(given)
-    names = read_json(plan)["shards"]
-    open_private(plan)
     with suppress(OSError):
         out.rmdir()  # Snakemake makes an output's folder beforehand; a version's folder appears whole
-    drop_leftovers(plan.parent, names, cfg["attempts"])  # whatever becomes of the release
-    attacks = attacks or plan.parent / "reid" / "attacks.json"
-    verdict = read_json(attacks) if attacks.is_file() else {}
-    try:
-        obey_gate(plan.parent, names, cfg["attempts"], cfg, verdict)
-        folder = write_release(plan.parent, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg), threads)
-    except (GateFailed, NothingReleased):
-        if failure_report is not None:
-            suite = attacks if attacks.is_file() else None
-            gone = write_owed_tombstones(plan.parent, out.parent, failure_report)
-            report(plan, failure_report, None, given, attacks=suite, reviewer=plan.parent / "reviewer.html")
-            if gone:
-                say(f"{_ids(gone)} not to be released again: {_TELL} (tombstones.txt beside the audit)")
-        raise
+    names = read_json(plan)["shards"]
+    open_private(plan)
+    folder = write_release(Results.of_plan(plan).private, out.parent, names, out.name, cfg, _models(cfg), threads)
     _share(folder, threads)
     say(f"release {out.name}: written and complete")
     if gone := len(read_tombstones(folder)):
@@ -99,18 +103,23 @@ def report(
     """
     if reviewer is not None and PRIVATE not in reviewer.absolute().parent.parts:
         raise InputError("the reviewer's copy shows patients: name a file below the results' private folder")
+    from deidlib.release.tombstones import write_owed_tombstones
     from deidlib.report import write_report, write_reviewer_copy
 
     cfg = settings(given)
-    names = read_json(plan)["shards"]
-    suite = attacks or plan.parent / "reid" / "attacks.json"
-    suite = suite if attacks or suite.exists() else None
-    folder = write_report(plan.parent, release, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg), suite)
+    results, names = Results.of_plan(plan), read_json(plan)["shards"]
+    suite = attacks or (results.attacks if results.attacks.exists() else None)
+    gone = write_owed_tombstones(results.private, results.releases, out) if release is None else 0
+    folder = write_report(
+        results.private, release, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg), suite
+    )
     _share(folder)
     if reviewer is not None:
         open_private(reviewer)
-        write_reviewer_copy(plan.parent, reviewer, names, cfg["attempts"], out.name, cfg)
+        write_reviewer_copy(results.private, reviewer, names, out.name)
     say(f"report {out.name}: written")
+    if gone:
+        say(f"{_ids(gone)} not to be released again: {_TELL} (tombstones.txt beside the audit)")
 
 
 _TELL = (

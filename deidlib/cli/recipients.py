@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deidlib.cli.common import read
 from deidlib.errors import InputError
 from deidlib.logs import say
+from deidlib.storage.stage import read
 
 if TYPE_CHECKING:
     from deidlib.release.diff import ImageDifference

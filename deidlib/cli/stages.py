@@ -12,19 +12,17 @@ from deidlib.cli.common import (
     KeyFile,
     Options,
     Out,
+    Plan,
+    Settings,
     Table,
     choice,
-    count,
-    nothing_to_do,
-    open_private,
-    quiet_native_libraries,
-    read,
     secret,
+    settings,
     stage_options,
-    write,
-    writing,
 )
 from deidlib.logs import progress, say
+from deidlib.storage.results import Results
+from deidlib.storage.stage import count, nothing_to_do, open_private, read, write, writing
 
 PRESERVE = ("teeth", "mouth", "lower_face")
 
@@ -102,10 +100,12 @@ def landmarks(
     open_private(out)
     if nothing_to_do(known, out, "LANDMARKS"):
         return
-    quiet_native_libraries()
-    from deidlib.cli.parts import in_parts
-    from deidlib.cli.weights import landmarker_file, yunet
+    from deidlib import compute
+
+    compute.quiet_native_libraries()
+    from deidlib.storage.parts import in_parts
     from deidlib.vision.landmarks import find_landmarks
+    from deidlib.vision.networks import landmarker_file, yunet
 
     model, detector = landmarker_file(), yunet()
     with progress("landmarks", count(known)) as step, writing(out, "LANDMARKS") as append:
@@ -136,3 +136,27 @@ def regions(
     with progress("regions", count(points)) as step:
         found = preserve_regions(rows, points, method, settings, step)
     write(found, out, "REGIONS")
+
+
+def outcomes(
+    plan: Plan,
+    shard: Annotated[str, typer.Option(help="Name of the shard, for example s0000.", show_default=False)],
+    out: Out,
+    given: Settings = "{}",
+) -> None:
+    """Say of every photograph of a shard which attempt would be released, or why none.
+
+    Example:
+      deidlib outcomes --plan private/plan.json --shard s0000 --out private/shards/s0000/outcomes.parquet
+    """
+    from deidlib.outcomes.collect import collect_outcomes
+    from deidlib.outcomes.outcomes import to_table
+    from deidlib.storage import tables
+
+    cfg = settings(given)
+    open_private(out)
+    found = collect_outcomes(Results.of_plan(plan).shard(shard), cfg["attempts"], cfg["checks"], cfg["identity"])
+    tables.write(to_table(found), out, tables.OUTCOMES)
+    out.chmod(0o600)
+    passed = sum(outcome.attempt is not None for outcome in found)
+    say(f"{out.name}: {passed} photographs passed, {len(found) - passed} in quarantine")

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import add, group, open_private, write_json
+from deidlib.cli.common import add, group
 from deidlib.errors import InputError
 from deidlib.logs import progress, say
+from deidlib.storage.atomic import write_json
+from deidlib.storage.stage import open_private
 
 models_app = group("The models: fetch them once, and see what they are.")
 
@@ -123,10 +125,10 @@ def demo_cohort(
     Example:
       deidlib demo-cohort demo/cohort
     """
-    from deidlib.cli import weights
     from deidlib.demo import N_VIRTUAL, write_demo_cohort
+    from deidlib.donors.model import donor_model
 
-    generator, editor, _ = weights.donor_model("mobilestylegan")
+    generator, editor, _ = donor_model("mobilestylegan")
     with progress("demo cohort", N_VIRTUAL, unit="virtual patients") as step:
         sheet = write_demo_cohort(folder, generator, editor, step)
     say(f"demo cohort: {sheet}")

@@ -14,7 +14,6 @@ import math
 import os
 import re
 import stat
-import tempfile
 from pathlib import Path
 
 import jsonschema
@@ -26,6 +25,7 @@ from deidlib import keys
 from deidlib.config import load_schema
 from deidlib.intake.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refuse
 from deidlib.storage import tables
+from deidlib.storage.atomic import write_file
 
 PHOTOS_PER_SHARD = 200
 #: Small cohorts: so many shards at most, of so many photographs, for the cores of a workstation.
@@ -312,10 +312,4 @@ def _write_json(content: dict, file: Path) -> None:
     text = json.dumps(content, indent=1) + "\n"
     if file.is_file() and file.read_text() == text:
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    with os.fdopen(handle, "w") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(aside, file)
+    write_file(file, text.encode())

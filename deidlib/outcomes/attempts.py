@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib.intake.routes import INTRAORAL, REGION_ONLY
+from deidlib.contract.routes import INTRAORAL, REGION_ONLY
 
 #: The column by which photographs stay together, by the configuration's ``identity``.
 GROUP_COLUMN = {"per_patient": "release_patient_id", "per_photo": "release_photo_id"}

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from deidlib.contract.routes import GENERATE, INTRAORAL
 from deidlib.errors import InputError
-from deidlib.intake.routes import GENERATE, INTRAORAL
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.vision.landmarks import ALIGNED_SIDE, LIPS_INNER, LIPS_OUTER, matrix_of, points_of

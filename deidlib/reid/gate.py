@@ -30,7 +30,7 @@ def release_gate(
     evidence : mapping
         ``patients`` and ``photographs`` that would be released; ``unmeasured``: how many embeddings of released
         photographs and their originals are missing; ``shared_donors``: donors that two patients share; ``table``:
-        what :func:`deidlib.release.table_risk.table_risk` gave.
+        what :func:`deidlib.columns.table_risk.table_risk` gave.
     options : mapping
         The configuration's block ``reid``.
 

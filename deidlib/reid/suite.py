@@ -48,7 +48,7 @@ class Evidence:
     gallery : dict
         Recogniser → embeddings, (G, D), of the user's own gallery.
     table : dict or None
-        Risk of the released columns (:mod:`deidlib.release.table_risk`).
+        Risk of the released columns (:mod:`deidlib.columns.table_risk`).
     """
 
     photos: list[Photo]

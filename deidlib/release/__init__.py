@@ -5,10 +5,10 @@ crosswalk; :func:`verify_release` re-checks such a folder without anything but t
 :func:`sign_release` signs it, and :func:`compare_releases` says what one version changed against another.
 """
 
+from deidlib.errors import GateFailed, NothingReleased, ReleaseError
 from deidlib.release.dataset import write_release
+from deidlib.release.decision import decide
 from deidlib.release.diff import compare_releases
-from deidlib.release.errors import GateFailed, NothingReleased, ReleaseError
-from deidlib.release.gate import obey_gate
 from deidlib.release.layout import content_digest
 from deidlib.release.signature import new_signing_key, sign_release, signed_by
 from deidlib.release.verify import verify_release
@@ -19,8 +19,8 @@ __all__ = [
     "ReleaseError",
     "compare_releases",
     "content_digest",
+    "decide",
     "new_signing_key",
-    "obey_gate",
     "sign_release",
     "signed_by",
     "verify_release",

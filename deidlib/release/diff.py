@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from deidlib.errors import ReleaseError
 from deidlib.release import redact
-from deidlib.release.errors import ReleaseError
 from deidlib.release.layout import SETTINGS_FILE, read_index, reading_threads
 from deidlib.release.tombstones import read_tombstones
 from deidlib.release.verify import layout_problems

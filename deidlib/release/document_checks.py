@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from deidlib.columns.table_risk import claimed_k
 from deidlib.release import card, redact
 from deidlib.release.embedded import embedded_files, embedded_schema
 from deidlib.release.layout import (
@@ -24,7 +25,6 @@ from deidlib.release.layout import (
     TOMBSTONES_FILE,
     content_digest,
 )
-from deidlib.release.table_risk import claimed_k
 from deidlib.release.tombstones import read_tombstones
 
 DOCUMENTS = (CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, CRATE_FILE, SETTINGS_FILE, TOMBSTONES_FILE)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deidlib.errors import ReleaseError
 from deidlib.release import card
 from deidlib.release.embedded import write_embedded
-from deidlib.release.errors import ReleaseError
 from deidlib.release.files import write_synced
 from deidlib.release.layout import (
     CARD_FILE,

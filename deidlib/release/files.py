@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deidlib.release.errors import ReleaseError
+from deidlib.errors import ReleaseError
 from deidlib.release.layout import SUMS_FILE, checksums, listed_sums
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from deidlib.release.errors import ReleaseError
+from deidlib.errors import ReleaseError
 from deidlib.release.files import sync_folder, write_synced
 from deidlib.release.layout import PUBLIC_KEY_FILE, SIGNATURE_FILE, SUMS_FILE
 

@@ -10,8 +10,8 @@ from importlib.metadata import version as package_version
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deidlib.columns.table_risk import claim, measured_k
 from deidlib.release import redact
-from deidlib.release.table_risk import claim, measured_k
 from deidlib.storage import tables
 
 _TALLIED = {
@@ -54,7 +54,7 @@ class Summary:
     released_columns : list of str
         Columns that came from the sheet by the configuration.
     k_claim : dict
-        What the index claims: see :func:`deidlib.release.table_risk.claim`.
+        What the index claims: see :func:`deidlib.columns.table_risk.claim`.
     k_measured : int or None
         Patients that share the rarest record; None where the columns tell nobody apart.
     worst : dict

@@ -19,16 +19,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib.errors import InputError
-from deidlib.release.errors import ReleaseError
+from deidlib.errors import InputError, ReleaseError
+from deidlib.release.decision import GATE_REASON
 from deidlib.release.files import write_synced
 from deidlib.release.layout import INDEX_FILE, TOMBSTONES_FILE, read_index
 from deidlib.release.versions import precedence, versions_in
 from deidlib.storage import tables
 
 LEDGER_FILE = "released.parquet"
-#: Why a photograph is held back that passed every check of its own (:mod:`deidlib.release.gate`).
-GATE_REASON = "release_gate_failed"
 
 
 def tombstones(private: Path, release_root: Path, version: str, index: pa.Table) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from deidlib.release.columns import identifying
+from deidlib.columns.rules import identifying
+from deidlib.columns.table_risk import CLAIM_KEY, k_problems
 from deidlib.release.document_checks import DOCUMENTS, document_problems, embedded_problems
 from deidlib.release.layout import (
     EMBEDDED_FOLDER,
@@ -24,7 +25,6 @@ from deidlib.release.layout import (
     sums_text,
 )
 from deidlib.release.signature import signature_problems
-from deidlib.release.table_risk import CLAIM_KEY, k_problems
 from deidlib.storage import images, tables
 from deidlib.storage.png import png_problems, png_size
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from deidlib.release.errors import ReleaseError
+from deidlib.errors import ReleaseError
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _MARK = rf"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"

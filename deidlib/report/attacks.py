@@ -7,7 +7,7 @@ import math
 import re
 from pathlib import Path
 
-from deidlib.release.errors import ReleaseError
+from deidlib.errors import ReleaseError
 from deidlib.report.figures.attacks import SCORE_KINDS, fmr_in_use
 
 #: What is taken over into ``audit.json``; nothing else of the private file leaves it.

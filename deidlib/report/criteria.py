@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-from deidlib.outcomes.outcomes import MUST_HAVE, THRESHOLDS, within
-from deidlib.report.tally import Tally, applicable
+from deidlib.contract.checks import Check, holds
+from deidlib.report.tally import CHECKS, FACELESS_CHECKS, Tally, applicable
 from deidlib.storage.tables import REASONS
 
 #: Groups of criteria, in the order of the first page.
 GROUPS = ("release", "attacks", "photographs", "dental area")
-
-#: Check → (statement, group, unit of its number).
-_CHECKS = {
-    "sface_cosine": ("No released face is the patient's for recogniser SFace", "photographs", ""),
-    "dlib_distance": ("No released face is the patient's for recogniser dlib", "photographs", ""),
-    "survival": ("No block of the original survives outside the preserved area", "photographs", ""),
-    "metadata_free": ("The image files hold pixels and nothing else", "photographs", ""),
-    "faces_yunet": ("Detector YuNet finds one face in each image with a generated one", "photographs", ""),
-    "faces_mediapipe": ("Detector MediaPipe finds one face in each image with a generated one", "photographs", ""),
-    "second_face": ("Nobody stands beside a generated face, not even cut by the edge", "photographs", ""),
-    "latent_distance": ("The faces' codes stay close to those that the generator draws", "photographs", ""),
-    "realism": ("The upper faces look like those that the generator makes", "photographs", ""),
-    "core_equal": ("The preserved area is the patient's own, bit for bit", "dental area", ""),
-    "mouth_shift": ("The mouth's landmarks stayed where they were", "dental area", "\N{NO-BREAK SPACE}%"),
-    "seam": ("No seam is measured at the border of the preserved area", "dental area", ""),
-}
-
-#: The same for the photographs without a generated face; shown where there are any.
-_FACELESS_CHECKS = {
-    "faces_yunet": "Detector YuNet finds no face in images without a generated one, lower faces apart",
-    "faces_mediapipe": "Detector MediaPipe finds no face in images without a generated one, lower faces apart",
-    "faces_dlib": "Detector dlib finds no face in images without a generated one, lower faces apart",
-    "outside_neutral": "Outside the preserved area of region_only images there is nothing but neutral fill",
-}
 
 #: Criterion of the suite's gate → what it requires, and what was found.
 _SUITE_WORDS = {
@@ -102,9 +78,11 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
             ("same ids and numbers", same),
         ),
     ]
-    rows += [_check_row(name, applicable(tally.released[name]), thresholds) for name in _CHECKS]
+    rows += [_check_row(check, applicable(tally.released[name]), thresholds) for name, check in CHECKS.items()]
     return rows + [
-        _faceless_row(name, applicable(tally.faceless[name])) for name in _FACELESS_CHECKS if tally.faceless[name]
+        _check_row(check, applicable(tally.faceless[name]), thresholds)
+        for name, check in FACELESS_CHECKS.items()
+        if tally.faceless[name]
     ]
 
 
@@ -230,37 +208,25 @@ def _row(
     }
 
 
-def _check_row(name: str, values: list, thresholds: dict) -> dict:
-    statement, group, unit = _CHECKS[name]
-    n, missing = len(values), sum(value is None for value in values)
-    if name not in THRESHOLDS:
-        expected = 1 if name.startswith("faces_") else True
-        kept = sum(value == expected and value is not None for value in values)
-        words = "1 face in every image" if name.startswith("faces_") else "every image", _kept_words(kept, n, missing)
-        return _row(name, statement, kept == n if n else None, (kept, n, n), words, group=group)
-    key, upper, equal = THRESHOLDS[name]
-    limit = thresholds.get(key)
-    numbers = [value for value in values if value is not None]
-    kept = sum(within(name, value, thresholds) is True for value in numbers)
-    found = _kept_words(kept, n, missing) if limit is not None else f"{len(numbers):,} measured"
-    worst = (max(numbers) if upper else min(numbers)) if numbers else None
-    if numbers:
-        found += f"; {'highest' if upper else 'lowest'} {worst:.3f}{unit}"
-    sign = ("at most" if equal else "below") if upper else ("at least" if equal else "above")
-    required = "no threshold set" if limit is None else f"{sign} {limit:g}{unit}"
-    beyond = any(within(name, value, thresholds) is False for value in numbers)
-    judged = n > 0 and (kept == n or beyond or name in MUST_HAVE)
-    worst = None if worst is None else round(worst, 6)
-    return _row(name, statement, kept == n if judged else None, (worst, limit, n), (required, found), group=group)
+#: What a check without a bound asks for.
+_REQUIRED = {"true": "every image", "one_face": "1 face in every image", "no_face": "no face in any such image"}
 
 
-def _faceless_row(name: str, values: list) -> dict:
+def _check_row(check: Check, values: list, thresholds: dict) -> dict:
+    """Criterion on one check: kept when every photograph to which it applies passes it."""
     n, missing = len(values), sum(value is None for value in values)
-    counted = name.startswith("faces_")
-    kept = sum(value == 0 if counted else value is True for value in values if value is not None)
-    words = "no face in any such image" if counted else "every such image", _kept_words(kept, n, missing)
+    kept = sum(holds(check, value, thresholds) for value in values)
+    found, required, worst, bound = _kept_words(kept, n, missing), _REQUIRED.get(check.comparison), kept, n
+    if check.option is not None:
+        numbers = [value for value in values if value is not None]
+        unit = "\N{NO-BREAK SPACE}%" if check.unit.startswith("%") else ""
+        bound = thresholds.get(check.option)
+        required = "no threshold set" if bound is None else f"{check.bound_in_words(thresholds)}{unit}"
+        worst = round(max(numbers) if check.upper else min(numbers), 6) if numbers else None
+        if numbers:
+            found += f"; {'highest' if check.upper else 'lowest'} {worst:.3f}{unit}"
     good = kept == n if n else None
-    return _row(f"{name}_without_face", _FACELESS_CHECKS[name], good, (kept, n, n), words, group="photographs")
+    return _row(check.criterion, check.statement, good, (worst, bound, n), (required, found), group=check.group)
 
 
 def _kept_words(kept: int, n: int, missing: int) -> str:

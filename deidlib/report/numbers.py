@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from deidlib.checks.smile import MEASURES
+from deidlib.outcomes.outcomes import STEPS
 from deidlib.release import content_digest, redact, verify_release
 from deidlib.release.card import read_card
 from deidlib.release.layout import CARD_FILE
@@ -19,8 +20,6 @@ from deidlib.report.smile import SEED, smile_numbers
 from deidlib.report.tally import (
     JUDGES,
     NOT_APPLICABLE,
-    OPTIONAL,
-    STEPS,
     Tally,
     applicable,
     histogram,
@@ -121,7 +120,10 @@ def _date(folder: Path | None) -> str | None:
 
 
 def _fidelity_numbers(tally: Tally, thresholds: dict) -> dict:
-    measured = {name: summary(tally.released[name], name, thresholds) for name in ("survival", "realism", *OPTIONAL)}
+    measured = {
+        name: summary(tally.released[name], name, thresholds)
+        for name in ("survival", "realism", "seam", "mouth_shift", "latent_distance")
+    }
     for name, numbers in measured.items():
         width = _CLASSES[name]
         numbers["histogram"] = {"width": width, "bins": histogram(tally.released[name], width)}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pyarrow as pa
 from markupsafe import Markup
 
-from deidlib.outcomes.outcomes import THRESHOLDS, read_outcomes
+from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.release import redact
 from deidlib.release.layout import TOMBSTONES_FILE
 from deidlib.release.tombstones import read_tombstones
 from deidlib.report import attacks, figures, gallery
 from deidlib.report.numbers import audit_numbers, index_of
 from deidlib.report.pdf import to_pdf
-from deidlib.report.tally import JUDGES, Tally, add
+from deidlib.report.tally import CHECKS, JUDGES, Tally, add
+from deidlib.storage.atomic import write_file
 
 _GALLERY = ["release_patient_id", "release_photo_id", "path", "view", "route"]
 
@@ -67,9 +67,8 @@ def write_report(
     told = tombstones_told(release_folder or out)
     audit, html = build_audit(private, release_folder, shards, attempts, version, config, models, attacks_file, told)
     text = json.dumps(audit, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    _write(out / "audit.json", text.encode())
-    _write(out / "audit.html", html.encode())
-    _write(out / "audit.pdf", to_pdf(html))
+    for name, data in (("json", text.encode()), ("html", html.encode()), ("pdf", to_pdf(html))):
+        write_file(out / f"audit.{name}", data, 0o644)
     return out
 
 
@@ -90,7 +89,7 @@ def build_audit(
     """
     tally = Tally()
     for shard in shards:
-        add(tally, read_outcomes(private, shard, attempts, config["checks"], config["identity"]))
+        add(tally, read_outcomes(private, shard))
     suite = attacks.read_attacks(attacks_file)
     folder = Path(release_folder) if release_folder is not None else None
     index = index_of(folder)
@@ -169,8 +168,8 @@ def _figures(audit: dict) -> dict[str, Markup | None]:
     ):
         numbers = audit["fidelity"][name]
         entry = numbers["histogram"] | {"n": numbers["n"]}
-        key, upper, _ = THRESHOLDS[name]
-        drawn[name] = figures.histogram_figure(name, title, axis, entry, checks.get(key), upper)
+        check = CHECKS[name]
+        drawn[name] = figures.histogram_figure(name, title, axis, entry, checks.get(check.option), check.upper)
     return drawn
 
 
@@ -194,15 +193,3 @@ def _shown(audit: dict, folder: Path | None, index: pa.Table | None) -> list[dic
     if not (release["written"] and release["problems"] == 0 and release["agrees"]):
         return []
     return [row | {"uri": gallery.thumbnail(folder / row["path"])} for row in gallery.choose(index.select(_GALLERY))]
-
-
-def _write(path: Path, data: bytes) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    try:
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

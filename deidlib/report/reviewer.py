@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from deidlib.outcomes.outcomes import Outcome, read_outcomes
 from deidlib.regions.area import cut_region
 from deidlib.release import redact
 from deidlib.report import gallery
+from deidlib.storage.atomic import write_file
 from deidlib.storage.images import decode_png
 
 #: Most pairs in one copy; more make a page that no browser opens with pleasure.
@@ -21,9 +21,7 @@ SIDE = 384  # px
 _SQUARE = ("crop_left", "crop_top", "crop_side")
 
 
-def write_reviewer_copy(
-    private: Path, out: Path, shards: list[str], attempts: int, version: str, config: dict, most: int = MOST
-) -> Path:
+def write_reviewer_copy(private: Path, out: Path, shards: list[str], version: str, most: int = MOST) -> Path:
     """Write one HTML file with originals and released images side by side, mode 0600.
 
     It shows patients: it belongs into the results' private folder and nowhere else. Shown are photographs that
@@ -35,16 +33,13 @@ def write_reviewer_copy(
         The results' private folder.
     out : Path
         File to write.
-    shards, attempts, version, config
+    shards, version
         As for :func:`deidlib.report.write_report`.
     most : int
         Most photographs to show.
     """
     passed = [
-        (shard, outcome)
-        for shard in shards
-        for outcome in read_outcomes(private, shard, attempts, config["checks"], config["identity"])
-        if outcome.attempt is not None
+        (shard, outcome) for shard in shards for outcome in read_outcomes(private, shard) if outcome.attempt is not None
     ]
     chosen = _one_of_each_patient_first(passed, most)
     pairs = []
@@ -54,7 +49,7 @@ def write_reviewer_copy(
     order = {outcome.photo["release_photo_id"]: place for place, (_, outcome) in enumerate(chosen)}
     pairs.sort(key=lambda pair: order[pair["release_photo_id"]])
     html = redact.render("reviewer.html.j2", pairs=pairs, passed=len(passed), version=version)
-    _write_private(Path(out), html.encode())
+    write_file(Path(out), html.encode())
     return Path(out)
 
 
@@ -97,13 +92,3 @@ def _rows(path: Path, wanted: set[str], columns: tuple[str, ...]) -> Iterator[di
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=8, columns=["release_photo_id", *columns]):
             yield from (row for row in batch.to_pylist() if row["release_photo_id"] in wanted)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    aside.unlink(missing_ok=True)
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 from deidlib.checks.smile import MEASURES
-from deidlib.intake.routes import GENERATE, most_faces
-from deidlib.outcomes.outcomes import MUST_HAVE, MUST_HAVE_WITHOUT_FACE, OPTIONAL, Outcome, within
-from deidlib.storage import tables
+from deidlib.contract.checks import TABLE, WITHOUT_FACE, holds
+from deidlib.contract.routes import GENERATE, most_faces
+from deidlib.outcomes.outcomes import Outcome
 
 #: Judges of recognisability: column → (name, measure, key in config["checks"], published threshold, source).
 JUDGES = {
@@ -32,11 +32,9 @@ JUDGES = {
         "published by dlib for this network, chosen on the LFW benchmark",
     ),
 }
-CHECKS = (*MUST_HAVE, *OPTIONAL)
-#: Where a photograph can be held back, in the order of the stages.
-STEPS = ("intake", "face", "gate")
-#: Checks of the photographs without a generated face, in which no face may be found.
-FACELESS_CHECKS = ("faces_yunet", "faces_mediapipe", "faces_dlib", "outside_neutral")
+#: Name → check, of those that apply where there is a generated face; and of those that do not.
+CHECKS = {check.name: check for check in TABLE if GENERATE in check.routes}
+FACELESS_CHECKS = {check.name: check for check in TABLE if GENERATE not in check.routes}
 #: In a list of values: the check does not apply to this photograph, so it counts nowhere.
 NOT_APPLICABLE = "not applicable"
 
@@ -54,7 +52,7 @@ class Tally:
     patients, released_patients : set of str
         Patient pseudonyms.
     lost : Counter
-        Quarantined photographs by step (:data:`STEPS`) and reason.
+        Quarantined photographs by step (:data:`deidlib.outcomes.outcomes.STEPS`) and reason.
     smile : dict
         Measure → (source, result) of each released photograph, in the order of ``released_ids``.
     released : dict
@@ -106,7 +104,7 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
                 tally.first[name].append(_value(outcome.tries[0], name))
         if outcome.attempt is None:
             tally.reasons[outcome.reason] += 1
-            tally.lost[_step(outcome), outcome.reason] += 1
+            tally.lost[outcome.held_at, outcome.reason] += 1
             continue
         tally.released_ids.append(photo["release_photo_id"])
         tally.owners.append(patient)
@@ -115,7 +113,7 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
         tally.routes[outcome.check["route"] or GENERATE] += 1
         tally.methods[outcome.region["method"]] += 1
         tally.attempts[outcome.attempt] += 1
-        faceless = outcome.check["route"] in MUST_HAVE_WITHOUT_FACE
+        faceless = outcome.check["route"] in WITHOUT_FACE
         for name in CHECKS:  # how many faces there may be depends on the route
             apart = faceless and name in FACELESS_CHECKS
             tally.released[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
@@ -127,12 +125,6 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
         for name in MEASURES:
             pair = (_number(outcome.check[f"{name}_source"]), _number(outcome.check[f"{name}_result"]))
             tally.smile[name].append(pair)
-
-
-def _step(outcome: Outcome) -> str:
-    if outcome.photo["status"] != tables.OK:
-        return "intake"
-    return "face" if outcome.region is None else "gate"
 
 
 def applicable(values: list) -> list:
@@ -153,7 +145,7 @@ def summary(values: list, check: str, thresholds: dict) -> dict:
     """Count, smallest, median and largest number; how many were not run or are beyond the threshold."""
     values = applicable(values)
     numbers = [value for value in values if value is not None]
-    beyond = sum(1 for value in numbers if within(check, value, thresholds) is False)
+    beyond = sum(1 for value in numbers if not holds(CHECKS[check], value, thresholds))
     some = bool(numbers)
     return {
         "n": len(numbers),
@@ -198,7 +190,7 @@ def histogram(values: list, width: float = 0.02, origin: float = 0.0) -> list[li
 def _by_patient(values: list, owners: list[str], check: str, thresholds: dict) -> dict:
     scored = [(v, o) for v, o in zip(values, owners, strict=True) if v is not None and v != NOT_APPLICABLE]
     judged = {owner for _, owner in scored}
-    beyond = {owner for value, owner in scored if within(check, value, thresholds) is False}
+    beyond = {owner for value, owner in scored if not holds(CHECKS[check], value, thresholds)}
     return rate(len(beyond), len(judged))
 
 

@@ -10,11 +10,13 @@ import hashlib
 import json
 import platform
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 #: Name of the note in a table's metadata (see :mod:`deidlib.storage.sealed`).
 NOTE = "deidlib"
+_MODELS: dict[str, list[str]] = {}
 _REPOSITORY = Path(__file__).resolve().parents[2]
 #: What decides a result beside settings, models and packages.
 _CODE = ("deidlib/**/*.py", "reports/**/*.j2", "reports/**/*.css", "Snakefile", "workflow/rules/*.smk")
@@ -23,14 +25,17 @@ _PACKAGES = ("numpy", "opencv-contrib-python-headless", "mediapipe", "dlib-bin",
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
 
+def note_model(name: str, checksums: Iterable[str]) -> None:
+    """Remember that this process asked for a model's files, with these SHA-256 checksums."""
+    _MODELS[name] = sorted(checksums)
+
+
 def note() -> dict[str, str]:
     """Give the note of what this process is and has used so far."""
-    from deidlib import models
-
     made = {
         "software": software(),
         "host": host_kind(),
-        "models": dict(sorted(models.opened().items())),
+        "models": dict(sorted(_MODELS.items())),
     }
     return {NOTE: json.dumps(made, sort_keys=True)}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deidlib.contract import checks
 from deidlib.errors import InputError
 from deidlib.storage import sealed
 
@@ -257,35 +258,18 @@ _SMILE = [
     for which in ("source", "result")
 ]
 
-#: checks → release, report. One row for each photograph that this attempt handled.
+_CHECK_TYPES = {"float32": pa.float32(), "int32": pa.int32(), "bool": pa.bool_()}
+
+#: checks → outcomes. One row for each photograph that this attempt handled; its checks are those of
+#: :data:`deidlib.contract.checks.TABLE`.
 CHECKS = pa.schema(
     [
         *_PHOTO,
         *_PATIENT,
         *_ATTEMPT,
         *_ROUTE,
-        _field("sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"),
-        _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
-        _field("faces_yunet", pa.int32(), "faces that YuNet finds in the result"),
-        _field("faces_mediapipe", pa.int32(), "faces that MediaPipe finds in the result"),
-        _field("faces_dlib", pa.int32(), "faces that dlib's HOG detector finds in the result"),
-        _field("second_face", pa.float32(), "highest score of a second face, whole or cut by the edge", "0..1"),
-        _field("core_equal", pa.bool_(), "the core's pixels equal the decoded source exactly"),
-        _field(
-            "survival",
-            pa.float32(),
-            "highest block correlation with the source outside core and band",
-            "-1..1",
-        ),
-        _field("seam", pa.float32(), "seam score (see seam)"),
-        _field("mouth_shift", pa.float32(), "largest mouth landmark displacement", "% of inter-ocular distance"),
+        *(_field(name, _CHECK_TYPES[kind], text, unit) for name, kind, text, unit in checks.columns()),
         *_SMILE,
-        _field("latent_distance", pa.float32(), "RMS Mahalanobis distance of the face's code to the donor's w"),
-        _field(
-            "realism", pa.float32(), "score of the generated face's pixels; higher is more like the generator's own"
-        ),
-        _field("outside_neutral", pa.bool_(), "every pixel outside the core is the neutral fill"),
-        _field("metadata_free", pa.bool_(), "the encoded file holds pixels and nothing else"),
         _field(
             "not_applicable",
             pa.list_(pa.string()),
@@ -293,6 +277,24 @@ CHECKS = pa.schema(
         ),
         _field("passed", pa.bool_(), "every check of the gate that applies passed"),
         _field("failed", pa.list_(pa.string()), "names of the checks that failed"),
+    ]
+)
+
+_REGION = [REGIONS.field(name) for name in ("method", "crop_left", "crop_top", "crop_side", "core_pixels")]
+
+#: outcomes → embeddings, sweep, reid, decide, release, report: what became of each photograph of the sheet, in the
+#: sheet's order. It holds what :data:`PHOTOS` says of the photograph, without its pixels.
+OUTCOMES = pa.schema(
+    [
+        *(field for field in PHOTOS if field.name not in ("image", "mask", "status", "reason")),
+        _field("status", pa.string(), "passed: it would be released; or quarantined"),
+        _field("reason", pa.string(), "reason code of a quarantined photograph (tables.REASONS), else null"),
+        _field("held_at", pa.string(), "where it was held back: intake, face or gate; else null"),
+        _field("attempt", pa.int32(), "the attempt that would be released, else null"),
+        *_ROUTE,
+        *_REGION,
+        _field("check", pa.struct(list(CHECKS)), "row of checks of the attempt that would be released, else null"),
+        _field("tries", pa.list_(pa.struct(list(CHECKS))), "rows of checks of all its attempts, in their order"),
     ]
 )
 
@@ -442,6 +444,29 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
         return file.read(names).select(names)
 
 
+def read_stage(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read a shard's table; a missing or outdated one is an error that names shard and table.
+
+    Raises
+    ------
+    InputError
+        The table is missing, cannot be read, or is of another version of deidlib.
+    deidlib.storage.sealed.Damaged
+        The file is not what was written.
+    """
+    where = path.relative_to(path.parents[2] if path.parent.name.startswith("attempt-") else path.parents[1])
+    try:
+        return read(path, schema, columns)
+    except FileNotFoundError:
+        raise InputError(f"table {where} is missing: run the workflow, its earlier stages first") from None
+    except sealed.Damaged:
+        raise
+    except OSError as error:
+        raise InputError(f"table {where} cannot be read ({error.strerror}): mend that, then run again") from None
+    except InputError as error:
+        raise InputError(f"shard {where.parts[0]}: {error}") from None
+
+
 def read_parts(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Read a table part by part, as it was written; see :func:`read`."""
     with sealed.opened(path) as file:
@@ -467,5 +492,5 @@ def handled(table: pa.Table) -> pa.Table:
 
 
 def of_routes(table: pa.Table, *routes: str) -> pa.Table:
-    """The rows of a table with a column ``route`` that go by one of these (:mod:`deidlib.intake.routes`)."""
+    """The rows of a table with a column ``route`` that go by one of these (:mod:`deidlib.contract.routes`)."""
     return table.filter(pc.is_in(table["route"], pa.array(routes, pa.string())))

@@ -103,12 +103,12 @@ def fit_mirrored(faces: np.ndarray, wear: np.ndarray) -> tuple[np.ndarray, float
 
 def main() -> None:
     """Fit, say how well it tells faces it was not fitted to, and write the model."""
-    from deidlib.cli import weights
+    from deidlib.donors.model import donor_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
-    network, _, bank = weights.donor_model("mobilestylegan")
+    network, _, bank = donor_model("mobilestylegan")
     faces = drawn(bank.w, network)
     wear, known = worn(faces)
     scores, folds = np.zeros(len(faces)), np.arange(len(faces)) % _FOLDS

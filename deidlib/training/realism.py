@@ -222,7 +222,8 @@ def scores_of(realism: Realism, faces: np.ndarray, view: Callable = plain_view, 
 
 def main() -> None:
     """Draw the specimens, train the network, write it, and say what it does on people it has not seen."""
-    from deidlib.cli import weights
+    from deidlib.donors.model import donor_model
+    from deidlib.inversion.networks import inversion_networks
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
@@ -231,8 +232,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--start", type=Path, help="a network to go on with, in smaller steps")
     arguments = parser.parse_args()
-    _, editor, bank = weights.donor_model("mobilestylegan")
-    networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"))
+    _, editor, bank = donor_model("mobilestylegan")
+    networks = inversion_networks("mobilestylegan", torch.device("cpu"))
     generator = networks.generator
 
     def driven(n: int, seed: int) -> np.ndarray:

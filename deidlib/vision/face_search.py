@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deidlib.intake.routes import NEUTRAL
+from deidlib.contract.routes import NEUTRAL
 from deidlib.vision.detectors import HogDetector
 
 TURNS = range(0, 360, 45)  # degrees

@@ -14,7 +14,7 @@ import mediapipe as mp
 import numpy as np
 import pyarrow as pa
 
-from deidlib.intake.routes import INTRAORAL, REGION_ONLY, choose_route
+from deidlib.contract.routes import INTRAORAL, REGION_ONLY, choose_route
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.vision.detectors import YuNet
@@ -313,7 +313,7 @@ def find_landmarks(
     options : dict
         ``max_yaw`` (degrees) and ``min_inter_ocular`` (pixels, native frame) of a face to be generated.
     views : mapping
-        View → route, see :func:`deidlib.intake.routes.choose_route`.
+        View → route, see :func:`deidlib.contract.routes.choose_route`.
     progress : callable, optional
         Called once a photograph.
 

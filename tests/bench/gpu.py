@@ -36,9 +36,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from deidlib.cli import weights
+from deidlib import compute
 from deidlib.cli.common import stage_options
 from deidlib.inversion.invert import invert
+from deidlib.inversion.networks import inversion_networks
 from deidlib.inversion.objective import WORK_SIDE, Networks, Targets
 
 DISTINCT = 2  # photographs drawn; more are these again
@@ -219,8 +220,8 @@ def main() -> None:
         peak = peak_of(name, asked.peak_tflops, asked.bandwidth)
     except ValueError as error:
         parser.error(str(error))
-    weights.pin_order()
-    networks = weights.inversion_networks("mobilestylegan", device)
+    compute.pin_order()
+    networks = inversion_networks("mobilestylegan", device)
     targets = virtual_patients(networks)
     costs, dtypes = count_inversion(networks, targets, settings)
     print(_cost_table(costs, settings, f"counted on {name}, products in {' and '.join(sorted(dtypes))}"))

@@ -36,16 +36,20 @@ import pyarrow.compute as pc
 import torch
 from torch.nn import functional as F
 
+from deidlib import compute
 from deidlib.blending.composite import blend_faces, warp_to_square
 from deidlib.blending.seam import seam_score
-from deidlib.cli import weights
 from deidlib.cli.common import stage_options
+from deidlib.contract.routes import GENERATE
+from deidlib.donors import model
+from deidlib.generators import opened
 from deidlib.generators.window import window
-from deidlib.intake.routes import GENERATE
+from deidlib.inversion.networks import inversion_networks
 from deidlib.inversion.objective import WORK_SIDE
 from deidlib.regions.area import cut_square, fade_weight
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
+from deidlib.vision import networks as vision_networks
 from deidlib.vision.landmarks import FaceLandmarker, align_photo, matrix_of
 
 KEY = b"the same donors in every bench run"[:32]
@@ -68,7 +72,7 @@ def demo_sheet(folder: Path) -> Path:
     """Draw the demo cohort; its sample sheet."""
     from deidlib.demo import write_demo_cohort
 
-    network, editor, _ = weights.donor_model("mobilestylegan")
+    network, editor, _ = model.donor_model("mobilestylegan")
     return write_demo_cohort(folder, network, editor)
 
 
@@ -85,15 +89,15 @@ def stage_tables(sheet: Path, limit: int | None) -> dict[str, pa.Table]:
         intake_photos(cohort.sort_by("row"), sheet.absolute().parent, KEY, stage_options("intake", "{}"))
     )
     settings, views = stage_options("landmarks", "{}"), stage_options("views", "{}")
-    landmarks = find_landmarks(photos, weights.landmarker_file(), weights.yunet(), settings, views)
+    landmarks = find_landmarks(photos, vision_networks.landmarker_file(), vision_networks.yunet(), settings, views)
     regions = preserve_regions(photos, landmarks, "mouth", stage_options("regions", "{}"))
     handled = tables.handled(regions)
     generated = handled.filter(pc.equal(handled["route"], GENERATE))
     ids = generated["release_photo_id"].to_pylist()[:limit]
-    network, editor, bank = weights.donor_model("mobilestylegan")
-    looks, settings = weights.likenesses(photos, landmarks, ids), stage_options("donors", "{}")
-    with FaceLandmarker(weights.landmarker_file()) as landmarker:
-        see = weights.observer(network, landmarker)
+    network, editor, bank = model.donor_model("mobilestylegan")
+    looks, settings = model.likenesses(photos, landmarks, ids), stage_options("donors", "{}")
+    with FaceLandmarker(vision_networks.landmarker_file()) as landmarker:
+        see = model.observer(network, landmarker)
         donors = choose_donors(photos, ids, looks, bank, editor, see, KEY, 0, "per_patient", settings)
     return {"photos": photos, "landmarks": landmarks, "regions": regions, "donors": donors}
 
@@ -110,7 +114,7 @@ def baseline(stage: dict[str, pa.Table], asked: argparse.Namespace) -> dict:
     """Faces of the seed method."""
     from deidlib.inversion.perceptual import STLPIPS
 
-    generator, perceptual = weights.generator("mobilestylegan"), STLPIPS(weights.only("stlpips"))
+    generator, perceptual = opened.generator("mobilestylegan"), STLPIPS(vision_networks.only("stlpips"))
     rng = torch.Generator().manual_seed(2004)
     faces, todo, start = [], rows(stage), time.perf_counter()
     for photo, landmark, region in todo:
@@ -173,8 +177,8 @@ class WholeImages(torch.nn.Module):
 def _inverted(stage: dict[str, pa.Table], settings: dict, whole: bool = False) -> dict:
     from deidlib.inversion.faces import invert_faces
 
-    weights.pin_order()
-    networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"))
+    compute.pin_order()
+    networks = inversion_networks("mobilestylegan", torch.device("cpu"))
     if whole:
         networks = networks._replace(generator=WholeImages(networks.generator))
     others, start = (stage["photos"], stage["landmarks"], stage["regions"]), time.perf_counter()
@@ -205,7 +209,10 @@ def measure(stage: dict[str, pa.Table], made: dict) -> tuple[dict, dict[str, int
     """
     from deidlib.inversion.perceptual import STLPIPS
 
-    perceptual, judges = STLPIPS(weights.only("stlpips")), (weights.sface(weights.yunet()), weights.dlib_resnet())
+    perceptual, judges = (
+        STLPIPS(vision_networks.only("stlpips")),
+        (vision_networks.sface(vision_networks.yunet()), vision_networks.dlib_resnet()),
+    )
     found = {name: [] for name in COLUMNS}
     for (photo, landmark, region), (face, result) in zip(rows(stage), made["faces"], strict=True):
         image, matrix = decode_png(photo["image"]), matrix_of(landmark)

@@ -26,14 +26,15 @@ from scale import measured
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests" / "unit")]
+from deidlib.release.gate import chosen_digest  # noqa: E402
 from shard_tables import CONFIG, MODELS, Spec, write_private  # noqa: E402
 
 from deidlib import config, tables  # noqa: E402
+from deidlib.columns import rules as columns  # noqa: E402
+from deidlib.columns.table_risk import protect  # noqa: E402
 from deidlib.outcomes.outcomes import read_outcomes  # noqa: E402
-from deidlib.release import columns, documents  # noqa: E402
-from deidlib.release.gate import chosen_digest  # noqa: E402
+from deidlib.release import documents  # noqa: E402
 from deidlib.release.layout import image_paths  # noqa: E402
-from deidlib.release.table_risk import protect  # noqa: E402
 
 SETTINGS = {
     "attempts": 1,

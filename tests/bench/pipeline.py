@@ -48,11 +48,11 @@ def draw_patients(folder: Path, patients: int, seed: int = 11) -> None:
     """Draw virtual patients that are not in ``folder`` yet: ``PATIENT-rest.png`` and ``PATIENT-smile.png``."""
     import torch
 
-    from deidlib.cli import weights
+    from deidlib.donors import model
     from deidlib.donors.bank import to_uint8
 
     folder.mkdir(parents=True, exist_ok=True)
-    network, editor, _ = weights.donor_model("mobilestylegan")
+    network, editor, _ = model.donor_model("mobilestylegan")
     for number in range(patients):
         paths = [folder / f"{number:05d}-{name}.png" for name in ("rest", "smile")]
         if all(path.exists() for path in paths):

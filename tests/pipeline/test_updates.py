@@ -16,8 +16,8 @@ from skimage import data
 from test_workflow import SETTINGS, jobs, snakemake
 
 from deidlib import keys
-from deidlib.cli import weights
 from deidlib.demo import virtual_patients
+from deidlib.donors import model
 from deidlib.release import compare_releases, content_digest, verify_release
 
 KEY = "one fixed key, so that every run of this test draws the same donors"
@@ -60,7 +60,7 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
 @pytest.mark.slow
 def test_added_and_withdrawn_patients_touch_their_shard_alone(tmp_path, model_files):
     model_files("mobilestylegan")
-    generator, editor, _ = weights.donor_model("mobilestylegan")
+    generator, editor, _ = model.donor_model("mobilestylegan")
     cohort, results = tmp_path / "cohort", tmp_path / "results"
     cohort.mkdir()
     a, b, c = patients_of_shards()

@@ -12,10 +12,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+from typer.testing import CliRunner
 
+from deidlib.cli import app
+from deidlib.outcomes import outcomes
+from deidlib.outcomes.collect import collect_outcomes
+from deidlib.release import dataset
+from deidlib.release.decision import decide, read_decision
 from deidlib.storage import images, tables
+from deidlib.storage.results import Results
 
 #: A configuration as the release and the report read it.
 CONFIG = {
@@ -136,14 +144,60 @@ def draw_face(seed: int, side: int) -> np.ndarray:
     return np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
 
 
-def write_private(folder: Path, specs: list[Spec], attempts: int = 2) -> list[str]:
-    """Write ``folder/shards/SHARD/…`` for the photographs and return the shards' names."""
+def write_private(folder: Path, specs: list[Spec], attempts: int = 2, config: Mapping = CONFIG) -> list[str]:
+    """Write ``folder/shards/SHARD/…`` for the photographs, outcomes too, and return the shards' names."""
     folder = Path(folder)
     shards = sorted({spec.shard for spec in specs})
     for shard in shards:
         numbered = [(row, spec) for row, spec in enumerate(specs, 2) if spec.shard == shard]
         _write_shard(folder / "shards" / shard, numbered, attempts)
+    outcomes_of(folder, shards, attempts, config)
     return shards
+
+
+def outcomes_of(private: Path, shards: list[str], attempts: int = 2, config: Mapping = CONFIG) -> list:
+    """Outcomes of the shards as the stage `outcomes` would find them; its tables are written."""
+    found = []
+    for shard in shards:
+        folder = Results(private).shard(shard)
+        here = collect_outcomes(folder, attempts, config["checks"], config["identity"])
+        tables.write(outcomes.to_table(here), folder / "outcomes.parquet", tables.OUTCOMES)
+        found += here
+    return found
+
+
+def verdict_on(found: list, passed: bool = True) -> dict:
+    """What `deidlib reid` writes of its gate, given on these outcomes."""
+    criterion = {"name": "x", "statement": "No face is recognised", "passed": passed, "note": "dlib: 3 of 9."}
+    return {"gate": {"passed": passed, "criteria": [criterion]}, "inputs": {"chosen": outcomes.chosen_digest(found)}}
+
+
+def write_release(
+    private: Path, root: Path, shards: list[str], attempts: int, version: str, config: Mapping, models: list, threads=1
+) -> Path:
+    """Outcomes, decision (the release gate is kept) and release."""
+    verdict = verdict_on(outcomes_of(private, shards, attempts, config))
+    decide(private, shards, verdict, config["release"]["columns"])
+    return dataset.write_release(private, root, shards, version, config, models, threads)
+
+
+def publish(folder: Path, version: str, config: Mapping):
+    """Run the commands from decide on as the workflow does: release, then report; without a release the report first.
+
+    ``folder`` is a results folder whose plan and attacks are written. Returns the exit code of ``deidlib release`` and what all of them printed.
+    """
+    plan, given = folder / "private" / "plan.json", ["--config", json.dumps(config)]
+    out, audit = folder / "release" / version, folder / "report" / version
+
+    def run(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in (*arguments, *given)])
+
+    done = [run("decide", "--plan", plan)]
+    if done[-1].exit_code == 0 and not read_decision(folder / "private").release:
+        done += [run("report", "--plan", plan, "--out", audit, "--reviewer", folder / "private" / "reviewer.html")]
+    if done[-1].exit_code == 0:
+        done += [run("release", "--plan", plan, "--out", out)]
+    return SimpleNamespace(exit_code=done[-1].exit_code, output="".join(one.output for one in done))
 
 
 def _write_shard(folder: Path, numbered: list[tuple[int, Spec]], attempts: int) -> None:

@@ -13,7 +13,11 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, PngImagePlugin
 from skimage import data
 
-from deidlib.checks import check_photos, gate, measures
+from deidlib.checks import measures
+from deidlib.checks.gate import check_photos
+from deidlib.cli.common import stage_options
+from deidlib.contract.checks import NAMES, TABLE, failed_checks
+from deidlib.contract.routes import GENERATE
 from deidlib.intake.photos import pixels_sha256
 from deidlib.regions.area import cut_square, distance_outside, preserved_core, released_square
 from deidlib.storage import tables
@@ -64,6 +68,18 @@ BAD = {
 # ---- the verdict ----
 
 
+def gate(values: dict, bounds: dict) -> list[str]:
+    return failed_checks({"route": GENERATE, **values}, bounds)
+
+
+def test_the_table_describes_each_check_once_for_a_route():
+    pairs = [(check.name, route) for check in TABLE for route in check.routes]
+    assert len(pairs) == len(set(pairs))
+    assert set(NAMES) <= set(tables.CHECKS.names)
+    with_bound = [check for check in TABLE if check.option]
+    assert {check.option for check in with_bound} == set(stage_options("checks", "{}"))
+
+
 def test_gate_passes_what_is_within_every_bound():
     assert gate(GOOD, BOUNDS) == []
 
@@ -80,14 +96,13 @@ def test_gate_fails_each_check_by_itself(name, kind):
 
 
 def test_gate_names_failures_in_the_order_of_the_table():
-    failed = gate({}, BOUNDS)
-    assert failed == [name for name in tables.CHECKS.names if name in GOOD]
+    assert gate({}, BOUNDS) == [name for name in NAMES if name in GOOD]
 
 
 @pytest.mark.parametrize("bound", list(BOUNDS))
-def test_gate_does_not_judge_without_a_bound(bound):
-    with pytest.raises(KeyError, match=bound):
-        gate(GOOD, {name: value for name, value in BOUNDS.items() if name != bound})
+def test_gate_fails_a_check_without_a_bound(bound):
+    (name,) = (check.name for check in TABLE if check.option == bound)
+    assert gate(GOOD, {name: value for name, value in BOUNDS.items() if name != bound}) == [name]
 
 
 # ---- the core's pixels ----

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import typer
-from shard_tables import Spec, write_private
+from shard_tables import Spec, publish, write_private
 from typer.testing import CliRunner
 
 from deidlib import keys, logs
@@ -247,10 +247,7 @@ def test_where_nothing_passes_there_is_an_audit_and_no_release(tmp_path):
     shards = write_private(tmp_path / "private", [Spec("patient-one", "photo-one", checks=(fails,))], attempts=1)
     plan = tmp_path / "private" / "plan.json"
     plan.write_text(json.dumps({"shards": shards}))
-    done = run(
-        *("release", "--plan", plan, "--out", tmp_path / "release" / "1.0.0"),
-        *("--failure-report", tmp_path / "report" / "1.0.0", "--config", json.dumps({"attempts": 1})),
-    )
+    done = publish(tmp_path, "1.0.0", {"attempts": 1})
     assert done.exit_code == 1
     assert not list((tmp_path / "release").glob("*"))
     audit = json.loads((tmp_path / "report" / "1.0.0" / "audit.json").read_text())

@@ -16,12 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
-from shard_tables import CONFIG, Spec, ids, write_private
+from shard_tables import CONFIG, Spec, ids, outcomes_of, publish, verdict_on, write_private
 from typer.testing import CliRunner
 
 from deidlib.cli import app
-from deidlib.outcomes.outcomes import read_outcomes
-from deidlib.release.gate import chosen_digest
 from deidlib.storage import images
 
 SPECS = [Spec("patient-one", "photo-one"), Spec("patient-two", "photo-two"), Spec("patient-two", "photo-three")]
@@ -43,15 +41,10 @@ def make(folder: Path, version: str, specs=SPECS):
     plan = folder / "private" / "plan.json"
     plan.write_text(json.dumps({"shards": shards}))
     config = {name: CONFIG[name] for name in ("release", "identity", "checks")} | {"attempts": 1}
-    outcomes = [
-        o for s in shards for o in read_outcomes(folder / "private", s, 1, CONFIG["checks"], CONFIG["identity"])
-    ]
-    criterion = {"name": "none", "statement": "Of what follows the gate", "passed": True, "note": ""}
-    verdict = {"gate": {"passed": True, "criteria": [criterion]}, "inputs": {"chosen": chosen_digest(outcomes)}}
+    verdict = verdict_on(outcomes_of(folder / "private", shards, 1))
     (folder / "private" / "reid").mkdir(exist_ok=True)
     (folder / "private" / "reid" / "attacks.json").write_text(json.dumps(verdict))
-    out = folder / "release" / version
-    return run("release", "--plan", plan, "--out", out, "--config", json.dumps(config))
+    return publish(folder, version, config)
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from virtual_faces import PATIENTS, WEAK_METHODS, codes, draw, names, released_r
 from virtual_faces import two_photographs_each as two_each
 
 from deidlib import config, models
-from deidlib.cli import weights
 from deidlib.donors.bank import read_bank
 from deidlib.reid.embeddings import embed_shard, faces_of, renderings
 from deidlib.reid.suite import Evidence, run_suite
 from deidlib.storage import tables
+from deidlib.vision import networks as vision_networks
 from deidlib.vision.recognisers import OnnxRecogniser
 
 OPTIONS = config.complete_config({"cohort": "samples.tsv"})["reid"]
@@ -178,7 +178,7 @@ def test_a_registered_network_is_opened_with_its_preprocessing(tmp_path, model_f
     mine["recogniser"] = {**entry["recogniser"], "name": "mine", "preprocessing": {"mean": 0.0, "scale": 1.0}}
     (tmp_path / "models.yaml").write_text(yaml.safe_dump(models.load_registry() | {"mine_net": mine}))
     monkeypatch.setattr(models, "REGISTRY_PATH", tmp_path / "models.yaml")
-    opened = weights.recogniser("mine")
+    opened = vision_networks.recogniser("mine")
     assert opened.name == "mine"
     assert opened.compare(opened.embed(astronaut), sface.embed(astronaut)) > 0.999
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from shard_tables import CONFIG, MODELS, Spec, write_private
+from shard_tables import CONFIG, MODELS, Spec, write_private, write_release
 
-from deidlib.release import ReleaseError, verify_release, write_release
+from deidlib.release import ReleaseError, verify_release
 from deidlib.release.documents import write_index
 from deidlib.release.embedded import write_embedded
 from deidlib.release.files import told_when_full
@@ -26,7 +26,7 @@ import itertools, os, resource, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from shard_tables import CONFIG, MODELS
-from deidlib.release import ReleaseError, write_release
+from deidlib.release import ReleaseError
 import deidlib.release.crate, deidlib.release.croissant
 
 def limit(number):  # no file may grow beyond this: writing fails in the middle, as on a full disk

@@ -5,13 +5,11 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from shard_tables import CONFIG, Spec, write_private
-from typer.testing import CliRunner
+from shard_tables import CONFIG, Spec, publish, verdict_on, write_private
 
-from deidlib.cli import app
-from deidlib.outcomes.outcomes import read_outcomes
-from deidlib.release import GateFailed, ReleaseError, obey_gate
-from deidlib.release.gate import chosen_digest
+from deidlib.errors import GateFailed, ReleaseError
+from deidlib.outcomes.outcomes import all_outcomes
+from deidlib.release.decision import decide, obey, read_decision
 
 FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
 SPECS = [Spec("patient-one", "photo-one"), Spec("patient-two", "photo-two", checks=(FAILS, FAILS))]
@@ -22,25 +20,25 @@ def private(tmp_path):
     return tmp_path / "private", write_private(tmp_path / "private", SPECS)
 
 
-def verdict(private, passed, **changes):
-    folder, shards = private
-    outcomes = [o for s in shards for o in read_outcomes(folder, s, 2, CONFIG["checks"], CONFIG["identity"])]
-    told = {"name": "x", "statement": "No face is recognised", "passed": passed, "note": "dlib: 3 of 9."}
-    return {"gate": {"passed": passed, "criteria": [told]}, "inputs": {"chosen": chosen_digest(outcomes)}} | changes
+def verdict(private, passed):
+    return verdict_on(list(all_outcomes(*private)), passed)
 
 
-def obey(private, attacks):
-    obey_gate(*private, 2, CONFIG, attacks)
-
-
-def test_a_kept_gate_changes_nothing(private):
-    obey(private, verdict(private, True))
-    assert not (private[0] / "crosswalk.parquet").exists()
+def test_a_kept_gate_releases_what_passed_its_own_checks(private):
+    decision = decide(*private, verdict(private, True))
+    obey(decision)
+    assert (decision.release, decision.released, decision.held) == (True, 1, 1)
+    assert read_decision(private[0]) == decision
+    crosswalk = {row["photo_id"]: row for row in pq.read_table(private[0] / "crosswalk.parquet").to_pylist()}
+    assert crosswalk["photo-one"]["status"] == "released"
+    assert crosswalk["photo-one"]["path"].startswith("images/")
+    assert crosswalk["photo-two"]["reason"] == "gate_failed"
 
 
 def test_below_the_gate_every_photograph_is_held_back_with_the_reason(private):
+    decision = decide(*private, verdict(private, False))
     with pytest.raises(GateFailed, match="No face is recognised"):
-        obey(private, verdict(private, False))
+        obey(decision)
     crosswalk = pq.read_table(private[0] / "crosswalk.parquet").to_pylist()
     assert {row["photo_id"]: row["reason"] for row in crosswalk} == {
         "photo-one": "release_gate_failed",
@@ -64,16 +62,17 @@ def test_below_the_gate_every_photograph_is_held_back_with_the_reason(private):
 )
 def test_no_verdict_or_one_on_other_photographs_is_refused(private, change):
     with pytest.raises(ReleaseError, match="deidlib reid"):
-        obey(private, verdict(private, True) | change)
+        decide(*private, verdict(private, True) | change)
     with pytest.raises(ReleaseError, match="deidlib reid"):
-        obey(private, {})
+        decide(*private, {})
 
 
 def test_a_criterion_that_failed_outweighs_the_verdict(private):
     attacks = verdict(private, True)
     attacks["gate"]["criteria"][0]["passed"] = None
+    decision = decide(*private, attacks)
     with pytest.raises(GateFailed):
-        obey(private, attacks)
+        obey(decision)
 
 
 def test_the_command_writes_no_folder_and_says_what_failed(private, tmp_path):
@@ -82,9 +81,7 @@ def test_the_command_writes_no_folder_and_says_what_failed(private, tmp_path):
     (folder / "reid").mkdir()
     (folder / "reid" / "attacks.json").write_text(json.dumps(verdict(private, False)))
     settings = {"attempts": 2, "identity": CONFIG["identity"], "checks": CONFIG["checks"]}
-    arguments = ["release", "--plan", folder / "plan.json", "--out", tmp_path / "release" / "1.0.0"]
-    arguments += ["--failure-report", tmp_path / "report" / "1.0.0", "--config", json.dumps(settings)]
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    done = publish(tmp_path, "1.0.0", settings)
     assert done.exit_code == 1
     assert "No face is recognised" in done.output
     assert "photo-one" not in done.output

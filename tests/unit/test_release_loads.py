@@ -21,10 +21,9 @@ from PIL import Image
 from requests.adapters import BaseAdapter
 from requests_cache import CachedSession
 from rocrate_validator import services
-from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private
+from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private, write_release
 from urllib3 import HTTPResponse
 
-from deidlib.release import write_release
 from deidlib.release.embedded import embedded_files
 from deidlib.release.layout import image_paths
 from deidlib.storage import provenance, tables

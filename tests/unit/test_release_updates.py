@@ -14,13 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shard_tables import CONFIG, MODELS, Spec, ids, write_private
-from typer.testing import CliRunner
+from shard_tables import CONFIG, MODELS, Spec, ids, outcomes_of, publish, verdict_on, write_private, write_release
 
-from deidlib.cli import app
-from deidlib.outcomes.outcomes import read_outcomes
-from deidlib.release import ReleaseError, compare_releases, content_digest, verify_release, write_release
-from deidlib.release.gate import chosen_digest
+from deidlib.release import ReleaseError, compare_releases, content_digest, verify_release
 from deidlib.release.leftovers import drop_leftovers
 from deidlib.release.versions import is_version, precedence, versions_in
 from deidlib.storage import images, tables
@@ -192,24 +188,12 @@ def test_tombstones_are_carried_on_also_when_the_earlier_version_was_removed(tmp
 def command(folder: Path, version: str, specs: list[Spec], gate: bool = True):
     """``deidlib release`` as the workflow calls it, after attacks that passed the gate or did not."""
     shards = write_private(folder / "private", specs, 1)
-    outcomes = [o for s in shards for o in read_outcomes(folder / "private", s, 1, CONFIG["checks"], "per_photo")]
-    criterion = {
-        "name": "n",
-        "statement": "Nobody is found",
-        "value": 0,
-        "bound": 0,
-        "n": 1,
-        "note": "",
-        "passed": gate,
-    }
-    attacks = {"gate": {"passed": gate, "criteria": [criterion]}, "inputs": {"chosen": chosen_digest(outcomes)}}
+    attacks = verdict_on(outcomes_of(folder / "private", shards, 1), gate)
     (folder / "private" / "reid").mkdir(exist_ok=True)
     (folder / "private" / "reid" / "attacks.json").write_text(json.dumps(attacks))
     (folder / "private" / "plan.json").write_text(json.dumps({"shards": shards}))
     settings = {"attempts": 1, "identity": "per_photo", "checks": CONFIG["checks"], "version": version}
-    arguments = ["release", "--plan", folder / "private" / "plan.json", "--out", folder / "release" / version]
-    arguments += ["--failure-report", folder / "report" / version, "--config", json.dumps(settings)]
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return publish(folder, version, settings)
 
 
 def test_where_everybody_withdraws_there_is_no_version_but_a_list_of_all_that_is_to_be_deleted(tmp_path):

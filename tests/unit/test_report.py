@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shard_tables import CONFIG, MODELS, Spec, ids, write_private
+from shard_tables import CONFIG, MODELS, Spec, ids, write_private, write_release
 
 from deidlib.outcomes.outcomes import read_outcomes
-from deidlib.release import ReleaseError, content_digest, write_release
+from deidlib.release import ReleaseError, content_digest
 from deidlib.report import write_report
 from deidlib.report.criteria import conclusion, photograph_criteria
 from deidlib.report.page import build_audit
@@ -219,7 +219,7 @@ def test_criteria_judge_the_numbers_themselves(tmp_path, values, verdict):
     shards = write_private(tmp_path, [SPECS[0], SPECS[2]])
     tally = Tally()
     for shard in shards:
-        outcomes = read_outcomes(tmp_path, shard, 2, CONFIG["checks"])
+        outcomes = read_outcomes(tmp_path, shard)
         add(tally, [dataclasses.replace(one, check=one.check | values) for one in outcomes])
     release = {"written": True, "problems": 0, "agrees": True}
     rows = photograph_criteria(tally, CONFIG["checks"], release, withheld=False)

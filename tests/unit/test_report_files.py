@@ -12,13 +12,12 @@ import zlib
 
 import numpy as np
 import pytest
-from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private
+from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private, write_release
 from test_report import SPECS, SUITE, Page, run
 from typer.testing import CliRunner
 from weasyprint.urls import FatalURLFetchingError
 
 from deidlib.cli import app
-from deidlib.release import write_release
 from deidlib.report import figures, write_reviewer_copy
 from deidlib.report.pdf import to_pdf
 from deidlib.report.smile import smile_numbers
@@ -160,7 +159,7 @@ def decoded(uri: str) -> np.ndarray:
 
 def test_reviewers_copy_shows_each_original_beside_its_result(tmp_path):
     shards = write_private(tmp_path / "private", SPECS)
-    path = write_reviewer_copy(tmp_path / "private", tmp_path / "private/reviewer.html", shards, 2, "1.0.0", CONFIG)
+    path = write_reviewer_copy(tmp_path / "private", tmp_path / "private/reviewer.html", shards, "1.0.0")
     html = path.read_text()
     pictures = Page(html).all("img")
     assert len(pictures) == 2 * 3
@@ -176,7 +175,7 @@ def test_reviewers_copy_shows_each_original_beside_its_result(tmp_path):
 def test_reviewers_copy_holds_at_most_so_many_one_of_each_patient_first(tmp_path):
     specs = [Spec(f"patient-{n // 2}", f"photo-{n}", side=16) for n in range(8)]
     shards = write_private(tmp_path, specs)
-    html = write_reviewer_copy(tmp_path, tmp_path / "r.html", shards, 2, "1.0.0", CONFIG, most=4).read_text()
+    html = write_reviewer_copy(tmp_path, tmp_path / "r.html", shards, "1.0.0", most=4).read_text()
     shown = {name for name in (ids(spec)[0] for spec in specs) if name in html}
     assert len(Page(html).all("img")) == 8
     assert len(shown) == 4

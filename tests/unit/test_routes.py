@@ -11,24 +11,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from shard_tables import CONFIG, MODELS, Spec, ids, write_private
+from shard_tables import CONFIG, MODELS, Spec, ids, write_private, write_release
 from test_checks import BOUNDS
+from test_checks import GOOD as WITH_FACE
 from typer.testing import CliRunner
 
 from deidlib import cli, config, keys
 from deidlib.blending.masking import keep_core, mask_photos, outside_is_neutral
-from deidlib.checks import check_photos, gate
-from deidlib.checks.gate import APPLIES, CRITERIA, not_applicable
+from deidlib.checks.gate import check_photos
+from deidlib.contract.checks import TABLE, failed_checks, not_applicable
+from deidlib.contract.routes import GENERATE, INTRAORAL, NEUTRAL, REGION_ONLY, ROUTES, choose_route, most_faces
 from deidlib.demo import landscape
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.donors.edit import fit_editor
 from deidlib.generators import latent_prior
 from deidlib.intake.photos import pixels_sha256
-from deidlib.intake.routes import GENERATE, INTRAORAL, NEUTRAL, REGION_ONLY, choose_route, most_faces
 from deidlib.outcomes.attempts import photos_to_retry
-from deidlib.outcomes.outcomes import gate_failures
 from deidlib.regions.area import cut_region, preserve_regions
-from deidlib.release import verify_release, write_release
+from deidlib.release import verify_release
 from deidlib.release.verify import read_index
 from deidlib.report.page import build_audit
 from deidlib.storage import tables
@@ -262,9 +262,14 @@ BAD = {"sface_cosine": 0.4, "dlib_distance": 0.5} | dict.fromkeys(("faces_yunet"
 FACELESS = ["sface_cosine", "dlib_distance"]
 
 
+def gate(values: dict, route: str | None, faceless: list[str], method: str = "mouth") -> list[str]:
+    row = {**values, "route": route, "not_applicable": not_applicable(route, faceless)}
+    return failed_checks(row, BOUNDS, method)
+
+
 @pytest.mark.parametrize("route", list(GOOD))
 def test_a_picture_without_a_face_passes_and_says_what_did_not_apply(route):
-    assert gate(GOOD[route], BOUNDS, route, FACELESS) == []
+    assert gate(GOOD[route], route, FACELESS) == []
     assert set(not_applicable(route, FACELESS)).isdisjoint(set(GOOD[route]) - set(FACELESS))
     assert set(NOT_APPLICABLE) <= set(not_applicable(route, FACELESS))
 
@@ -274,52 +279,41 @@ def test_a_picture_without_a_face_passes_and_says_what_did_not_apply(route):
 def test_each_check_of_a_route_fails_by_itself(route, name, kind):
     value = None if kind == "not run" else BAD.get(name, False)
     faceless = [other for other in FACELESS if other != name]
-    assert gate(GOOD[route] | {name: value}, BOUNDS, route, faceless) == [name]
+    unexcused = {check.name for check in TABLE if check.excused_by == name}  # a face is there, and no score of it
+    assert set(gate(GOOD[route] | {name: value}, route, faceless)) == {name} | unexcused
 
 
 def test_a_recogniser_that_finds_a_face_is_decided_by_its_score():
     values = NO_FACE | {"sface_cosine": 0.1, "outside_neutral": True}
-    assert gate(values, BOUNDS, REGION_ONLY, ["dlib_distance"]) == []
+    assert gate(values, REGION_ONLY, ["dlib_distance"]) == []
     assert "sface_cosine" not in not_applicable(REGION_ONLY, ["dlib_distance"])
 
 
 def test_a_lower_face_may_look_like_one_face_and_nothing_else_may():
     one_face = NO_FACE | {"outside_neutral": True, "faces_mediapipe": 1}
+    two_faces = one_face | {"faces_mediapipe": 2}
     assert most_faces("lower_face") == 1
     assert {most_faces(method) for method in ("teeth", "mouth", "mask", "whole", None)} == {0}
-    assert gate(one_face, BOUNDS | {"faces_most": 1}, REGION_ONLY, FACELESS) == []
-    assert gate(one_face | {"faces_mediapipe": 2}, BOUNDS | {"faces_most": 1}, REGION_ONLY, FACELESS) == [
-        "faces_mediapipe"
-    ]
-    assert gate(one_face, BOUNDS, REGION_ONLY, FACELESS) == ["faces_mediapipe"]
+    assert gate(one_face, REGION_ONLY, FACELESS, "lower_face") == []
+    assert gate(two_faces, REGION_ONLY, FACELESS, "lower_face") == ["faces_mediapipe"]
+    assert gate(one_face, REGION_ONLY, FACELESS) == ["faces_mediapipe"]
 
 
-few = st.sampled_from([None, 0, 1, 2])
-truth = st.sampled_from([None, False, True])
-
-
-@given(
-    route=st.sampled_from([REGION_ONLY, INTRAORAL]),
-    method=st.sampled_from(["lower_face", "mouth"]),
-    faces=st.tuples(few, few, few),
-    flags=st.tuples(truth, truth, truth),
-    scores=st.tuples(*2 * [st.sampled_from([None, 0.1, 0.5, 0.7])]),
-)
-def test_gate_and_release_judge_alike(route, method, faces, flags, scores):
-    values = dict(zip(("faces_yunet", "faces_mediapipe", "faces_dlib"), faces, strict=True))
-    values |= dict(zip(("core_equal", "outside_neutral", "metadata_free"), flags, strict=True))
-    values |= dict(zip(("sface_cosine", "dlib_distance"), scores, strict=True))
-    pairs = (("sface_cosine", "faces_yunet"), ("dlib_distance", "faces_dlib"))
-    faceless = [name for name, detector in pairs if values[name] is None and values[detector] == 0]
-    failed = gate(values, BOUNDS | {"faces_most": most_faces(method)}, route, faceless)
-    row = {name: values.get(name) for name in tables.CHECKS.names}
-    row |= {"route": route, "not_applicable": not_applicable(route, faceless)}
-    assert set(gate_failures(row, BOUNDS, method)) == set(failed)
+@given(missing=st.sets(st.sampled_from(sorted({check.name for check in TABLE}))), route=st.sampled_from(ROUTES))
+def test_outcomes_hold_back_what_the_gate_would_whatever_the_row_says(missing, route):
+    """A row that says it passed, with values missing, does not: on no route."""
+    good = GOOD.get(route, WITH_FACE) | {"route": route, "not_applicable": not_applicable(route, FACELESS)}
+    row = good | dict.fromkeys(missing)
+    expected = missing & {check.name for check in TABLE if route in check.routes}
+    if route != GENERATE:
+        kept = {check.name for check in TABLE if check.excused_by and row.get(check.excused_by) == 0}
+        expected = (expected | set(FACELESS)) - kept
+    assert set(failed_checks(row, BOUNDS)) == expected
 
 
 def test_an_unknown_route_and_a_generated_face_are_held_to_every_check():
-    assert gate({}, BOUNDS, None, FACELESS) == gate({}, BOUNDS, GENERATE, FACELESS) == list(CRITERIA)
-    assert APPLIES[GENERATE] == CRITERIA
+    every = [check.name for check in TABLE if GENERATE in check.routes]
+    assert gate({}, None, FACELESS) == gate({}, GENERATE, FACELESS) == every
 
 
 @pytest.fixture(scope="module")

@@ -351,12 +351,12 @@ def portrait():
 @pytest.mark.parametrize("side", [256, 512, 1024])
 def test_networks_of_every_size_draw_in_the_aligned_frame(tmp_path, monkeypatch, side):
     """A picture's parts lie at the same place of the frame, and preview and image agree."""
-    from deidlib.cli import weights
+    from deidlib.generators import opened
 
     picture = np.full((side, side), -0.5)
     picture[side // 4 : side // 2, side // 8 : side // 2] = 0.5
     registered(tmp_path, monkeypatch, portrait_network(picture))
-    generator = weights.generator("stylegan2")
+    generator = opened.generator("stylegan2")
     assert generator.n_styles == 2 * np.log2(side) - 2
     assert (generator.resolution, generator.own_resolution, generator.w_dim) == (1024, side, 512)
     w = generator.map(torch.zeros(1, 512))[:, None].expand(-1, generator.n_styles, -1)
@@ -414,14 +414,15 @@ def test_preview_is_fitted_measured_and_used_only_if_good(tmp_path):
 
 def test_donor_bank_is_built_by_the_same_command(tmp_path, monkeypatch, portrait):
     from deidlib import models
-    from deidlib.cli import attempts, weights
+    from deidlib.cli import attempts
     from deidlib.donors.bank import read_bank
+    from deidlib.donors.model import donor_model
     from deidlib.errors import InputError
 
     monkeypatch.setenv("DEIDLIB_DEBUG", "1")  # leaves standard error to pytest
     entry = registered(tmp_path, monkeypatch, portrait_network(portrait))
     with pytest.raises(InputError, match="deidlib donors build --generator stylegan2"):
-        weights.donor_model("stylegan2")
+        donor_model("stylegan2")
     attempts.build(size=4, generator="stylegan2", device="cpu")
     assert models.bank_file("stylegan2") == tmp_path / f"donors-{entry['sha256'][:12]}.parquet"
     bank = read_bank(models.bank_file("stylegan2"))
@@ -449,8 +450,8 @@ def test_faces_out_of_place_make_no_bank(tmp_path, monkeypatch, portrait):
     ],
 )
 def test_networks_that_the_pipeline_cannot_use_are_refused(tmp_path, monkeypatch, net, message):
-    from deidlib.cli import weights
+    from deidlib.generators import opened
 
     registered(tmp_path, monkeypatch, net)
     with pytest.raises(ValueError, match=message):
-        weights.generator("stylegan2")
+        opened.generator("stylegan2")

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shard_tables import CONFIG, MODELS, Spec, write_private
+from shard_tables import CONFIG, MODELS, Spec, write_private, write_release
 
+from deidlib.columns.generalise import class_of
+from deidlib.columns.table_risk import claimed_k, k_problems, measured_k, outcomes_risk, protect, table_risk
 from deidlib.outcomes.outcomes import read_outcomes
-from deidlib.release import ReleaseError, verify_release, write_release
-from deidlib.release.generalise import class_of
-from deidlib.release.table_risk import claimed_k, k_problems, measured_k, outcomes_risk, protect, table_risk
+from deidlib.release import ReleaseError, verify_release
 
 
 def config(k: int = 5, **release) -> dict:
@@ -163,7 +163,7 @@ def test_release_is_written_generalised_and_verifies(tmp_path, specs):
     assert verify_release(folder) == []
     assert min(group_sizes(written, ["age", "sex"]).values()) >= 3
     assert claimed_k(written) == 3
-    outcomes = read_outcomes(tmp_path / "private", shards[0], 2, cfg["checks"], cfg["identity"])
+    outcomes = read_outcomes(tmp_path / "private", shards[0])
     before = outcomes_risk(outcomes, cfg)
     assert before["k"] == measured_k(written)
     assert before["changes"] == table_risk(written, cfg)["changes"]
@@ -176,7 +176,7 @@ def test_the_journalist_counts_people_who_were_not_released(tmp_path, specs):
         for i, spec in enumerate(specs)
     ]
     shards = write_private(tmp_path, specs + stopped)
-    outcomes = read_outcomes(tmp_path, shards[0], 2, CONFIG["checks"], CONFIG["identity"])
+    outcomes = read_outcomes(tmp_path, shards[0])
     result = outcomes_risk(outcomes, config(3))
     assert result["patients"] == 12
     assert result["journalist_max"] == pytest.approx(result["prosecutor_max"] / 2, abs=1e-5)

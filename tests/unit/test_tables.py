@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from deidlib.cli import app
-from deidlib.cli.parts import in_parts
 from deidlib.errors import InputError
 from deidlib.storage import sealed, tables
+from deidlib.storage.parts import in_parts
 
 
 def blended(n: int, size: int = 900):

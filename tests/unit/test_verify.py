@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shard_tables import CONFIG, MODELS, Spec, draw_face, write_private
+from shard_tables import CONFIG, MODELS, Spec, draw_face, write_private, write_release
 
 from deidlib.release import (
     ReleaseError,
@@ -24,7 +24,6 @@ from deidlib.release import (
     new_signing_key,
     sign_release,
     verify_release,
-    write_release,
 )
 from deidlib.release.signature import signature_problems
 from deidlib.storage import images, tables

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,32 @@ def of_all_attempts(table):
         attempt=range(config["attempts"]),
         table=table,
     )
+
+
+def folder_of(kind):
+    """Params function: folder of this version's release or report."""
+    return lambda wildcards: f"{config['results']}/{kind}/{config['version']}"
+
+
+def is_released():
+    """Whether there is a release; waits for the decision."""
+    with open(checkpoints.decide.get().output.decision) as file:
+        return json.load(file)["release"]
+
+
+def sums_of_the_release(wildcards):
+    """Input function: the release's checksums, where there is a release."""
+    return f"{folder_of('release')(wildcards)}/SHA256SUMS" if is_released() else []
+
+
+def option_of_the_release(wildcards):
+    """Params function: names the release's folder, where there is a release."""
+    return f"--release {shlex.quote(folder_of('release')(wildcards))}" if is_released() else ""
+
+
+def report_of_a_refusal(wildcards):
+    """Input function: the audit, where there is no release: it is written before the run ends with an error."""
+    return [] if is_released() else f"{folder_of('report')(wildcards)}/audit.html"
 
 
 def more(amount):

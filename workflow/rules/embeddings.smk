@@ -5,12 +5,10 @@ rule embeddings:
     input:
         plan=ancient("<private>/plan.json"),
         photos="<shard>/photos.parquet",
-        landmarks="<shard>/landmarks.parquet",
         regions="<shard>/regions.parquet",
+        outcomes="<shard>/outcomes.parquet",
         donors=of_attempts("donors.parquet"),
-        faces=of_attempts("faces.parquet"),
         blended=of_attempts("blended.parquet"),
-        checks=of_attempts("checks.parquet"),
         models=ancient("<private>/models.json"),
     output:
         embeddings="<shard>/embeddings.parquet",
@@ -25,7 +23,7 @@ rule embeddings:
         mem_mb=more(6000),
         runtime=more(240),
     params:
-        settings=settings_of("attempts", "checks", "identity", "generator", recognisers=True),
+        settings=settings_of("generator", recognisers=True),
         weights=weights("yunet", config["generator"], *recogniser_models()),
     shell:
         "deidlib embeddings --plan {input.plan:q} --shard {wildcards.shard} --out {output.embeddings:q} "

@@ -1,4 +1,4 @@
-# The route of each photograph (deidlib.intake.routes); 478 points, blendshapes, head pose and the alignment to the
+# The route of each photograph (deidlib.contract.routes); 478 points, blendshapes, head pose and the alignment to the
 # generator's frame of those that need them.
 
 

@@ -5,10 +5,11 @@
 rule reid:
     input:
         plan=ancient("<private>/plan.json"),
+        outcomes=of_all_shards("outcomes.parquet"),
         photos=of_all_shards("photos.parquet"),
-        regions=of_all_shards("regions.parquet"),
-        checks=of_all_attempts("checks.parquet"),
         landmarks=of_all_shards("landmarks.parquet"),
+        regions=of_all_shards("regions.parquet"),
+        donors=of_all_attempts("donors.parquet"),
         blended=of_all_attempts("blended.parquet"),
         embeddings=of_all_shards("embeddings.parquet"),
         sweep="<private>/reid/sweep.json",
@@ -25,9 +26,7 @@ rule reid:
         mem_mb=more(16000),
         runtime=more(720),
     params:
-        settings=settings_of(
-            "attempts", "checks", "identity", "generator", "preserve", "inversion", "reid", "release"
-        ),
+        settings=settings_of("identity", "generator", "preserve", "inversion", "reid", "release"),
         bank=beside_weights(bank_file),
         weights=weights(*recogniser_models()),
     shell:

@@ -1,21 +1,17 @@
-# What passed the gates, under its version; below the release gate (attacks.json) nothing. The images lie encoded and
-# checked in the shards' tables: this copies them. A release appears whole or not at all and is never changed
-# afterwards, so Snakemake must not remove its checksums before the job (update). Crosswalk and quarantine
-# list are written beside the plan also where nothing passed, and are no declared outputs: Snakemake would
-# remove them when the job fails.
+# What was decided to release, under its version. The images lie encoded and checked in the shards' tables: this copies
+# them. A release appears whole or not at all and is never changed afterwards, so Snakemake must not remove its checksums
+# before the job (update). Where the decision is against a release, the report comes first, and this rule fails and says
+# why.
 
 
 rule release:
     input:
         plan=ancient("<private>/plan.json"),
-        photos=of_all_shards("photos.parquet"),
-        landmarks=of_all_shards("landmarks.parquet"),
-        regions=of_all_shards("regions.parquet"),
-        donors=of_all_attempts("donors.parquet"),
-        faces=of_all_attempts("faces.parquet"),
+        decision="<private>/decision.json",
+        crosswalk="<private>/crosswalk.parquet",
+        outcomes=of_all_shards("outcomes.parquet"),
         blended=of_all_attempts("blended.parquet"),
-        checks=of_all_attempts("checks.parquet"),
-        attacks="<private>/reid/attacks.json",
+        refusal=report_of_a_refusal,
     output:
         sums=update("<release>/SHA256SUMS"),
     log:
@@ -30,8 +26,8 @@ rule release:
         runtime=more(720),
     params:
         settings=published_settings(),
-        failure_report=f"{config['results']}/report/{config['version']}",
+        folder=folder_of("release"),
     shell:
-        "deidlib release --plan {input.plan:q} --attacks {input.attacks:q} --out $(dirname {output.sums:q}) "
-        "--failure-report {params.failure_report:q} --threads {threads} --config {params.settings:q} "
+        "deidlib release --plan {input.plan:q} --out {params.folder:q} "
+        "--threads {threads} --config {params.settings:q} "
         "> {log:q} 2>&1"

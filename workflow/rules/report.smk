@@ -5,7 +5,13 @@
 rule report:
     input:
         plan=ancient("<private>/plan.json"),
-        sums="<release>/SHA256SUMS",
+        decision="<private>/decision.json",
+        crosswalk="<private>/crosswalk.parquet",
+        outcomes=of_all_shards("outcomes.parquet"),
+        photos=of_all_shards("photos.parquet"),
+        regions=of_all_shards("regions.parquet"),
+        blended=of_all_attempts("blended.parquet"),
+        sums=sums_of_the_release,
         attacks="<private>/reid/attacks.json",
     output:
         html=report("<report>/audit.html", caption="../report/audit.rst", category="Audit"),
@@ -24,8 +30,10 @@ rule report:
         runtime=more(240),
     params:
         settings=published_settings(),
+        folder=folder_of("report"),
+        release=option_of_the_release,
     shell:
-        "deidlib report --plan {input.plan:q} --release $(dirname {input.sums:q}) "
+        "deidlib report --plan {input.plan:q} {params.release} "
         "--attacks {input.attacks:q} --reviewer {output.reviewer:q} "
-        "--out $(dirname {output.html:q}) --config {params.settings:q} "
+        "--out {params.folder:q} --config {params.settings:q} "
         "> {log:q} 2>&1"

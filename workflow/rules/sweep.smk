@@ -1,5 +1,5 @@
 # Privacy against utility: a sample of what would be released, with other preserved areas and other strengths of the
-# guide. Of a sample of 0 photographs an empty list is written at once.
+# identity loss. Of a sample of 0 photographs an empty list is written at once.
 
 
 rule sweep:
@@ -9,7 +9,7 @@ rule sweep:
         landmarks=of_all_shards("landmarks.parquet"),
         regions=of_all_shards("regions.parquet"),
         donors=of_all_attempts("donors.parquet"),
-        checks=of_all_attempts("checks.parquet"),
+        outcomes=of_all_shards("outcomes.parquet"),
         embeddings=of_all_shards("embeddings.parquet"),
         models=ancient("<private>/models.json"),
     output:
@@ -27,9 +27,6 @@ rule sweep:
         gpu=GPU,
     params:
         settings=settings_of(
-            "attempts",
-            "checks",
-            "identity",
             "generator",
             "preserve",
             "regions",

@@ -15,10 +15,10 @@ import pandas as pd
 import pyarrow as pa
 from pycanon import anonymity
 
+from deidlib.columns import rules as columns
+from deidlib.columns.generalise import Choice, choose, records
+from deidlib.errors import ReleaseError
 from deidlib.outcomes.outcomes import Outcome
-from deidlib.release import columns
-from deidlib.release.errors import ReleaseError
-from deidlib.release.generalise import Choice, choose, records
 
 #: Where the index states what it was made to keep: JSON in the metadata of its schema.
 CLAIM_KEY = b"deidlib.k_anonymity"

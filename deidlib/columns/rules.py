@@ -15,7 +15,7 @@ from datetime import date
 import pyarrow as pa
 
 from deidlib.config import load_schema
-from deidlib.release.errors import ReleaseError
+from deidlib.errors import ReleaseError
 from deidlib.storage import tables
 
 RULES = ("keep", "bin", "days", "year", "drop")

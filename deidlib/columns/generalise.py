@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from deidlib.release.columns import OLDEST_AGE
+from deidlib.columns.rules import OLDEST_AGE
 
 OTHER = "other"
 #: Rules of ``release.columns`` whose cells are numbers or classes of numbers, and the first width they are widened to.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deidlib.cli.common import read
-from deidlib.cli.distractors import open_recognisers
 from deidlib.logs import progress
+from deidlib.storage.stage import read
+from deidlib.vision.networks import open_recognisers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +25,7 @@ def reversal(
     photos: list,
     attempts: Mapping[str, int],
     shards: list[str],
-    release: Path | None,
+    encoded: Callable[[str], bytes] | None,
     options: Mapping,
 ) -> Callable[[Attacker], list[Attack]]:
     """Train the networks on a sample, and give the attack that uses them.
@@ -40,8 +40,8 @@ def reversal(
         Photograph → the attempt that would be released, or was.
     shards : list of str
         Names of the shards.
-    release : Path or None
-        A finished release, whose images are used; else the blended tables'.
+    encoded : callable or None
+        ``release_photo_id`` → encoded image of a finished release; else the blended tables' images are used.
     options : mapping
         ``config["reid"]``.
     """
@@ -49,7 +49,7 @@ def reversal(
 
     steps, seed = options["reversal_steps"], options["seed"]
     wanted = _sample({photo.photo: photo.patient for photo in photos if photo.released and photo.side is not None})
-    pairs = _pairs(private, shards, {i: attempts[i] for i in wanted}, wanted, release)
+    pairs = _pairs(private, shards, {i: attempts[i] for i in wanted}, wanted, encoded)
     with progress("reversal", 2 * steps, "training steps") as step:
         restored = restore_unseen(pairs, steps, seed, step)
     embedded = embed_restored(restored, open_recognisers(options["recognisers"])) if restored else {}
@@ -68,9 +68,13 @@ def _sample(patient_of: Mapping[str, str]) -> dict[str, str]:
 
 
 def _pairs(
-    private: Path, shards: list[str], attempts: Mapping[str, int], patient_of: Mapping[str, str], release: Path | None
+    private: Path,
+    shards: list[str],
+    attempts: Mapping[str, int],
+    patient_of: Mapping[str, str],
+    encoded: Callable[[str], bytes] | None,
 ) -> Pairs:
-    from deidlib.intake.routes import GENERATE
+    from deidlib.contract.routes import GENERATE
     from deidlib.reid.reversal import SIDE, Pairs, aligned_pair
     from deidlib.storage.images import decode_png
     from deidlib.vision.landmarks import matrix_of
@@ -89,7 +93,7 @@ def _pairs(
                 ("regions.parquet", "REGIONS", ["release_photo_id", "route", "crop_left", "crop_top"]),
             )
         )
-        released = _released(folder, {i: attempts[i] for i in here}, release)
+        released = _released(folder, {i: attempts[i] for i in here}, encoded)
         for batch in photos.to_batches(max_chunksize=1):
             (photo,) = batch.to_pylist()
             i = photo["release_photo_id"]
@@ -115,16 +119,9 @@ def _rows(path: Path, schema: str, columns: list[str], wanted: list[str]) -> pa.
     return table.filter(pc.is_in(table["release_photo_id"], pa.array(wanted, pa.string())))
 
 
-def _released(folder: Path, attempts: Mapping[str, int], release: Path | None) -> dict[str, bytes]:
-    if release is not None:
-        from deidlib.release.verify import read_index
-
-        rows = read_index(release).select(["release_photo_id", "path"]).to_pylist()
-        return {
-            row["release_photo_id"]: (release / row["path"]).read_bytes()
-            for row in rows
-            if row["release_photo_id"] in attempts
-        }
+def _released(folder: Path, attempts: Mapping[str, int], encoded: Callable[[str], bytes] | None) -> dict[str, bytes]:
+    if encoded is not None:
+        return {photo_id: encoded(photo_id) for photo_id in attempts}
     found = {}
     for attempt in sorted(set(attempts.values())):
         wanted = [i for i, number in attempts.items() if number == attempt]

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deidlib.cli.common import open_private, quiet_native_libraries, read
 from deidlib.errors import InputError
 from deidlib.logs import progress, say
+from deidlib.storage.stage import open_private, read
+from deidlib.vision.networks import open_recognisers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,15 +19,6 @@ if TYPE_CHECKING:
 
 #: Recognisers whose embeddings the donor bank holds, by their names, which are also its columns.
 _IN_BANK = ("sface", "dlib")
-
-
-def open_recognisers(names: list[str]) -> list[Recogniser]:
-    """Open recognisers by their names in the registry; those that use YuNet share one detector."""
-    quiet_native_libraries()
-    from deidlib.cli import weights
-
-    detector = weights.yunet()
-    return [weights.recogniser(name, detector) for name in names]
 
 
 def bank_faces(generator: str, names: list[str]) -> tuple[dict[str, np.ndarray], str]:

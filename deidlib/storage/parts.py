@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib.cli.common import read
 from deidlib.errors import InputError
 from deidlib.storage import sealed, tables
+from deidlib.storage.stage import read
 
 _ID, _PATIENT = "release_photo_id", "release_patient_id"
 

@@ -1,0 +1,42 @@
+"""Where and how torch computes: the device, and the order of its sums."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from deidlib.errors import InputError
+
+
+def device(asked: str) -> str:
+    """``cuda`` where it is asked for, or where ``auto`` finds a GPU; else ``cpu``."""
+    import torch
+
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda is asked for, but no GPU can be used here; set device to auto or cpu")
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def pin_order() -> None:
+    """Have torch sum in the same order every time, or the same photograph would give other bytes.
+
+    On a CPU that is one thread. Cores are used by handling several photographs, or shards, at a time: twice as fast on
+    two cores, where two threads of torch are a fifth faster than one. On a GPU it is the deterministic algorithms.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS wants for it, before its first use
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a check, at the price of writing memory twice
+
+
+def quiet_native_libraries() -> None:
+    """Leave standard error to Python: MediaPipe's native code would fill the logs with its start-up messages."""
+    if os.environ.get("DEIDLIB_DEBUG"):
+        return
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = os.fdopen(kept, "w", buffering=1)

@@ -1,0 +1,317 @@
+"""The table of checks: what every result is measured by, each described once.
+
+The gate, the outcomes, the audit's criteria and tally, the schema ``tables.CHECKS`` and the documentation read this
+table. To add a check, add a :class:`Check` here, measure its value in :mod:`deidlib.checks`, and write a test.
+
+A check that applies to a photograph's route and has no value fails. The one exception is stated in the table: a
+recogniser that finds no face in a result without a generated face has nothing to compare (:attr:`Check.excused_by`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from deidlib.contract.routes import GENERATE, INTRAORAL, REGION_ONLY, ROUTES, most_faces
+
+WITHOUT_FACE = (REGION_ONLY, INTRAORAL)
+
+#: How a value is compared: with a bound of the configuration's block ``checks``, or with what it must be.
+Comparison = Literal["below", "at_most", "above", "at_least", "true", "one_face", "no_face"]
+_WORDS = {"below": "below", "at_most": "at most", "above": "above", "at_least": "at least"}
+UPPER = ("below", "at_most")  # the bound is an upper one
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes
+    ----------
+    name : str
+        Column of ``tables.CHECKS``. Two entries may share a name where the routes ask for different things.
+    kind : str
+        Type of the column: ``float32``, ``int32`` or ``bool``.
+    column : str
+        What the column holds.
+    unit : str
+        Its unit, for the schema.
+    statement : str
+        What holds when every photograph passes; a row of the audit.
+    group : str
+        Group of the audit's criteria: ``photographs`` or ``dental area``.
+    comparison : str
+        See :data:`Comparison`.
+    option : str or None
+        Key of the bound in the configuration's block ``checks``.
+    routes : tuple of str
+        Routes that it applies to.
+    excused_by : str or None
+        Check of a face detector. On a route without a generated face the value may be missing if that detector
+        counts no face and the recogniser finds none either.
+    """
+
+    name: str
+    kind: str
+    column: str
+    statement: str
+    comparison: Comparison
+    option: str | None = None
+    group: str = "photographs"
+    unit: str = ""
+    routes: tuple[str, ...] = (GENERATE,)
+    excused_by: str | None = None
+
+    @property
+    def criterion(self) -> str:
+        """Name of the audit's criterion."""
+        return self.name if GENERATE in self.routes else f"{self.name}_without_face"
+
+    @property
+    def upper(self) -> bool:
+        """Whether high values are bad."""
+        return self.comparison in UPPER
+
+    def bound_in_words(self, options: Mapping) -> str:
+        """Say what the bound asks for, for example ``at most 2``."""
+        return f"{_WORDS[self.comparison]} {options[self.option]:g}"
+
+
+_ONE = "finds one face in each image with a generated one"
+_NONE = "finds no face in images without a generated one, lower faces apart"
+
+TABLE: tuple[Check, ...] = (
+    Check(
+        "sface_cosine",
+        "float32",
+        "highest SFace cosine similarity to any photograph of the patient",
+        "No released face is the patient's for recogniser SFace",
+        "below",
+        "sface_max",
+        routes=ROUTES,
+        excused_by="faces_yunet",
+    ),
+    Check(
+        "dlib_distance",
+        "float32",
+        "lowest dlib distance to any photograph of the patient",
+        "No released face is the patient's for recogniser dlib",
+        "above",
+        "dlib_min",
+        routes=ROUTES,
+        excused_by="faces_dlib",
+    ),
+    Check(
+        "survival",
+        "float32",
+        "highest block correlation with the source outside core and band",
+        "No block of the original survives outside the preserved area",
+        "at_most",
+        "survival_max",
+        unit="-1..1",
+    ),
+    Check(
+        "metadata_free",
+        "bool",
+        "the encoded file holds pixels and nothing else",
+        "The image files hold pixels and nothing else",
+        "true",
+        routes=ROUTES,
+    ),
+    Check("faces_yunet", "int32", "faces that YuNet finds in the result", f"Detector YuNet {_ONE}", "one_face"),
+    Check(
+        "faces_mediapipe",
+        "int32",
+        "faces that MediaPipe finds in the result",
+        f"Detector MediaPipe {_ONE}",
+        "one_face",
+    ),
+    Check(
+        "second_face",
+        "float32",
+        "highest score of a second face, whole or cut by the edge",
+        "Nobody stands beside a generated face, not even cut by the edge",
+        "at_most",
+        "second_face_max",
+        unit="0..1",
+    ),
+    Check(
+        "latent_distance",
+        "float32",
+        "RMS Mahalanobis distance of the face's code to the donor's w",
+        "The faces' codes stay close to those that the generator draws",
+        "at_most",
+        "latent_distance_max",
+    ),
+    Check(
+        "realism",
+        "float32",
+        "score of the generated face's pixels; higher is more like the generator's own",
+        "The upper faces look like those that the generator makes",
+        "at_least",
+        "realism_min",
+    ),
+    Check(
+        "core_equal",
+        "bool",
+        "the core's pixels equal the decoded source exactly",
+        "The preserved area is the patient's own, bit for bit",
+        "true",
+        group="dental area",
+        routes=ROUTES,
+    ),
+    Check(
+        "mouth_shift",
+        "float32",
+        "largest mouth landmark displacement",
+        "The mouth's landmarks stayed where they were",
+        "at_most",
+        "mouth_shift_max",
+        group="dental area",
+        unit="% of inter-ocular distance",
+    ),
+    Check(
+        "seam",
+        "float32",
+        "seam score (see seam)",
+        "No seam is measured at the border of the preserved area",
+        "at_most",
+        "seam_max",
+        group="dental area",
+    ),
+    Check(
+        "faces_yunet",
+        "int32",
+        "faces that YuNet finds in the result",
+        f"Detector YuNet {_NONE}",
+        "no_face",
+        routes=WITHOUT_FACE,
+    ),
+    Check(
+        "faces_mediapipe",
+        "int32",
+        "faces that MediaPipe finds in the result",
+        f"Detector MediaPipe {_NONE}",
+        "no_face",
+        routes=WITHOUT_FACE,
+    ),
+    Check(
+        "faces_dlib",
+        "int32",
+        "faces that dlib's HOG detector finds in the result",
+        f"Detector dlib {_NONE}",
+        "no_face",
+        routes=WITHOUT_FACE,
+    ),
+    Check(
+        "outside_neutral",
+        "bool",
+        "every pixel outside the core is the neutral fill",
+        "Outside the preserved area of region_only images there is nothing but neutral fill",
+        "true",
+        routes=(REGION_ONLY,),
+    ),
+)
+
+#: Names of all checks, each once, in the order of the table.
+NAMES: tuple[str, ...] = tuple(dict.fromkeys(check.name for check in TABLE))
+
+
+def columns() -> list[tuple[str, str, str, str]]:
+    """Name, type, meaning and unit of each check's column in ``tables.CHECKS``."""
+    first = {check.name: check for check in reversed(TABLE)}
+    return [(name, first[name].kind, first[name].column, first[name].unit) for name in NAMES]
+
+
+def applicable(route: str | None) -> list[Check]:
+    """Checks that apply to a route; a route that is not known is held to those of a generated face."""
+    route = route if route in ROUTES else GENERATE
+    return [check for check in TABLE if route in check.routes]
+
+
+def holds(check: Check, value: Any, options: Mapping, method: str | None = None) -> bool:
+    """Whether a check's value passes; a value or a bound that is missing, None or NaN does not.
+
+    Parameters
+    ----------
+    check : Check
+        An entry of :data:`TABLE`.
+    value
+        Its measured value.
+    options : mapping
+        ``config["checks"]``, the bounds.
+    method : str, optional
+        Preserved area (``REGIONS.method``): decides how many faces a detector may count without a generated one.
+    """
+    if _missing(value):
+        return False
+    if check.comparison == "true":
+        return value is True
+    if check.comparison == "one_face":
+        return value == 1
+    if check.comparison == "no_face":
+        return 0 <= value <= most_faces(method)
+    bound = options.get(check.option)
+    if _missing(bound):
+        return False
+    return {
+        "below": value < bound,
+        "at_most": value <= bound,
+        "above": value > bound,
+        "at_least": value >= bound,
+    }[check.comparison]
+
+
+def failed_checks(row: Mapping, options: Mapping, method: str | None = None) -> list[str]:
+    """Names of the checks that a row of ``tables.CHECKS`` fails, judged from its numbers; none means passed.
+
+    Parameters
+    ----------
+    row : mapping
+        ``route``, the checks' values, and ``not_applicable``: checks whose recogniser found no face to compare.
+    options, method
+        As for :func:`holds`.
+    """
+    excused = _excused(row)
+    return [
+        check.name
+        for check in applicable(row.get("route"))
+        if check.name not in excused and not holds(check, row.get(check.name), options, method)
+    ]
+
+
+def not_applicable(route: str | None, faceless: Iterable[str] = ()) -> list[str]:
+    """Names of the checks that do not apply to a photograph.
+
+    Parameters
+    ----------
+    route : str or None
+        Its route.
+    faceless : iterable of str
+        Checks whose recogniser looked at the result and found no face.
+    """
+    applies = {check.name for check in applicable(route) if not (check.name in faceless and _may_lack(check, route))}
+    return [name for name in NAMES if name not in applies]
+
+
+def _excused(row: Mapping) -> set[str]:
+    """Checks of recognisers that found no face, where the detector named in the table counts none either."""
+    claimed = set(row.get("not_applicable") or ())
+    return {
+        check.name
+        for check in applicable(row.get("route"))
+        if check.name in claimed
+        and _may_lack(check, row.get("route"))
+        and row.get(check.name) is None
+        and row.get(check.excused_by) == 0
+    }
+
+
+def _may_lack(check: Check, route: str | None) -> bool:
+    return check.excused_by is not None and route in WITHOUT_FACE
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

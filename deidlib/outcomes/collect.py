@@ -1,0 +1,110 @@
+"""The outcomes stage: from the tables of a shard's stages and attempts to one row for each photograph.
+
+Images are not read, so memory grows with rows and not with pixels. The verdict is taken from the checks' numbers
+(:func:`deidlib.contract.checks.failed_checks`); a row that says ``passed`` against its numbers does not pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from deidlib.contract.checks import WITHOUT_FACE, failed_checks
+from deidlib.outcomes.attempts import GROUP_COLUMN, released_attempts
+from deidlib.outcomes.outcomes import Outcome
+from deidlib.storage import tables
+
+_PHOTO_COLUMNS = [name for name in tables.PHOTOS.names if name not in ("image", "mask")]
+_STATUS = ["release_photo_id", "status", "reason"]
+_REGION_COLUMNS = [*_STATUS, "route", "method", "crop_left", "crop_top", "crop_side", "core_pixels"]
+_BEFORE_CHECKS = (("donors", tables.DONORS), ("faces", tables.FACES), ("blended", tables.BLENDED))
+
+
+def collect_outcomes(folder: Path, attempts: int, options: Mapping, identity: str = "per_patient") -> list[Outcome]:
+    """Work out the outcomes of one shard, in the order of its photos table.
+
+    Parameters
+    ----------
+    folder : Path
+        The shard's folder.
+    attempts : int
+        Number of attempts; tables of attempts 0 … attempts − 1 must exist.
+    options : mapping
+        ``config["checks"]``, the bounds.
+    identity : str
+        ``per_photo``: a photograph is released at the first attempt that it passes. ``per_patient``: all of a
+        patient's photographs are released at one attempt, so that they show one new person: the first of those at
+        which most of them pass.
+
+    Raises
+    ------
+    InputError
+        A stage's table is missing.
+    """
+    photos = tables.read_stage(folder / "photos.parquet", tables.PHOTOS, _PHOTO_COLUMNS).to_pylist()
+    landmarks = _stopped(tables.read_stage(folder / "landmarks.parquet", tables.LANDMARKS, _STATUS))
+    areas = tables.read_stage(folder / "regions.parquet", tables.REGIONS, _REGION_COLUMNS)
+    regions = _by_photo(tables.handled(areas).to_pylist())
+    stopped = landmarks | _stopped(areas)
+    tries: dict[str, list[dict]] = {}
+    lost: dict[str, list[str]] = {}
+    for attempt in range(attempts):
+        there = folder / f"attempt-{attempt}"
+        for row in tables.read_stage(there / "checks.parquet", tables.CHECKS).to_pylist():
+            tries.setdefault(row["release_photo_id"], []).append(row)
+        for stage, schema in _BEFORE_CHECKS:
+            table = tables.read_stage(there / f"{stage}.parquet", schema, _STATUS)
+            for photo_id, reason in _stopped(table).items():
+                lost.setdefault(photo_id, []).append(reason)
+    passed = {i: _passed_attempts(rows, regions.get(i, {}), options) for i, rows in tries.items()}
+    groups = {i: _group(photo, regions.get(i), identity) for i, photo in _by_photo(photos).items()}
+    chosen = released_attempts(list(groups.items()), passed)
+    outcomes = []
+    for photo in photos:
+        i = photo["release_photo_id"]
+        attempt = chosen.get(groups[i])
+        attempt = attempt if attempt in passed.get(i, ()) else None
+        outcomes.append(_outcome(photo, stopped, regions.get(i), tries.get(i, []), lost.get(i, []), attempt))
+    return outcomes
+
+
+def _passed_attempts(rows: list[dict], region: Mapping, options: Mapping) -> set[int]:
+    return {
+        row["attempt"]
+        for row in rows
+        if row["passed"] is True
+        and row["route"] == region.get("route")
+        and not failed_checks(row, options, region.get("method"))
+    }
+
+
+def _group(photo: Mapping, region: Mapping | None, identity: str) -> str:
+    """What a photograph is released together with: only generated faces have to be one new person."""
+    alone = region is not None and region["route"] in WITHOUT_FACE
+    return photo["release_photo_id"] if alone else photo[GROUP_COLUMN[identity]]
+
+
+def _outcome(
+    photo: dict, stopped: dict, region: dict | None, tries: list[dict], lost: list[str], attempt: int | None
+) -> Outcome:
+    photo_id = photo["release_photo_id"]
+    if photo["status"] != tables.OK:
+        return Outcome(photo, None, photo["reason"] or "gate_failed", None, (), None, "intake")
+    if photo_id in stopped or region is None:
+        return Outcome(photo, None, stopped.get(photo_id, "gate_failed"), None, (), None, "face")
+    if attempt is not None:
+        row = next(row for row in tries if row["attempt"] == attempt)
+        return Outcome(photo, attempt, None, row, tuple(tries), region)
+    reason = lost[-1] if len(lost) >= max(1, len(tries)) else "gate_failed"
+    return Outcome(photo, None, reason, None, tuple(tries), region, "gate")
+
+
+def _stopped(table) -> dict[str, str]:
+    gone = table.filter(pc.not_equal(table["status"], tables.OK))
+    return {row["release_photo_id"]: row["reason"] or "gate_failed" for row in gone.to_pylist()}
+
+
+def _by_photo(rows: list[dict]) -> dict[str, dict]:
+    return {row["release_photo_id"]: row for row in rows}

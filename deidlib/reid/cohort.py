@@ -1,0 +1,208 @@
+"""What is attacked: the photographs of a cohort and their embeddings, as they would be released or as they were."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from deidlib.columns.table_risk import outcomes_risk, table_risk
+from deidlib.contract.routes import GENERATE
+from deidlib.errors import InputError
+from deidlib.logs import progress
+from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest, read_outcomes
+from deidlib.reid.distractors import sha256
+from deidlib.reid.embeddings import Released, embed_shard
+from deidlib.reid.side_channels import Photo
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png
+from deidlib.storage.parts import in_parts
+from deidlib.storage.png import png_problems
+from deidlib.storage.results import Results
+from deidlib.storage.stage import open_private, read
+from deidlib.vision.networks import open_recognisers
+
+
+class Cohort(NamedTuple):
+    """What is attacked."""
+
+    photos: list[Photo]
+    attempts: dict[str, int]  # of the photographs that would be released, or were
+    embeddings: Callable[[], Iterator[pa.Table]]  # a shard's at a time
+    risk: dict
+    inputs: dict[str, str]  # what was read → its digest
+
+
+def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
+    """What would be released, from the shards' tables.
+
+    Parameters
+    ----------
+    private : Path
+        The results' private folder.
+    shards : list of str
+        Names of the shards.
+    cfg : mapping
+        The whole configuration.
+    """
+    photos, attempts, files, inputs = [], {}, [], {}
+    for shard in shards:
+        folder = Results(private).shard(shard)
+        outcomes = read_outcomes(private, shard)
+        chosen = {o.photo_id: o.attempt for o in outcomes if o.attempt is not None}
+        clean = {o.photo_id: o.check["metadata_free"] for o in outcomes if o.check}
+        photos += _photos(folder, outcomes, chosen, clean, {})
+        attempts |= chosen
+        files.append(folder / "embeddings.parquet")
+        inputs[f"embeddings {shard}"] = sha256(files[-1])
+    inputs["chosen"] = chosen_digest(all_outcomes(private, shards))
+    risk = outcomes_risk(all_outcomes(private, shards), cfg)
+    return Cohort(photos, attempts, partial(_tables, files), risk, inputs)
+
+
+def finished_release(
+    private: Path, shards: list[str], index: pa.Table, release: Path, sums: bytes, cfg: Mapping, known: Mapping
+) -> Cohort:
+    """What a finished release holds: its images are embedded; a shard that was embedded before is not embedded again.
+
+    Parameters
+    ----------
+    private, shards, cfg
+        As for :func:`would_be_released`.
+    index : Table
+        The release's index.
+    release : Path
+        The release's folder.
+    sums : bytes
+        Its ``SHA256SUMS``: says which release the embeddings that are kept belong to.
+    known : mapping
+        Recogniser → its entry of the registry.
+    """
+    names = cfg["reid"]["recognisers"]
+    rows = {row["release_photo_id"]: row for row in index.to_pylist()}
+    key = sums + "".join(known[name]["sha256"] for name in names).encode()
+    cache = private / "reid" / hashlib.sha256(key).hexdigest()[:16]
+    opened, photos, attempts, kept_in = [], [], {}, []
+    for shard in shards:
+        folder = Results(private).shard(shard)
+        outcomes = read_outcomes(private, shard)
+        chosen = {o.photo_id: rows[o.photo_id]["attempt"] for o in outcomes if o.photo_id in rows}
+        attempts |= chosen
+        files = {i: release / rows[i]["path"] for i in chosen}
+        clean = {i: not png_problems(file.read_bytes()) for i, file in files.items()}
+        photos += _photos(folder, outcomes, chosen, clean, {i: file.stat().st_mtime for i, file in files.items()})
+        kept = cache / f"{shard}.parquet"
+        kept_in.append(kept)
+        open_private(kept)
+        if not kept.is_file():
+            opened = opened or open_recognisers(names)
+            table = embed_photos(
+                folder, chosen, opened, cfg, lambda photo_id, files=files: files[photo_id].read_bytes()
+            )
+            tables.write(table, kept, tables.EMBEDDINGS)
+    if len(attempts) != len(rows):
+        raise InputError(
+            f"{len(rows) - len(attempts)} of the release's {len(rows)} photographs are not in this plan's tables; name "
+            "the plan that the release was made from"
+        )
+    risk, inputs = table_risk(index, cfg), {"release": hashlib.sha256(sums).hexdigest()}
+    return Cohort(photos, attempts, partial(_tables, kept_in), risk, inputs)
+
+
+def embed_photos(
+    folder: Path,
+    chosen: Mapping[str, int],
+    opened: list,
+    cfg: Mapping,
+    encoded: Callable[[str], bytes] | None = None,
+) -> pa.Table:
+    """Embed a shard part by part; ``encoded`` gives the images of a finished release instead of the shard's own."""
+    attempts = [] if encoded else sorted(set(chosen.values()))
+    blended = [(folder / f"attempt-{attempt}" / "blended.parquet", "BLENDED") for attempt in attempts]
+    photos = folder / "photos.parquet"
+    donor, parts = _donor_faces(folder, chosen, cfg["generator"]), []
+    with progress("embeddings", read(photos, "PHOTOS", ["release_photo_id"]).num_rows) as step:
+        others = (folder / "regions.parquet", "REGIONS"), *blended
+        for rows, regions, *made in in_parts(photos, *others, columns=["image", "status"]):
+            own = {
+                row["release_photo_id"]: row["image"]
+                for attempt, table in zip(attempts, made, strict=True)
+                for batch in table.select(["release_photo_id", "image"]).to_batches(max_chunksize=16)
+                for row in batch.to_pylist()
+                if chosen.get(row["release_photo_id"]) == attempt
+            }
+
+            def released(photo_id: str, own: Mapping = own) -> Released | None:
+                if photo_id not in chosen:
+                    return None
+                png = encoded(photo_id) if encoded else own[photo_id]
+                return Released(chosen[photo_id], decode_png(png))
+
+            parts.append(embed_shard(rows, regions, released, opened, donor, step))
+    order = [(name, "ascending") for name in ("release_photo_id", "shown", "recogniser")]
+    return pa.concat_tables([tables.EMBEDDINGS.empty_table(), *parts]).sort_by(order)
+
+
+def _photos(
+    folder: Path, outcomes: list[Outcome], chosen: Mapping[str, int], clean: Mapping, times: Mapping
+) -> list[Photo]:
+    donors = {row["release_photo_id"]: row["donor_id"] for row in _donor_rows(folder, chosen, ["donor_id"])}
+    photos = []
+    for outcome in outcomes:
+        photo_id = outcome.photo_id
+        if outcome.region is None and photo_id not in chosen:
+            continue
+        photos.append(
+            Photo(
+                photo=photo_id,
+                patient=outcome.photo["release_patient_id"],
+                row=outcome.photo["row"],
+                released=photo_id in chosen,
+                side=outcome.region["crop_side"] if outcome.region else None,
+                donor=donors.get(photo_id),
+                generated=outcome.region is None or outcome.region["route"] == GENERATE,
+                clean=clean.get(photo_id),
+                time=times.get(photo_id),
+            )
+        )
+    return photos
+
+
+def _donor_rows(folder: Path, chosen: Mapping[str, int], columns: list[str]) -> Iterator[dict]:
+    """Give the donors that released photographs were made with, in the order of the tables."""
+    for attempt in sorted(set(chosen.values())):
+        table = read(folder / f"attempt-{attempt}" / "donors.parquet", "DONORS", ["release_photo_id", *columns])
+        yield from (row for row in table.to_pylist() if chosen.get(row["release_photo_id"]) == attempt)
+
+
+def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Callable[[str], np.ndarray | None]:
+    """Draw every donor once, small, in the pose of the first photograph that it was used for."""
+    firsts = {row["donor_id"]: row for row in reversed(list(_donor_rows(folder, chosen, ["donor_id", "w"])))}
+    codes = {row["release_photo_id"]: row["w"] for row in firsts.values()}
+    if not codes:
+        return codes.get
+    import torch
+
+    from deidlib.donors.bank import to_uint8
+    from deidlib.generators.opened import generator as opened
+
+    network = opened(generator)
+
+    def face(photo_id: str) -> np.ndarray | None:
+        if photo_id not in codes:
+            return None
+        w = torch.tensor(codes[photo_id], dtype=torch.float32)[None, None].expand(-1, network.n_styles, -1)
+        with torch.no_grad():
+            (image,) = to_uint8(network.preview(w))
+        return image
+
+    return face
+
+
+def _tables(files: list[Path]) -> Iterator[pa.Table]:
+    return (read(file, "EMBEDDINGS") for file in files)

@@ -1,0 +1,72 @@
+"""The sweep: a sample of the photographs with other preserved areas and other strengths of the identity loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deidlib.contract.routes import GENERATE
+from deidlib.inversion.objective import Networks
+from deidlib.logs import progress
+from deidlib.outcomes.outcomes import read_outcomes
+from deidlib.reid.embeddings import faces_of
+from deidlib.reid.tradeoff import draw_sample, preserved_share, released_rows, settings_to_sweep, sweep_shard
+from deidlib.storage.results import Results
+from deidlib.storage.stage import read
+
+
+def sampled(private: Path, shards: list[str], preserve: str, n: int) -> dict[str, dict[str, int]]:
+    """Shard → sampled photograph → its attempt; those with a new face and no mask of their own are candidates."""
+    place, candidates = {}, []
+    for shard in shards:
+        for outcome in read_outcomes(private, shard):
+            photo = outcome.photo["release_photo_id"]
+            region = outcome.region or {}
+            if outcome.attempt is not None and (region["route"], region["method"]) == (GENERATE, preserve):
+                place[photo] = shard, outcome.attempt
+                candidates.append((photo, outcome.photo["release_patient_id"]))
+    sample: dict[str, dict[str, int]] = {}
+    for photo in draw_sample(candidates, n):
+        shard, attempt = place[photo]
+        sample.setdefault(shard, {})[photo] = attempt
+    return sample
+
+
+def sweep_rows(
+    private: Path, sample: dict[str, dict[str, int]], networks: Networks, recognisers: list, cfg: Mapping, threads: int
+) -> list[dict]:
+    """Score the sample with every setting; see :mod:`deidlib.reid.tradeoff`."""
+    points = len(settings_to_sweep(cfg["preserve"], cfg["inversion"]["guide"]))
+    rows = []
+    with progress("sweep", points * sum(map(len, sample.values()))) as step:
+        for shard, chosen in sorted(sample.items()):
+            folder = Results(private).shard(shard)
+            photos, landmarks, regions, donors = _tables(folder, chosen)
+            embeddings = read(folder / "embeddings.parquet", "EMBEDDINGS")
+            originals = {r.name: faces_of(embeddings, r.name, "original") for r in recognisers}
+            rows += sweep_shard(photos, landmarks, donors, networks, recognisers, originals, cfg, threads, step)
+            shares = {row["release_photo_id"]: preserved_share(row) for row in regions.to_pylist()}
+            for recogniser in recognisers:
+                released = faces_of(embeddings, recogniser.name, "released")
+                rows += released_rows(released, originals, recogniser, shares, cfg)
+    return rows
+
+
+def _tables(folder: Path, chosen: dict[str, int]) -> tuple[pa.Table, ...]:
+    """Rows of the sampled photographs: photos, landmarks, regions, and the donors of their attempts."""
+
+    def rows(path: Path, schema: str, wanted: list[str]) -> pa.Table:
+        table = read(path, schema)
+        return table.filter(pc.is_in(table["release_photo_id"], pa.array(wanted, pa.string())))
+
+    photos, landmarks, regions = (
+        rows(folder / f"{name}.parquet", name.upper(), list(chosen)) for name in ("photos", "landmarks", "regions")
+    )
+    donors = [
+        rows(folder / f"attempt-{attempt}" / "donors.parquet", "DONORS", [p for p, a in chosen.items() if a == attempt])
+        for attempt in sorted(set(chosen.values()))
+    ]
+    return photos, landmarks, regions, pa.concat_tables(donors)

@@ -1,0 +1,209 @@
+"""The decide stage: whether there is a release, and what becomes of every photograph in it.
+
+It reads the outcomes and the release gate's verdict (``attacks.json``), and writes three private files:
+``decision.json``, the crosswalk and the quarantine list. Release and report follow them. Where the gate is not kept,
+every photograph is held back.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from deidlib.columns import rules as columns
+from deidlib.errors import GateFailed, InputError, NothingReleased, ReleaseError
+from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest
+from deidlib.release.layout import image_paths
+from deidlib.storage import tables
+from deidlib.storage.atomic import write_file, write_json
+from deidlib.storage.results import Results
+
+RELEASED = "released"
+#: Why a photograph is held back that passed every check of its own.
+GATE_REASON = "release_gate_failed"
+#: The kinds of decision that make no release.
+GATE, NOTHING = "gate_failed", "nothing_passed"
+
+_ORDER = [("release_patient_id", "ascending"), ("release_photo_id", "ascending")]
+
+
+class Decision(NamedTuple):
+    """What was decided.
+
+    Attributes
+    ----------
+    release : bool
+        Whether there is a release.
+    why : str or None
+        :data:`GATE` or :data:`NOTHING` where there is none.
+    failed : list of str
+        The criteria of the release gate that are not kept, in words.
+    released, held : int
+        Photographs.
+    chosen : str
+        Digest of the photographs that passed their own checks, each with its attempt.
+    """
+
+    release: bool
+    why: str | None
+    failed: list[str]
+    released: int
+    held: int
+    chosen: str
+
+
+def decide(private: Path, shards: Sequence[str], attacks: Mapping[str, Any], rules: Mapping | None = None) -> Decision:
+    """Take the decision and write it, the crosswalk and the quarantine list.
+
+    Parameters
+    ----------
+    private : Path
+        The results' private folder.
+    shards : sequence of str
+        Names of the shards.
+    attacks : mapping
+        What ``deidlib reid`` wrote; empty where it did not run.
+    rules : mapping, optional
+        ``config["release"]["columns"]``: every cell to be released is held against them.
+
+    Raises
+    ------
+    ReleaseError
+        There is no verdict, it was given on other photographs than those that passed, an id stands twice or is no
+        pseudonym, a rule cannot be followed, or a cell may not be released. Nothing is written then.
+    """
+    digest = chosen_digest(all_outcomes(private, shards))
+    nothing = digest == chosen_digest([])
+    failed = [] if nothing else _failed_criteria(attacks, digest)
+    ids = [] if failed else _released_ids(all_outcomes(private, shards))
+    _check_columns(private, shards, rules or {})
+    paths = image_paths(set(ids))
+    rows = (_crosswalk_row(outcome, paths, bool(failed)) for outcome in all_outcomes(private, shards))
+    held = _write(Results(private), rows, all_outcomes(private, shards), bool(failed))
+    why = NOTHING if nothing else GATE if failed else None
+    decision = Decision(why is None, why, failed, len(ids), held, digest)
+    write_json(decision._asdict(), Results(private).decision)
+    return decision
+
+
+def read_decision(private: Path) -> Decision:
+    """Read the decision.
+
+    Raises
+    ------
+    InputError
+        There is none, or it is damaged.
+    """
+    try:
+        return Decision(**json.loads(Results(private).decision.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise InputError("decision.json is missing or damaged: run `deidlib decide`, or the workflow") from None
+
+
+def obey(decision: Decision) -> None:
+    """Raise what stops a release.
+
+    Raises
+    ------
+    GateFailed
+        The release gate is not kept.
+    NothingReleased
+        No photograph passed its checks.
+    """
+    if decision.why == NOTHING:
+        raise NothingReleased(
+            "no photograph passed the gate, so there is nothing to release; quarantine.tsv in the private "
+            "folder gives each photograph's reason"
+        )
+    if not decision.release:
+        raise GateFailed(
+            "the release gate is not kept, so nothing is released:\n" + "\n".join(f"  {one}" for one in decision.failed)
+        )
+
+
+def released_paths(private: Path) -> dict[str, str]:
+    """Path in the release of every photograph that the crosswalk releases, by ``release_photo_id``."""
+    crosswalk = tables.read(Results(private).crosswalk, tables.CROSSWALK, ["release_photo_id", "path", "status"])
+    return {row["release_photo_id"]: row["path"] for row in crosswalk.to_pylist() if row["status"] == RELEASED}
+
+
+def _failed_criteria(attacks: Mapping[str, Any], digest: str) -> list[str]:
+    """Criteria of the release gate that are not kept, in words."""
+    criteria = attacks.get("gate", {}).get("criteria")
+    if not criteria:
+        raise ReleaseError(
+            "the attacks have not been run on what would be released: run `deidlib reid`, or the workflow"
+        )
+    if attacks.get("inputs", {}).get("chosen") != digest:
+        raise ReleaseError(
+            "the attacks were run on other photographs than would be released now: run `deidlib reid` again"
+        )
+    failed = [criterion for criterion in criteria if criterion["passed"] is not True]
+    if failed:
+        return [f"{criterion['statement']}. {criterion['note']}".rstrip() for criterion in failed]
+    return [] if attacks["gate"].get("passed") is True else ["The release gate did not pass."]
+
+
+def _released_ids(outcomes: Iterable[Outcome]) -> list[str]:
+    """Ids of the photographs to release, checked for their form."""
+    seen: set[str] = set()
+    for outcome in outcomes:
+        if outcome.attempt is None:
+            continue
+        if not (tables.is_pseudonym(outcome.photo_id) and tables.is_pseudonym(outcome.photo["release_patient_id"])):
+            raise ReleaseError(f"sheet row {outcome.photo['row']}: pseudonyms not of deidlib's form; run intake again")
+        if outcome.photo_id in seen:
+            raise ReleaseError(
+                f"photograph {outcome.photo_id} is in the tables twice; remove results/private/shards and run again"
+            )
+        seen.add(outcome.photo_id)
+    return sorted(seen)
+
+
+def _check_columns(private: Path, shards: Sequence[str], rules: Mapping) -> None:
+    """See that the rules fit the sheet, and that every cell of a photograph that passed keeps its rule."""
+    names: set[str] = set()
+    for outcome in all_outcomes(private, shards):
+        names |= set(json.loads(outcome.photo["columns"] or "{}"))
+    columns.check_rules(rules, names)
+    for outcome in all_outcomes(private, shards):
+        if outcome.attempt is not None:
+            columns.sheet_values(outcome.photo, rules)
+
+
+def _reason(outcome: Outcome, gate_failed: bool) -> str | None:
+    return GATE_REASON if outcome.attempt is not None and gate_failed else outcome.reason
+
+
+def _crosswalk_row(outcome: Outcome, paths: Mapping[str, str], gate_failed: bool) -> dict:
+    reason = _reason(outcome, gate_failed)
+    return {
+        **{name: outcome.photo[name] for name in ("patient_id", "photo_id", "release_patient_id", "release_photo_id")},
+        "path": paths.get(outcome.photo_id) if reason is None else None,
+        "status": RELEASED if reason is None else tables.QUARANTINED,
+        "reason": reason,
+    }
+
+
+def _write(results: Results, crosswalk: Iterable[dict], outcomes: Iterable[Outcome], gate_failed: bool) -> int:
+    """Write crosswalk and quarantine list; returns the number of photographs that are held back."""
+    table: pa.Table = tables.from_rows(crosswalk, tables.CROSSWALK).sort_by(_ORDER)
+    tables.write(table, results.crosswalk, tables.CROSSWALK)
+    results.crosswalk.chmod(0o600)
+    held = sorted(
+        (outcome.photo["row"], outcome.photo_id, reason, tables.REASONS.get(reason, ""))
+        for outcome in outcomes
+        if (reason := _reason(outcome, gate_failed)) is not None
+    )
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(["row", "release_photo_id", "reason", "meaning"])
+    writer.writerows(held)
+    write_file(results.quarantine, text.getvalue().encode())
+    return len(held)

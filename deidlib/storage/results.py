@@ -1,0 +1,102 @@
+"""Where everything lies in a results folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PRIVATE = "private"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The paths of one results folder.
+
+    ``private/`` holds all from which a patient could be recognised (mode 0700). ``release/`` and ``report/`` are made
+    to be shared.
+    """
+
+    private: Path
+
+    @classmethod
+    def of_plan(cls, plan: Path) -> Results:
+        """Results whose ``private/plan.json`` this is."""
+        return cls(Path(plan).parent)
+
+    @classmethod
+    def of_folder(cls, results: Path) -> Results:
+        """Results in this folder."""
+        return cls(Path(results) / PRIVATE)
+
+    @property
+    def root(self) -> Path:
+        """The results folder."""
+        return Path(self.private).parent
+
+    def shard(self, name: str) -> Path:
+        """A shard's folder: photos, landmarks, regions, outcomes, embeddings."""
+        return Path(self.private) / "shards" / name
+
+    def attempt(self, shard: str, number: int) -> Path:
+        """An attempt's folder: donors, faces, blended, checks."""
+        return self.shard(shard) / f"attempt-{number}"
+
+    @property
+    def plan(self) -> Path:
+        """The plan: shards and counts."""
+        return Path(self.private) / "plan.json"
+
+    @property
+    def pinned(self) -> Path:
+        """The number of shards, fixed at the first plan."""
+        return Path(self.private) / "shards" / "pinned.json"
+
+    @property
+    def sweep(self) -> Path:
+        """Privacy against utility: scores of the sample."""
+        return Path(self.private) / "reid" / "sweep.json"
+
+    @property
+    def attacks(self) -> Path:
+        """The attacks' numbers and the release gate's verdict."""
+        return Path(self.private) / "reid" / "attacks.json"
+
+    @property
+    def decision(self) -> Path:
+        """Whether there is a release, and of what."""
+        return Path(self.private) / "decision.json"
+
+    @property
+    def crosswalk(self) -> Path:
+        """The link between sheet and release."""
+        return Path(self.private) / "crosswalk.parquet"
+
+    @property
+    def quarantine(self) -> Path:
+        """List of the photographs that are held back, with reasons."""
+        return Path(self.private) / "quarantine.tsv"
+
+    @property
+    def reviewer(self) -> Path:
+        """The reviewer's copy: originals beside results."""
+        return Path(self.private) / "reviewer.html"
+
+    @property
+    def ledger(self) -> Path:
+        """The ids of every photograph that a version released."""
+        return Path(self.private) / "released.parquet"
+
+    @property
+    def run_file(self) -> Path:
+        """Lock of the run that works here, and what it says of itself."""
+        return self.root / ".lock"
+
+    @property
+    def releases(self) -> Path:
+        """Folder of all versions."""
+        return self.root / "release"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of all versions' reports."""
+        return self.root / "report"
