@@ -155,8 +155,8 @@ def test_a_cluster_gives_the_same_release_as_one_machine(cluster, model_files, t
         + 2 * ["judge_blending_checks_donors"]
         + 2 * ["judge_blending_checks"]
         + 5 * ["inversion"]  # one of them again
-        + 2 * ["embeddings"]
-        + ["reid", "release", "report", "sweep"]
+        + 2 * ["embed_embeddings_outcomes"]
+        + ["decide", "reid", "release", "report", "sweep"]
     )
     for job, name in submitted:
         asked, gpu = shown(job), name in ("inversion", "sweep")

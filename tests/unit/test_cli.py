@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import stat
@@ -232,6 +233,25 @@ def test_an_unexpected_error_is_placed_but_not_quoted(monkeypatch):
     assert "test_cli.py" in shown.output
     monkeypatch.setenv("DEIDLIB_DEBUG", "1")
     assert "Miller, Anna" in CliRunner().invoke(application, ["fail"]).output
+
+
+def test_an_error_of_a_library_is_not_quoted_whatever_its_folder_is_called(tmp_path, monkeypatch):
+    """A checkout called deidlib holds its environment, too, and so every library."""
+    library = tmp_path / "deidlib" / "library.py"
+    library.parent.mkdir()
+    library.write_text('def fail():\n    raise KeyError("Miller, Anna")\n')
+    monkeypatch.syspath_prepend(library.parent)
+
+    def fail() -> None:
+        """Call the library."""
+        importlib.import_module("library").fail()
+
+    application = group("test")
+    add(application, "fail", fail)
+    add(application, "other", fail)
+    shown = CliRunner().invoke(application, ["fail"])
+    assert shown.exit_code == 1
+    assert "Miller" not in shown.output
 
 
 def test_verify_fails_loudly_on_what_is_no_release(tmp_path):

@@ -16,6 +16,8 @@ rule embeddings:
         "<logs>/embeddings/{shard}.log",
     benchmark:
         "<benchmarks>/embeddings/{shard}.tsv"
+    group:
+        "embed"
     conda:
         "../../envs/environment.yaml"
     threads: 1

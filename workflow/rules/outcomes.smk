@@ -18,6 +18,8 @@ rule outcomes:
         "<logs>/outcomes/{shard}.log",
     benchmark:
         "<benchmarks>/outcomes/{shard}.tsv"
+    group:
+        "embed"
     conda:
         "../../envs/environment.yaml"
     threads: 1
