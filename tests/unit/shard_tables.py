@@ -184,7 +184,8 @@ def write_release(
 def publish(folder: Path, version: str, config: Mapping):
     """Run the commands from decide on as the workflow does: release, then report; without a release the report first.
 
-    ``folder`` is a results folder whose plan and attacks are written. Returns the exit code of ``deidlib release`` and what all of them printed.
+    ``folder`` is a results folder whose plan and attacks are written. Returns the exit code of ``deidlib release`` and
+    what all of them printed.
     """
     plan, given = folder / "private" / "plan.json", ["--config", json.dumps(config)]
     out, audit = folder / "release" / version, folder / "report" / version
