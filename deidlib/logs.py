@@ -1,4 +1,4 @@
-"""What a command tells while it works: a bar on a terminal, plain lines elsewhere; never an original id."""
+"""Progress of a command: a bar on a terminal, plain lines elsewhere. No line holds an original id."""
 
 from __future__ import annotations
 

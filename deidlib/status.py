@@ -4,7 +4,7 @@ A shard's photographs are decided one by one as stages hold them back, and all o
 checked. The pace is that of inversion, which takes nearly all of the time: photographs that its finished tables
 handled, of all attempts, by the tables' times, in the last day of work. What is left of it is the first attempt of the
 shards that wait, and of each later attempt the share of photographs that went to it so far. Stages after the attempts
-are told by the presence of their files; what time they take is not estimated.
+count as done when their files exist; their duration is not estimated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which of the sheet's columns leave the house, and in what form: the rules keep, bin, days, year and drop.
+"""Rules of the released columns: which are released, and in what form (keep, bin, days, year, drop).
 
 Nothing is released unless the configuration names it; what identifies a person is refused even then.
 """

@@ -1,4 +1,4 @@
-"""How restless the background of a drawn face is: the generator draws plain ones well, foliage and crowds badly."""
+"""Clutter of a drawn face's background. The generator draws plain backgrounds well, foliage and crowds badly."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class Bank(Looks):
-    """The bank: codes and dlib's embeddings beside the looks."""
+    """The bank: latent codes, dlib's embeddings, and the looks of the faces."""
 
     w: np.ndarray  # (N, 512) float64
     dlib: np.ndarray  # (N, 128)
@@ -138,7 +138,7 @@ def build_bank(
 
 
 def preview_scalars(preview: np.ndarray, detector: YuNet) -> dict[str, float]:
-    """What a preview, (256, 256, 3) uint8, shows beside a face: glasses, an unquiet background, somebody else."""
+    """Scores of a preview, (256, 256, 3) uint8: glasses, background clutter, a second face."""
     return {
         "glasses": glasses_score(preview),
         "clutter": clutter(preview),

@@ -1,6 +1,6 @@
 """What a donor shares with a patient, and how well one fits: as little as the picture around the preserved area needs.
 
-All that a donor shares is told to whoever sees the released face, and an attacker who holds other patients' pairs can
+A released face reveals what its donor shares with the patient, and an attacker who holds other patients' pairs can
 learn to read it. So age and sex are shared as classes; of the skin its tone, the side of the light and the shade of a
 beard, not nine patches; of the face's shape the outline of what is preserved: the lips, and the jaw only where the
 lower face is preserved.

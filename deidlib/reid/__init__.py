@@ -1,1 +1,1 @@
-"""Recognisers and face detectors: what an attacker would use, and what the checks use."""
+"""The attacks on a release, their statistics, and the release gate."""

@@ -1,4 +1,4 @@
-"""The reversal attack's way to its images: a sample of what would be released, or of what was, beside the originals."""
+"""Images of the reversal attack: pairs of an original and a released photograph, for a sample of the patients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces: what besides the face could lead back to an original: metadata, order, times, sizes, perceptual hashes."""
+"""Side channels: metadata, order, file times, sizes and perceptual hashes, which could lead back to an original."""
 
 from __future__ import annotations
 

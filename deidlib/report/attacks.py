@@ -109,7 +109,7 @@ def grouped(audit: dict) -> list[dict]:
 
 
 def _told_of(sentence: str, row: dict, of_recogniser: list[list[str]]) -> tuple:
-    """Of what a sentence is told: one with numbers of one recogniser, and of one part of the image if parts differ."""
+    """What a sentence speaks of: with numbers, one recogniser, and one part of the image where parts differ."""
     if not any(map(str.isdigit, sentence)):
         return (sentence,)
     shared = all(sentence in said for said in of_recogniser)

@@ -1,4 +1,4 @@
-"""The reviewer's copy: originals beside what was made of them, for eyes inside the institution alone."""
+"""The reviewer's copy: originals and results side by side, for use inside the institution only."""
 
 from __future__ import annotations
 
