@@ -158,7 +158,7 @@ def _generated(photos: Sequence[Photo]) -> set[str]:
 
 
 def _facts(evidence: Evidence, unmeasured: int) -> dict[str, Any]:
-    """What the gate judges in addition to the attacks; ``unmeasured``: embeddings that :func:`_generated` faces lack."""
+    """What the gate judges in addition to the attacks; ``unmeasured``: embeddings that generated faces lack."""
     released = [photo for photo in evidence.photos if photo.released]
     patients_of = defaultdict(set)
     for photo in released:

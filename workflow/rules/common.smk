@@ -1,18 +1,16 @@
 # What the rules share: the checked configuration, the key, the jobs' environment, and the input functions.
 
-import fcntl
 import hashlib
 import json
 import os
 import shlex
-import shutil
-import subprocess
 import sys
 
 from snakemake.exceptions import WorkflowError
 
 from deidlib import config as settings
-from deidlib import keys
+from deidlib import keys, run_lock
+from deidlib.errors import InputError
 from deidlib.models import ModelError, bank_file, load_registry, preview_file
 from deidlib.models import recognisers as registered_recognisers
 
@@ -196,54 +194,14 @@ def beside_weights(locate):
     return lambda wildcards: sum_
 
 
-def refuse_leftovers():
-    """End the run where SLURM jobs of an earlier start still work in this folder, or wait to.
-
-    They would write the tables that this run writes, with the settings of their own start, whenever their turn comes.
-    """
-    if not shutil.which("squeue"):
-        return
-    asked = subprocess.run(
-        ["squeue", "--me", "--noheader", "--format=%i|%k|%Z"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if asked.returncode:
-        print("squeue does not answer: make sure that no SLURM job of an earlier start is left")
-        return
-    jobs = [line.split("|", 2) for line in asked.stdout.splitlines()]
-    here = os.path.realpath(os.getcwd())
-    left = " ".join(job for job, comment, folder in jobs if comment.startswith("rule_") and folder == here)
-    if left:
-        raise WorkflowError(
-            f"SLURM jobs of another start work in this folder, or wait to: {left}. If that start was killed, cancel them "
-            f"(scancel {left}), wait until squeue shows them no more, and start again. If it lives (with other results), "
-            "wait for it, or start this one from another folder."
-        )
-
-
 def hold_results(config):
-    """Keep a second run out of the results folder for as long as this process lives, and jobs of an earlier one.
-
-    Snakemake's own lock outlives a killed run and has to be removed by hand; this one goes with its
-    holder (so the profiles switch Snakemake's off). The file says what `deidlib status` cannot see otherwise.
-    """
-    folder = config["results"]
-    os.makedirs(folder, exist_ok=True)
+    """Keep a second run out of the results folder for as long as this process lives."""
     global results_lock
-    results_lock = open(f"{folder}/.lock", "a")
+    about = {name: config[name] for name in ("attempts", "identity", "version")}
     try:
-        fcntl.flock(results_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise WorkflowError(f"Another run is working in {folder}. Wait for it, or stop it.") from None
-    except OSError:
-        print("This file system has no locks: make sure that no other run works in", folder)
-    refuse_leftovers()
-    results_lock.truncate(0)
-    json.dump({name: config[name] for name in ("attempts", "identity", "version")}, results_lock)
-    results_lock.flush()
+        results_lock = run_lock.hold_results(config["results"], about)
+    except InputError as error:
+        refuse(error)
 
 
 def closing_lines(config):
