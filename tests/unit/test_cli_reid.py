@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from shard_tables import CONFIG, Spec, ids, write_private
+from shard_tables import CONFIG, Spec, ids, publish, write_private
 from typer.testing import CliRunner
 
 from deidlib.cli import app
@@ -79,10 +79,9 @@ def test_donors_that_are_not_known_fail_the_gate_and_the_release_obeys(private, 
     failed = {entry["name"] for entry in result["gate"]["criteria"] if not entry["passed"]}
     assert "distinct_donors" in failed
     assert "release gate FAILED" in done.output
-    out = tmp_path / "release" / "1.0.0"
-    released = run("release", "--plan", private / "plan.json", "--out", out, "--config", json.dumps(SETTINGS))
+    released = publish(tmp_path, "1.0.0", SETTINGS)
     assert released.exit_code == 1
-    assert not out.exists()
+    assert not (tmp_path / "release" / "1.0.0").exists()
     assert "new person" in released.output
 
 

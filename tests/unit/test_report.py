@@ -191,22 +191,11 @@ def test_a_release_of_other_photographs_fails(tmp_path):
     assert "<img" not in html
 
 
-def test_optional_checks_that_did_not_run_are_shown_and_not_claimed(tmp_path):
-    specs = [SPECS[0], Spec("patient-x", "photo-x", checks=({"seam": None, "latent_distance": None},))]
-    audit, html = run(tmp_path, specs)
-    assert audit["gate"]["passed"] is True
-    assert (verdicts(audit)["seam"], verdicts(audit)["latent_distance"]) == ("not judged", "not judged")
-    assert verdicts(audit)["mouth_shift"] == "pass"
-    assert audit["fidelity"]["seam"]["not_run"] == 1
-    assert "1 not run" in html
-    assert "nothing is claimed" in html
-
-
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
         ({"seam": 2.5}, "fail"),
-        ({"seam": float("nan")}, "not judged"),
+        ({"seam": float("nan")}, "fail"),
         ({"dlib_distance": 0.6}, "fail"),
         ({"dlib_distance": None}, "fail"),
         ({"core_equal": None}, "fail"),
@@ -227,8 +216,9 @@ def test_criteria_judge_the_numbers_themselves(tmp_path, values, verdict):
     assert conclusion(rows, tally, written=True)["passed"] is (verdict != "fail")
 
 
-def test_a_must_have_check_that_did_not_run_counts_as_failed(tmp_path):
-    specs = [SPECS[0], Spec("patient-x", "photo-x", checks=({"dlib_distance": None, "passed": True},))]
+@pytest.mark.parametrize("missing", ["sface_cosine", "seam", "mouth_shift", "latent_distance"])
+def test_a_check_that_did_not_run_holds_the_photograph_back(tmp_path, missing):
+    specs = [SPECS[0], Spec("patient-x", "photo-x", checks=({missing: None, "dlib_distance": None, "passed": True},))]
     audit, _ = run(tmp_path, specs)
     assert audit["cohort"]["released"] == 1
     assert audit["cohort"]["reasons"]["gate_failed"]["photographs"] == 1
