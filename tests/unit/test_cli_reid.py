@@ -80,7 +80,8 @@ def test_donors_that_are_not_known_fail_the_gate_and_the_release_obeys(private, 
     assert "distinct_donors" in failed
     assert "release gate FAILED" in done.output
     out = tmp_path / "release" / "1.0.0"
-    released = run("release", "--plan", private / "plan.json", "--out", out, "--config", json.dumps(SETTINGS))
+    given = ["--plan", private / "plan.json", "--sheet", private / "samples.tsv", "--out", out]
+    released = run("release", *given, "--config", json.dumps(SETTINGS))
     assert released.exit_code == 1
     assert not out.exists()
     assert "new person" in released.output
