@@ -41,6 +41,15 @@ Settings = Annotated[
     typer.Option("--config", help="The whole configuration as JSON, without cohort and key_file.", show_default=False),
 ]
 GeneratorName = Annotated[str, typer.Option(help="Generator of the registry.")]
+Sheet = Annotated[
+    Path,
+    typer.Option(
+        "--sheet",
+        envvar="DEIDLIB_SHEET",
+        help="The sample sheet; its photographs lie in its folder.",
+        show_default=False,
+    ),
+]
 KeyFile = Annotated[
     Path | None,
     typer.Option(

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import GENERATORS, Plan, Settings, settings
+from deidlib.cli.common import GENERATORS, Plan, Settings, Sheet, settings
 from deidlib.errors import InputError
 from deidlib.logs import say
 from deidlib.storage.results import PRIVATE, Results
@@ -51,27 +51,36 @@ def decide(
 
 def release(
     plan: Plan,
+    sheet: Sheet,
     out: Annotated[Path, typer.Option(help="Folder of this version, for example results/release/1.0.0.")],
     threads: Annotated[int, typer.Option(min=1, help="Shards whose images are written at a time.")] = 1,
     given: Settings = "{}",
 ) -> None:
     """Write the release that was decided on.
 
-    A version that exists with another content is never changed: raise the version. Where the decision is against a
-    release there is none, and the exit code is 1.
+    If consent was withdrawn since the plan, or a photograph has no row any more, nothing is released. A version that
+    exists with another content is never changed: raise the version. Where the decision is against a release there is
+    none, and the exit code is 1.
 
     Example:
-      deidlib release --plan results/private/plan.json --out results/release/1.0.0
+      deidlib release --plan results/private/plan.json --sheet cohort/samples.tsv --out results/release/1.0.0
     """
+    from deidlib.intake.consent import consented
     from deidlib.release import write_release
+    from deidlib.release.consent import demand_consent
     from deidlib.release.tombstones import read_tombstones
+    from deidlib.storage import tables
 
     cfg = settings(given)
     with suppress(OSError):
         out.rmdir()  # Snakemake makes an output's folder beforehand; a version's folder appears whole
-    names = read_json(plan)["shards"]
+    names, results = read_json(plan)["shards"], Results.of_plan(plan)
     open_private(plan)
-    folder = write_release(Results.of_plan(plan).private, out.parent, names, out.name, cfg, _models(cfg), threads)
+
+    def look() -> None:
+        demand_consent(tables.read(results.private / "crosswalk.parquet", tables.CROSSWALK), consented(sheet))
+
+    folder = write_release(results.private, out.parent, names, out.name, cfg, _models(cfg), threads, look)
     _share(folder, threads)
     say(f"release {out.name}: written and complete")
     if gone := len(read_tombstones(folder)):

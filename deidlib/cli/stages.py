@@ -14,6 +14,7 @@ from deidlib.cli.common import (
     Out,
     Plan,
     Settings,
+    Sheet,
     Table,
     choice,
     secret,
@@ -42,13 +43,16 @@ def plan(
     Example:
       deidlib plan cohort/samples.tsv results/private/plan.json
     """
-    from deidlib.intake import cohort
+    from deidlib.intake import cohort, contents
 
     if out.name != "plan.json":
         raise typer.BadParameter("the plan is called plan.json, as the stages after it expect")
     key = secret(key_file)
-    photos = cohort.read_sheet(sheet)
+    seen = out.parent / "contents.parquet"
+    known = contents.read_known(seen)
+    photos = cohort.read_sheet(sheet, known)
     open_private(out)
+    contents.write_known(known, seen)
     dealt = cohort.plan_shards(photos, key, cohort.choose_shards(len(photos), out.parent, shards or None))
     changed = cohort.write_plan(dealt, out.parent)
     for name in changed:
@@ -60,9 +64,7 @@ def plan(
 
 def intake(
     cohort: Table,
-    sheet: Annotated[
-        Path, typer.Option(help="The sample sheet, whose folder holds the photographs.", show_default=False)
-    ],
+    sheet: Sheet,
     out: Out,
     options: Options = "{}",
     key_file: KeyFile = None,

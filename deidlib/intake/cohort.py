@@ -8,12 +8,12 @@ are left to intake, which quarantines that photograph alone. No message holds th
 from __future__ import annotations
 
 import difflib
-import errno
+import hashlib
 import json
 import math
 import os
 import re
-import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -23,6 +23,8 @@ import pyarrow.compute as pc
 
 from deidlib import keys
 from deidlib.config import load_schema
+from deidlib.intake import contents
+from deidlib.intake.consent import without_consent
 from deidlib.intake.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refuse
 from deidlib.storage import tables
 from deidlib.storage.atomic import write_file
@@ -39,14 +41,12 @@ _PIN = "shards/pinned.json"
 _COLUMN_KEYWORDS = {"type", "minLength", "maxLength", "not", "description", "mend"}
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?", re.ASCII)
 _JSON_ROWS = 65536
-#: What the system says of a share that is gone: a photograph on it is not missing, which would be for good.
-_OF_THE_SHARE = frozenset(
-    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENODEV}
-)
 
 
-def read_sheet(path: Path | str) -> pa.Table:
-    """Read and check a sample sheet.
+def read_sheet(
+    path: Path | str, known: contents.Known | None = None, progress: Callable[[], object] | None = None
+) -> pa.Table:
+    """Read and check a sample sheet, and read its photographs and masks for what they hold.
 
     Parameters
     ----------
@@ -54,6 +54,10 @@ def read_sheet(path: Path | str) -> pa.Table:
         TSV (.tsv, .tab) or CSV (comma, semicolon or tab, whichever gives the header most columns); UTF-8 with
         or without BOM. Cells are text without the blanks around them ("007" stays "007"); ids are brought to
         Unicode's NFC form. Rows without any cell are left out.
+    known : mutable mapping, optional
+        What an earlier plan read of the files (:func:`deidlib.intake.contents.digests`); brought up to date.
+    progress : callable, optional
+        Called once a file.
 
     Returns
     -------
@@ -64,6 +68,8 @@ def read_sheet(path: Path | str) -> pa.Table:
     ------
     CohortError
         Lists at most 20 faults with file, line, column and mend.
+    deidlib.intake.contents.ContentError
+        A photograph or mask is there and cannot be read.
     """
     path = Path(path)
     cells, row = read_cells(path)
@@ -79,12 +85,41 @@ def read_sheet(path: Path | str) -> pa.Table:
     distinct = pc.value_counts(cells["photo_id"])
     repeated = distinct.field("values").filter(pc.greater(distinct.field("counts"), 1))
     columns = {name: cells[name] for name in rules}
+    columns["consent"] = _consent(cells)
     columns["row"] = pa.array(row, pa.int64())
     columns["age"] = pa.array([None if age is None else float(age) for age in cells["age"].to_pylist()], pa.float64())
     columns["columns"] = _as_json({name: cells[name] for name in further}, len(row))
     columns["duplicate"] = pc.is_in(cells["photo_id"], value_set=repeated)
-    columns["fingerprint"] = pa.array(_fingerprints(path.parent, cells["path"], cells["mask"]), pa.string())
+    photos, masks = _files(path.parent, cells)
+    held = contents.digests([*photos, *masks.values()], {} if known is None else known, progress)
+    of_masks = dict(zip(masks, held[len(photos) :], strict=True))
+    prints = [f"{print_}|{of_masks[at]}" if at in of_masks else print_ for at, print_ in enumerate(held[: len(photos)])]
+    columns["fingerprint"] = pa.array(prints, pa.string())
     return pa.table([columns[name] for name in tables.COHORT.names], schema=tables.COHORT)
+
+
+def sheet_state(path: Path | str) -> str:
+    """Digest of the sheet's content and of its files' states: where it is the former one, the plan is up to date.
+
+    Parameters
+    ----------
+    path : path
+        See :func:`read_sheet`; the photographs are looked for and not read.
+
+    Raises
+    ------
+    CohortError
+        Text, header or shape of the sheet are wrong.
+    deidlib.intake.contents.ContentError
+        The share of the photographs is gone.
+    """
+    path = Path(path)
+    cells, _ = read_cells(path)
+    photos, masks = _files(path.parent, cells)
+    digest = hashlib.sha256(path.read_bytes())
+    for state in contents.states([*photos, *masks.values()]):
+        digest.update(state.encode() + b"\n")
+    return digest.hexdigest()
 
 
 def faulty_cells(cells: pa.Array, rule: dict) -> np.ndarray:
@@ -214,7 +249,7 @@ def write_plan(shards: dict[str, pa.Table], folder: Path | str) -> list[str]:
 
     Writes ``shards/SHARD/cohort.parquet`` where its content changed, removes that of a shard without
     photographs, pins the number of shards, and last writes ``plan.json``: ``{"shards": [names that hold
-    photographs], "n_photos", "n_shards"}``.
+    photographs], "cohorts": {name: SHA-256 of its cohort.parquet}, "n_photos", "n_shards"}``.
 
     Parameters
     ----------
@@ -244,6 +279,9 @@ def write_plan(shards: dict[str, pa.Table], folder: Path | str) -> list[str]:
         changed.append(name)
     plan = {
         "shards": [name for name, table in shards.items() if table.num_rows],
+        "cohorts": {
+            name: _sha256(folder / "shards" / name / "cohort.parquet") for name, t in shards.items() if t.num_rows
+        },
         "n_photos": sum(table.num_rows for table in shards.values()),
         "n_shards": len(shards),
     }
@@ -273,28 +311,19 @@ def _as_json(columns: dict[str, pa.Array], n_rows: int) -> pa.Array:
     return pa.concat_arrays(parts)
 
 
-def _fingerprints(folder: Path, paths: pa.Array, masks: pa.Array) -> list[str]:
+def _consent(cells: dict[str, pa.Array]) -> pa.Array:
+    """``yes`` for the rows of patients whose every row says so, else ``no``."""
+    patients = cells["patient_id"].to_pylist()
+    refused = without_consent(zip(patients, cells["consent"].to_pylist(), strict=True))
+    return pa.array(["no" if patient in refused else "yes" for patient in patients], pa.string())
+
+
+def _files(folder: Path, cells: dict[str, pa.Array]) -> tuple[list[str | None], dict[int, str | None]]:
+    """Real paths of the photographs, and of the masks by the number of their row."""
     real, parents = os.path.realpath(folder), {}
-    prints = []
-    for path, mask in zip(paths.to_pylist(), masks.to_pylist(), strict=True):
-        photo = _fingerprint(resolve_inside(real, path, parents))
-        prints.append(photo if mask is None else f"{photo}|{_fingerprint(resolve_inside(real, mask, parents))}")
-    return prints
-
-
-def _fingerprint(file: str | None) -> str:
-    if file is None:
-        return "outside"
-    try:
-        status = os.stat(file)
-    except OSError as error:
-        if error.errno in _OF_THE_SHARE:
-            raise CohortError(
-                f"the photographs cannot be looked for ({os.strerror(error.errno)}): check that this machine has the "
-                "share that they lie on, and start again"
-            ) from None
-        return "missing"
-    return f"{status.st_size}:{status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else "missing"
+    photos = [resolve_inside(real, path, parents) for path in cells["path"].to_pylist()]
+    masks = enumerate(cells["mask"].to_pylist())
+    return photos, {at: resolve_inside(real, mask, parents) for at, mask in masks if mask is not None}
 
 
 def _within(folder: str, file: str) -> bool:
@@ -306,6 +335,11 @@ def _holds(file: Path, table: pa.Table) -> bool:
         return tables.read(file, tables.COHORT).equals(table)
     except (OSError, ValueError):
         return False
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _write_json(content: dict, file: Path) -> None:

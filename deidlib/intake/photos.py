@@ -22,13 +22,14 @@ import pyarrow as pa
 
 from deidlib import keys
 from deidlib.errors import DeidlibError
+from deidlib.intake import contents
 from deidlib.intake.cohort import resolve_inside
+from deidlib.intake.consent import agrees
 from deidlib.intake.decoding import Undecodable, decode_mask, decode_photo, is_grey
 from deidlib.storage import images, tables
 
-CONSENT = frozenset({"yes", "true", "1", "y"})
 _BYTES_A_PIXEL, _BYTES_BESIDES = 8, 1 << 26  # 16-bit RGBA without compression, and room for metadata
-_NOT_FOUND = frozenset({"outside", "missing"})  # what a plan's fingerprint says of no file (deidlib.intake.cohort)
+_NOT_FOUND = frozenset({contents.OUTSIDE, contents.MISSING})
 _KEPT = ("patient_id", "photo_id", "row", "view", "timepoint", "age", "sex", "diagnosis", "columns")
 
 
@@ -114,7 +115,7 @@ def _decoded(row: Mapping, folder: str, options: Mapping) -> dict:
     try:
         if row["duplicate"]:
             raise Undecodable("duplicate_photo_id")
-        if (row["consent"] or "").strip().lower() not in CONSENT:
+        if not agrees(row["consent"]):
             raise Undecodable("consent_missing")
         max_bytes = options["max_pixels"] * _BYTES_A_PIXEL + _BYTES_BESIDES
         rgb = decode_photo(_file(folder, row, "path", max_bytes), options["max_pixels"], options["min_side"])
@@ -167,20 +168,31 @@ def _file(folder: str, row: Mapping, column: str, max_bytes: int) -> bytes:
         if status.st_size > max_bytes:
             raise Undecodable("image_too_large")
         with os.fdopen(handle, "rb", closefd=False) as opened:
-            return opened.read()
+            content = opened.read()
     except OSError as error:
         raise _unless_planned(row, column, "file_missing", os.strerror(error.errno)) from None
     finally:
         os.close(handle)
+    if hashlib.sha256(content).hexdigest() != _planned(row, column):
+        raise Unreadable(
+            f"line {row['row']} of the sheet, column {column}: this file is not the one that was there when the cohort "
+            "was planned. Start the workflow again, which plans again"
+        )
+    return content
 
 
 def _unless_planned(row: Mapping, column: str, reason: str, trouble: str) -> Exception:
     """The verdict on a file that cannot be read, or, if the plan saw it, the error that withholds one."""
-    photo, _, mask = row["fingerprint"].partition("|")
-    if (photo if column == "path" else mask) in _NOT_FOUND:
+    if _planned(row, column) in _NOT_FOUND:
         return Undecodable(reason)
     return Unreadable(
         f"line {row['row']} of the sheet, column {column}: this file was there when the cohort was planned and cannot "
         f"be read now ({trouble}). Check that this machine has the share with the photographs and may read them, and "
-        "start the workflow again; if the file was removed or moved, correct the sheet or add --forcerun plan"
+        "start the workflow again; if the file was removed or moved, correct the sheet"
     )
+
+
+def _planned(row: Mapping, column: str) -> str:
+    """What the plan read of this file: its SHA-256, or a word of _NOT_FOUND."""
+    photo, _, mask = row["fingerprint"].partition("|")
+    return photo if column == "path" else mask

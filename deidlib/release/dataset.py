@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,6 +33,7 @@ def write_release(
     config: dict,
     models: list[dict],
     threads: int = 1,
+    look: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write ``release_root/version``: what was decided to release.
 
@@ -56,6 +57,8 @@ def write_release(
         Registry entries of the models that were used, each with its ``name``.
     threads : int
         Shards whose images are examined and written at a time.
+    look : callable, optional
+        Called before anything is written and right before the folder appears; raises if it must not.
 
     Returns
     -------
@@ -81,11 +84,13 @@ def write_release(
         refuse_backwards(version, versions_in(release_root))
     rules = config.get("release", {}).get("columns") or {}
     paths = released_paths(private)
+    look()
     with folder_aside(release_root, version) as aside:
         index, quarantine = _write_shards(private, aside, shards, rules, paths, threads)
         index = protect(index, config).index
         gone = tombstones(private, release_root, version, index)
         write_documents(aside, index, quarantine, gone, config, models, version, release_date(config, folder))
+        look()
         move_into_place(aside, folder)
     with told_when_full("the ledger of the private folder was not brought up to date"):
         record_release(private, version, index)

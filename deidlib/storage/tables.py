@@ -24,7 +24,7 @@ QUARANTINED = "quarantined"
 
 #: Why a photograph left the pipeline: code → what it means and how to mend it (plain words, for report and list).
 REASONS: dict[str, str] = {
-    "consent_missing": "The sheet's consent column does not say yes. Record consent, then rerun.",
+    "consent_missing": "Not every row of the patient says yes in the column consent. Record consent, then rerun.",
     "duplicate_photo_id": "Two rows carry this photo_id, so neither can be vouched for. Give each its own.",
     "path_outside": "The path leaves the sheet's folder. Put the file below the sheet and use a relative path.",
     "file_missing": "No file at the path the sheet names.",
@@ -76,7 +76,7 @@ COHORT = pa.schema(
         _field("patient_id", pa.string(), "original patient id (identifying)"),
         _field("photo_id", pa.string(), "original photo id (identifying)"),
         _field("path", pa.string(), "path of the photograph relative to the sheet (identifying)"),
-        _field("consent", pa.string(), "consent as the sheet gives it"),
+        _field("consent", pa.string(), "yes if every row of the patient says so, else no"),
         _field("view", pa.string(), "frontal_rest, frontal_smile, three_quarter, profile, intraoral or null"),
         _field("timepoint", pa.string(), "time point, for example T0, or null"),
         _field("age", pa.float64(), "age at the photograph, or null", "years"),
@@ -88,8 +88,17 @@ COHORT = pa.schema(
         _field(
             "fingerprint",
             pa.string(),
-            "size and modification time of the files, so that a changed file is seen",
+            "SHA-256 of the photograph's file, then | and that of the mask's; missing or outside where there is none",
         ),
+    ]
+)
+
+#: What the plan read of the sheet's files (private), so that it need not read them all again.
+CONTENTS = pa.schema(
+    [
+        _field("path", pa.string(), "real path of the file (identifying)"),
+        _field("state", pa.string(), "size, modification time, change time and inode when it was read"),
+        _field("sha256", pa.string(), "SHA-256 of its content"),
     ]
 )
 

@@ -5,6 +5,7 @@ Two virtual patients and the portrait that scikit-image ships (NASA, public doma
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def test_added_and_withdrawn_patients_touch_their_shard_alone(tmp_path, model_fi
     before = images_in(results / "private")
 
     write_sheet(cohort, {a: "yes", b: "no", c: "yes"})
+    os.utime(cohort / "samples.tsv", (1_000_000_000, 1_000_000_000))  # as of a restored copy: content decides
     third, announced = make("2.0.0")
     assert_one_shard(announced)
     assert files(results / "private/shards/s0000") == untouched

@@ -145,8 +145,9 @@ def draw_face(seed: int, side: int) -> np.ndarray:
 
 
 def write_private(folder: Path, specs: list[Spec], attempts: int = 2, config: Mapping = CONFIG) -> list[str]:
-    """Write ``folder/shards/SHARD/…`` for the photographs, outcomes too, and return the shards' names."""
+    """Write ``folder/shards/SHARD/…`` for the photographs, a sheet and the outcomes, and return the shards' names."""
     folder = Path(folder)
+    write_sheet(folder, specs)
     shards = sorted({spec.shard for spec in specs})
     for shard in shards:
         numbered = [(row, spec) for row, spec in enumerate(specs, 2) if spec.shard == shard]
@@ -197,8 +198,19 @@ def publish(folder: Path, version: str, config: Mapping):
     if done[-1].exit_code == 0 and not read_decision(folder / "private").release:
         done += [run("report", "--plan", plan, "--out", audit, "--reviewer", folder / "private" / "reviewer.html")]
     if done[-1].exit_code == 0:
-        done += [run("release", "--plan", plan, "--out", out)]
+        done += [run("release", "--plan", plan, "--sheet", folder / "private" / "samples.tsv", "--out", out)]
     return SimpleNamespace(exit_code=done[-1].exit_code, output="".join(one.output for one in done))
+
+
+def write_sheet(folder: Path, specs: list[Spec]) -> Path:
+    """``folder/samples.tsv``: the sheet on which the photographs are; none consents that stopped for want of it."""
+    lines = [["patient_id", "photo_id", "path", "consent"]]
+    for spec in specs:
+        consent = "no" if spec.stopped and spec.stopped[1] == "consent_missing" else "yes"
+        lines.append([spec.patient, spec.photo, spec.path, consent])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "samples.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+    return folder / "samples.tsv"
 
 
 def _write_shard(folder: Path, numbered: list[tuple[int, Spec]], attempts: int) -> None:

@@ -108,7 +108,17 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
             *["--photos", "p", "--landmarks", "l", "--regions", "r", "--donors", "d", "--out", "o", "--device", "tpu"],
         ),
         ("donors", "choose", *["--photos", "p", "--landmarks", "l", "--regions", "r", "--out", "o", "--attempt", "1"]),
-        ("release", "--plan", "plan.json", "--out", "release/1.0.0", "--config", '{"attempts": 0}'),
+        (
+            "release",
+            "--plan",
+            "plan.json",
+            "--sheet",
+            "samples.tsv",
+            "--out",
+            "release/1.0.0",
+            "--config",
+            '{"attempts": 0}',
+        ),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments):

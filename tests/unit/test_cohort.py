@@ -1,6 +1,7 @@
 """The sheet as it is read and refused, and patients as they are dealt to shards."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from deidlib import config
 from deidlib.intake import cohort
+from deidlib.intake.contents import ContentError
 from deidlib.storage import tables
 
 KEY = bytes(range(32))
@@ -65,7 +67,8 @@ def test_cells_keep_their_text_and_empty_ones_are_null(tmp_path):
     )
     assert json.loads(first["columns"]) == {"shade": "1e3"}
     assert (second["patient_id"], second["photo_id"], second["row"]) == ("7", "8", 3)
-    assert [second[name] for name in ("consent", "view", "age", "sex", "diagnosis", "mask")] == [None] * 6
+    assert [second[name] for name in ("view", "age", "sex", "diagnosis", "mask")] == [None] * 5
+    assert [first["consent"], second["consent"]] == ["yes", "no"]
     assert json.loads(second["columns"]) == {"shade": None}
 
 
@@ -230,7 +233,15 @@ def test_every_row_of_a_repeated_photo_id_is_a_duplicate(tmp_path):
     assert cohort.read_sheet(path)["duplicate"].to_pylist() == [True, False, True, True]
 
 
-def test_the_fingerprint_follows_the_files(tmp_path):
+def test_a_patient_consents_with_every_row_or_with_none(tmp_path):
+    rows = [["P1", "a", "1", "yes"], ["P2", "b", "2", "Y"], ["P1", "c", "3", "no"], ["P3", "d", "4", "ja"]]
+    found = cohort.read_sheet(
+        sheet(tmp_path, [*rows, ["P2", "e", "5", "TRUE"], ["P4", "f", "6", "1"], ["P4", "g", "7", ""]])
+    )
+    assert found["consent"].to_pylist() == ["no", "yes", "no", "no", "yes", "no", "no"]
+
+
+def test_the_fingerprint_is_what_the_files_hold(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(b"12345")
     (tmp_path / "in" / "m.png").write_bytes(b"123")
@@ -250,10 +261,9 @@ def test_the_fingerprint_follows_the_files(tmp_path):
     masks = ["", "m.png", "", "", "", "", "", ""]
     rows = [[f"P{i}", f"F{i}", name, "y", mask] for i, (name, mask) in enumerate(zip(names, masks, strict=True))]
     path = sheet(tmp_path / "in", rows, [*HEADER, "mask"])
-    os.utime(tmp_path / "in" / "a.jpg", ns=(5, 7))
-    os.utime(tmp_path / "in" / "m.png", ns=(5, 9))
+    photo, mask = hashlib.sha256(b"12345").hexdigest(), hashlib.sha256(b"123").hexdigest()
     found = cohort.read_sheet(path)["fingerprint"].to_pylist()
-    assert found == ["5:7", "5:7|3:9", "missing", "outside", "outside", "outside", "missing", "5:7"]
+    assert found == [photo, f"{photo}|{mask}", "missing", "outside", "outside", "outside", "missing", photo]
 
 
 def test_a_share_that_is_gone_is_no_missing_photograph(tmp_path, monkeypatch):
@@ -266,7 +276,7 @@ def test_a_share_that_is_gone_is_no_missing_photograph(tmp_path, monkeypatch):
         return real(file, *arguments, **options)
 
     monkeypatch.setattr(os, "stat", gone)
-    with pytest.raises(cohort.CohortError, match="share") as caught:
+    with pytest.raises(ContentError, match="share") as caught:
         cohort.read_sheet(path)
     assert "0.jpg" not in str(caught.value)
 
@@ -340,6 +350,7 @@ def test_a_shard_that_lost_its_photographs_loses_its_table(tmp_path):
     assert cohort.write_plan(kept, tmp_path) == ["s0002"]
     assert not (tmp_path / "shards" / "s0002" / "cohort.parquet").exists()
     plan = json.loads((tmp_path / "plan.json").read_text())
+    assert set(plan.pop("cohorts")) == set(plan["shards"])
     assert plan == {"shards": ["s0000", "s0001", "s0003"], "n_photos": 20 - len(gone), "n_shards": 4}
 
 

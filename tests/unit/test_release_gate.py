@@ -2,13 +2,15 @@
 
 import csv
 import json
+import os
 
 import pyarrow.parquet as pq
 import pytest
-from shard_tables import CONFIG, Spec, publish, verdict_on, write_private
+from shard_tables import CONFIG, MODELS, Spec, publish, verdict_on, write_private
 
 from deidlib.errors import GateFailed, ReleaseError
 from deidlib.outcomes.outcomes import all_outcomes
+from deidlib.release import dataset
 from deidlib.release.decision import decide, obey, read_decision
 
 FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
@@ -87,3 +89,43 @@ def test_the_command_writes_no_folder_and_says_what_failed(private, tmp_path):
     assert "photo-one" not in done.output
     assert not list((tmp_path / "release").glob("*"))
     assert json.loads((tmp_path / "report" / "1.0.0" / "audit.json").read_text())["conclusion"]["passed"] is False
+
+
+@pytest.mark.parametrize("change", ["withdrawn", "in another row", "no row"])
+def test_what_the_sheet_no_longer_consents_to_ends_the_release(private, tmp_path, change):
+    folder, shards = private
+    (folder / "plan.json").write_text(json.dumps({"shards": shards}))
+    (folder / "reid").mkdir()
+    (folder / "reid" / "attacks.json").write_text(json.dumps(verdict(private, True)))
+    sheet, before = folder / "samples.tsv", (folder / "samples.tsv").stat()
+    head, first, *others = sheet.read_text().splitlines()
+    new = {
+        "withdrawn": [first.removesuffix("yes") + "no", *others],
+        "in another row": [first, *others, first.replace(first.split("\t")[1], "another").removesuffix("yes") + "no"],
+        "no row": others,
+    }[change]
+    settings = {"attempts": 2, "identity": CONFIG["identity"], "checks": CONFIG["checks"]}
+    sheet.write_text("\n".join([head, *new]) + "\n")
+    os.utime(sheet, (before.st_atime, before.st_mtime - 10_000))
+    refused = publish(tmp_path, "1.0.0", settings)
+    assert refused.exit_code == 1
+    assert "consent" in refused.output
+    assert first.split("\t")[0] not in refused.output
+    assert not list((tmp_path / "release").glob("*"))
+    sheet.write_text("\n".join([head, first, *others]) + "\n")
+    assert publish(tmp_path, "1.0.0", settings).exit_code == 0
+
+
+def test_consent_is_looked_at_once_more_right_before_the_release_appears(private, tmp_path):
+    folder, shards = private
+    decide(folder, shards, verdict(private, True), CONFIG["release"]["columns"])
+    looks = []
+
+    def withdrawn_meanwhile():
+        looks.append(1)
+        if len(looks) == 2:
+            raise ReleaseError("consent was withdrawn meanwhile")
+
+    with pytest.raises(ReleaseError, match="meanwhile"):
+        dataset.write_release(folder, tmp_path / "release", shards, "1.0.0", CONFIG, MODELS, look=withdrawn_meanwhile)
+    assert not list((tmp_path / "release").glob("*"))

@@ -280,7 +280,7 @@ def test_diff_names_added_removed_and_changed_with_reasons(tmp_path):
 
     crosswalk = tables.read(tmp_path / "private" / "crosswalk.parquet", tables.CROSSWALK)
     told = compare_releases(old, new, crosswalk)
-    assert told.removed[name["photo-3"]].startswith("consent_missing: The sheet's consent column does not say yes")
+    assert told.removed[name["photo-3"]].startswith("consent_missing: Not every row of the patient says yes")
     none = compare_releases(new, new)
     assert (none.added, none.removed, none.changed, none.settings) == ({}, {}, {}, [])
     wrong_way = compare_releases(new, old)

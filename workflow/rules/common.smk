@@ -5,12 +5,14 @@ import json
 import os
 import shlex
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from deidlib import config as settings
 from deidlib import keys, run_lock
-from deidlib.errors import InputError
+from deidlib.errors import DeidlibError, InputError
+from deidlib.intake import cohort
 from deidlib.models import ModelError, bank_file, load_registry, preview_file
 from deidlib.models import recognisers as registered_recognisers
 
@@ -45,6 +47,18 @@ def key_check(config):
         refuse(error)
 
 
+def find_sheet(config):
+    """Tell the jobs of the sample sheet, and see before any job that it is there.
+
+    It is no input of a rule: Snakemake compares the dates of inputs, and a sheet may have any date. As with the key,
+    the jobs learn of it by the environment.
+    """
+    path = Path(config["cohort"]).expanduser()
+    if not path.is_file():
+        refuse("cohort: no file of this name; name your sample sheet, relative to the folder of this start")
+    os.environ.update(DEIDLIB_SHEET=str(path.absolute()))
+
+
 def find_generator(config):
     """Tell the jobs of the user's own models, and see before any job that the generator and its bank are there.
 
@@ -65,9 +79,25 @@ def shards():
         return json.load(file)["shards"]
 
 
-def sheet(wildcards):
-    """The sample sheet. A function, because Snakemake's report shows what stands in a rule as it is."""
-    return config["cohort"]
+def sheet_state(wildcards):
+    """Params function: a keyed digest of the sheet and of its files' states, so that the plan follows their content.
+
+    Snakemake asks for it only where it decides whether to plan, so no job of another rule reads the sheet.
+    """
+    try:
+        return keys.pseudonym(
+            keys.read_key(os.environ["DEIDLIB_KEY_FILE"]),
+            "sheet",
+            cohort.sheet_state(os.environ["DEIDLIB_SHEET"]),
+        )
+    except DeidlibError as error:
+        refuse(error)
+
+
+def digest_of_cohort(wildcards):
+    """Params function: digest of the shard's part of the sheet, by which intake is run again."""
+    with open(checkpoints.plan.get().output.plan) as file:
+        return json.load(file)["cohorts"][wildcards.shard]
 
 
 def cohort_of_shard(wildcards):
@@ -218,6 +248,7 @@ def closing_lines(config):
 
 complete(config)
 KEY_CHECK = key_check(config)
+find_sheet(config)
 find_generator(config)
 REGISTRY = load_registry()
 GPU = int(config["device"] == "cuda")

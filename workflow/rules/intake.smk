@@ -1,11 +1,12 @@
 # Decodes the photographs of a shard, drops their metadata, gives pseudonyms, rejects what cannot be vouched
-# for. The sheet itself is only asked for its folder: what changed in it is in the shard's own table.
+# for. Of the sheet itself (DEIDLIB_SHEET) only the folder is used: what changed in it, or in its files, is in the shard's own table,
+# whose digest the plan holds.
 
 
 rule intake:
     input:
-        cohort=cohort_of_shard,
-        sheet=ancient(sheet),
+        plan=ancient("<private>/plan.json"),
+        cohort=ancient(cohort_of_shard),
     output:
         photos="<shard>/photos.parquet",
     log:
@@ -23,7 +24,7 @@ rule intake:
     params:
         options=options("intake"),
         key=KEY_CHECK,
+        cohort=digest_of_cohort,
     shell:
-        "deidlib intake --cohort {input.cohort:q} --sheet {input.sheet:q} --out {output.photos:q} "
-        "--options {params.options:q} "
+        "deidlib intake --cohort {input.cohort:q} --out {output.photos:q} --options {params.options:q} "
         "> {log:q} 2>&1"

@@ -1,11 +1,9 @@
 # Checks the whole sheet, then deals patients to shards. The shards' own tables (cohort.parquet) are written
 # beside plan.json only where their content changed, and are no declared output: so a sheet that grew reruns
-# only the shards that grew.
+# only the shards that grew. Content decides, never dates: the digest of the sheet and of its files' states.
 
 
 checkpoint plan:
-    input:
-        sheet=sheet,
     output:
         plan="<private>/plan.json",
     log:
@@ -22,5 +20,6 @@ checkpoint plan:
     params:
         shards=config["shards"] or 0,
         key=KEY_CHECK,
+        state=sheet_state,
     shell:
-        "deidlib plan {input.sheet:q} {output.plan:q} --shards {params.shards} > {log:q} 2>&1"
+        'deidlib plan "$DEIDLIB_SHEET" {output.plan:q} --shards {params.shards} > {log:q} 2>&1'
