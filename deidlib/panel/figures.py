@@ -57,7 +57,7 @@ def equivalence_figure(findings: Sequence[Mapping]) -> Markup | None:
         ends = max(abs(x) for _, e in rows for x in (e["low"] or 0, e["high"] or 0, e["margin"]))
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set(xlim=(-1.1 * ends, 1.1 * ends), ylim=(len(rows) - 0.4, -0.6))
-        axes.set_xlabel("result − original in steps of the scale (shaded: within the margin; circle: shown to be equivalent, square: not)")
+        axes.set_xlabel("result − original, steps of the scale (circle: shown to be equivalent; square: not shown)")
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from deidlib import tables
@@ -25,8 +26,8 @@ from deidlib.routes import GENERATE
 GREY = 128  # what surrounds the mouth where it is shown alone
 #: Least part of the released square that the photograph itself must fill, or an original is not comparable with it.
 _LEAST_FILLED = 0.8
-_ORIGINAL, RESULT, MOUTH = "original", "result", "mouth"
-ORIGINAL = _ORIGINAL
+#: Versions of a photograph: as it was taken, as it is released, and the preserved core of that on grey.
+ORIGINAL, RESULT, MOUTH = "original", "result", "mouth"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Original:
     view: str | None
     sex: str | None
     age: float | None
-    yaw: float
+    yaw: float | None
     box: tuple[int, int, int]
 
 
@@ -140,7 +141,8 @@ def looks(private: Path, wanted: Mapping[str, Original]) -> np.ndarray:
         points = _by_photo(folder / "landmarks.parquet", tables.LANDMARKS, ["points", "status"])
         for row in _images(folder, set(wanted)):
             name = row["release_photo_id"]
-            skin[name] = np.nanmedian(skin_lab(decode_png(row["image"]), points_of(points[name])), axis=0)
+            if points[name]["points"] is not None:
+                skin[name] = np.nanmedian(skin_lab(decode_png(row["image"]), points_of(points[name])), axis=0)
     views = sorted({one.view or "" for one in wanted.values()})
     unknown, nan = np.full(3, np.nan), float("nan")
     return np.array(
@@ -149,7 +151,7 @@ def looks(private: Path, wanted: Mapping[str, Original]) -> np.ndarray:
                 {"F": 0.0, "M": 5.0}.get(one.sex or "", nan),
                 nan if one.age is None else one.age / 10,
                 *skin.get(name, unknown) / 10,
-                one.yaw / 20,
+                nan if one.yaw is None else one.yaw / 20,
                 *((one.view or "") == view for view in views[1:]),
             ]
             for name, one in wanted.items()
@@ -262,7 +264,5 @@ def _shards(private: Path) -> list[Path]:
     return folders
 
 
-def _array(names: set[str]):
-    import pyarrow as pa
-
+def _array(names: set[str]) -> pa.Array:
     return pa.array(sorted(names), pa.string())

@@ -62,7 +62,7 @@ def page_data(study: Study, rater: Rater) -> dict:
 
 
 def write_rater_folder(study: Study, rater: Rater, folder: Path) -> None:
-    """Write a rater's page and notice; pictures are written by :func:`picture_paths`' owner."""
+    """Write a rater's page and notice, and make the folder of the pictures that :func:`picture_paths` names."""
     folder = Path(folder)
     (folder / PICTURES_FOLDER).mkdir(parents=True, exist_ok=True)
     data = page_data(study, rater)

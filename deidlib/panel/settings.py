@@ -61,7 +61,8 @@ def complete(given: Mapping) -> dict:
 def _filled(given: dict, schema: Mapping) -> dict:
     for name, rule in schema["properties"].items():
         if "properties" in rule:
-            given[name] = _filled(given[name] or {}, rule) if isinstance(given.get(name), dict | None) else given[name]
+            inner = {} if given.get(name) is None else given[name]
+            given[name] = _filled(inner, rule) if isinstance(inner, dict) else inner
         elif "default" in rule and given.get(name) is None:
             given[name] = copy.deepcopy(rule["default"])
     for item in given.get("free_items", []) if isinstance(given.get("free_items"), list) else []:
