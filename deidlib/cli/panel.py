@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import PRIVATE, InputError, add, group, open_private
+from deidlib.cli.common import PRIVATE, add, group, open_private
+from deidlib.errors import InputError
 from deidlib.logs import progress, say
 
 panel_app = group("Let clinicians judge a release blind: draw a study, hand it to raters, analyse what they send back.")
@@ -25,7 +26,9 @@ def design(
     ] = None,
     private: Annotated[
         Path | None,
-        typer.Option(help="Private folder of the run that made the release; by default that beside it.", show_default=False),
+        typer.Option(
+            help="Private folder of the run that made the release; by default that beside it.", show_default=False
+        ),
     ] = None,
     real: Annotated[
         Path | None,
@@ -54,14 +57,17 @@ def design(
     for note in drawn.notes:
         say(note)
     holding = sum(drawn.shows_originals(rater.name) for rater in drawn.raters)
-    say(f"{len(drawn.raters)} raters' folders in {RATERS_FOLDER}/; {holding} hold originals of patients. Read plan.html first")
+    say(f"{len(drawn.raters)} folders in {RATERS_FOLDER}/, one a rater; {holding} hold originals of patients")
+    say("read plan.html before you hand them out")
 
 
 def analyse(
     study: Annotated[Path, typer.Argument(help="Folder that `deidlib panel design` wrote.", show_default=False)],
     answers: Annotated[
         list[Path] | None,
-        typer.Argument(help="Files that raters exported; by default all of answers/ in that folder.", show_default=False),
+        typer.Argument(
+            help="Files that raters exported; by default all of answers/ in that folder.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Analyse the raters' answers: report.html, report.pdf, and summary.json, which the next audit takes.

@@ -156,7 +156,7 @@ def weighted_kappa(first: np.ndarray, second: np.ndarray, categories: np.ndarray
     table = np.zeros((len(categories), len(categories)))
     np.add.at(table, (_places(first[both], categories), _places(second[both], categories)), 1)
     margins = table.sum(axis=0), table.sum(axis=1)
-    if not table.sum() or all(np.count_nonzero(margin) == 1 for margin in margins) and table.trace() == table.sum():
+    if not table.sum() or (all(np.count_nonzero(margin) == 1 for margin in margins) and table.trace() == table.sum()):
         return float("nan")
     kind = {"wt": "quadratic"} if weighted else {}
     return float(inter_rater.cohens_kappa(table, return_results=False, **kind))

@@ -1,4 +1,4 @@
-"""Who sees what, and when: balanced over raters and over the order, drawn from one seed. Pure functions over numbers."""
+"""Who sees what, and when: balanced over raters and order, drawn from one seed. Pure functions over numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 def seeded_rng(seed: int, *parts: str | int) -> np.random.Generator:
     """Random generator that depends on the study's seed and on what it is for (HMAC-SHA-256)."""
     text = "\0".join(map(str, parts)).encode()
-    return np.random.default_rng(int.from_bytes(hmac.digest(f"deidlib panel {seed}".encode(), text, hashlib.sha256), "big"))
+    return np.random.default_rng(
+        int.from_bytes(hmac.digest(f"deidlib panel {seed}".encode(), text, hashlib.sha256), "big")
+    )
 
 
 def versions(n_items: int, n_raters: int, rng: np.random.Generator) -> np.ndarray:
@@ -33,15 +35,12 @@ def orders(n_items: int, n_raters: int, rng: np.random.Generator) -> np.ndarray:
     """Order in which each rater sees the items: (raters, items), a permutation a row.
 
     The items are dealt into as many groups as there are raters. The groups come in the order of a Latin square, and
-    the items of a group in an order of the rater's own: so every item comes early, in the middle and late equally often.
+    the items of a group in an order of the rater's own: every item comes early, in the middle and late equally often.
     """
     groups = np.array_split(rng.permutation(n_items), n_raters)
     start = rng.permutation(n_raters)
     return np.array(
-        [
-            np.concatenate([rng.permutation(groups[(first + k) % n_raters]) for k in range(n_raters)])
-            for first in start
-        ]
+        [np.concatenate([rng.permutation(groups[(first + k) % n_raters]) for k in range(n_raters)]) for first in start]
     )
 
 

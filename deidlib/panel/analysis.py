@@ -32,9 +32,9 @@ def analyse(study: Study, returned: Sequence[Returned]) -> dict:
     Returns
     -------
     dict
-        ``format, study, title, release, simulated, panel, raters, realism, usefulness, reading, identity, without_flagged``;
-        an arm that was not asked is None. ``without_flagged`` holds the headline numbers without raters whose answers
-        look random, None where there is no such rater.
+        ``format, study, title, release, simulated, panel, raters, notes, flagged``, and ``realism, usefulness, reading,
+        identity``, None where an arm was not asked. ``without_flagged`` holds the headline numbers without raters whose
+        answers look random, None where there is no such rater.
     """
     rows = [rater_quality(study, one) for one in returned]
     odd = flagged(rows)
@@ -45,7 +45,8 @@ def analyse(study: Study, returned: Sequence[Returned]) -> dict:
         "title": study.settings["title"],
         "release": study.release,
         "simulated": any(one.simulated for one in returned),
-        "consent": study.settings["consent_reference"] or ("a column of the sheet" if study.settings["consent_column"] else None),
+        "consent": study.settings["consent_reference"]
+        or ("a column of the sheet" if study.settings["consent_column"] else None),
         "panel": {
             group: {
                 "asked": sum(rater.group == group for rater in study.raters),
@@ -68,18 +69,25 @@ def headline(results: Mapping) -> dict:
     if results["realism"]:
         told["realism_accuracy"] = results["realism"]["accuracy"]["rate"]
     if results["reading"]:
-        told["equivalent_findings"] = sum(one["equivalence"]["equivalent"] is True for one in results["reading"] if one["equivalence"])
+        told["equivalent_findings"] = sum(
+            one["equivalence"]["equivalent"] is True for one in results["reading"] if one["equivalence"]
+        )
         told["tested_findings"] = sum(one["equivalence"] is not None for one in results["reading"])
     if results["usefulness"]:
         told["useful"] = {one["name"]: one["agree"]["rate"] for one in results["usefulness"]}
     if results["identity"]:
-        told["identity"] = {f"{one['group']} {one['condition']}": one["accuracy"]["rate"] for one in results["identity"]["rates"]}
+        told["identity"] = {
+            f"{one['group']} {one['condition']}": one["accuracy"]["rate"] for one in results["identity"]["rates"]
+        }
     return told
 
 
 def _arms(study: Study, returned: Sequence[Returned]) -> dict:
     answers = [answer for one in returned for answer in one.answers.values() if not answer.trial.training]
-    of = {block: [one for one in answers if one.trial.block == block] for block in ("realism", "usefulness", "reading", "identity")}
+    of = {
+        block: [one for one in answers if one.trial.block == block]
+        for block in ("realism", "usefulness", "reading", "identity")
+    }
     return {
         "realism": _realism(study, of["realism"]) if of["realism"] else None,
         "usefulness": [_likert(study, q, of["usefulness"]) for q in block_questions("usefulness", study.settings)]
@@ -114,7 +122,9 @@ def _realism(study: Study, answers: list[Answer]) -> dict:
         "each": [
             {
                 "rater": rater,
-                "accuracy": asdict(detection.rate_against_chance(int((said_made == is_made)[mine].sum()), int(mine.sum()), 0.5)),
+                "accuracy": asdict(
+                    detection.rate_against_chance(int((said_made == is_made)[mine].sum()), int(mine.sum()), 0.5)
+                ),
                 "d_prime": _d_prime(said_made[mine], is_made[mine]),
             }
             for rater in sorted(set(raters))
@@ -127,7 +137,9 @@ def _realism(study: Study, answers: list[Answer]) -> dict:
 
 
 def _d_prime(said: np.ndarray, made: np.ndarray) -> dict:
-    return asdict(detection.d_prime(int((said & made).sum()), int(made.sum()), int((said & ~made).sum()), int((~made).sum())))
+    return asdict(
+        detection.d_prime(int((said & made).sum()), int(made.sum()), int((said & ~made).sum()), int((~made).sum()))
+    )
 
 
 def _d_interval(said, made, raters, patients, rng) -> list[float]:
@@ -190,15 +202,23 @@ def _finding(study: Study, question: Mapping, answers: list[Answer]) -> dict:
         "scale": scale,
         "answers": question["answers"],
         "cannot": cannot,
-        "agreement": {version: _agreement(table, categories, scale, patients, rng) for version, table in tables.items()},
+        "agreement": {
+            version: _agreement(table, categories, scale, patients, rng) for version, table in tables.items()
+        },
         "intra": _intra(answers, name, categories, scale),
         "between": {
             "pairs": int(pairs.sum()),
             "equal": float((flat[0] == flat[1]).mean()) if pairs.any() else math.nan,
-            "kappa": agreement.weighted_kappa(*flat, np.array(categories), scale == "ordinal") if pairs.any() else math.nan,
-            "interval": list(_kappa_interval(original, result, patients, categories, scale, rng)) if pairs.any() else [math.nan] * 2,
+            "kappa": agreement.weighted_kappa(*flat, np.array(categories), scale == "ordinal")
+            if pairs.any()
+            else math.nan,
+            "interval": list(_kappa_interval(original, result, patients, categories, scale, rng))
+            if pairs.any()
+            else [math.nan] * 2,
         },
-        "equivalence": asdict(comparison.equivalence(original, result, patients, question["margin"], rng)) if tested else None,
+        "equivalence": asdict(comparison.equivalence(original, result, patients, question["margin"], rng))
+        if tested
+        else None,
     }
 
 
@@ -206,7 +226,9 @@ def _kappa_interval(original, result, patients, categories, scale, rng) -> tuple
     both = np.stack([original, result], axis=2)
 
     def kappa(drawn: np.ndarray) -> float:
-        return agreement.weighted_kappa(drawn[..., 0].ravel(), drawn[..., 1].ravel(), np.array(categories), scale == "ordinal")
+        return agreement.weighted_kappa(
+            drawn[..., 0].ravel(), drawn[..., 1].ravel(), np.array(categories), scale == "ordinal"
+        )
 
     return resampling.item_interval(both, kappa, patients, rng)
 
@@ -267,16 +289,22 @@ def _difference(right, condition, raters, patients, rng) -> dict:
 
 
 def _share(hits: np.ndarray, raters: np.ndarray, patients: np.ndarray, chance: float | None, rng) -> dict:
-    """Count, share, its interval over raters and patients, and (for the record) the binomial one and p against chance."""
+    """Count, share, its interval over raters and patients, the binomial one and p against chance."""
     plain = asdict(detection.rate_against_chance(int(hits.sum()), len(hits), 0.5 if chance is None else chance))
     low, high = resampling.mean_interval(hits, raters, patients, rng)
     if chance is None:
         plain |= {"chance": None, "p": None}
     # Raters and patients who all did the same have no spread to draw from; the binomial interval is then the wider one.
-    return plain | {"binomial": [plain["low"], plain["high"]], "low": min(low, plain["low"]), "high": max(high, plain["high"])}
+    return plain | {
+        "binomial": [plain["low"], plain["high"]],
+        "low": min(low, plain["low"]),
+        "high": max(high, plain["high"]),
+    }
 
 
-def _agreement(table: np.ndarray, categories: list[int], scale: str, patients: np.ndarray | None = None, rng=None) -> dict:
+def _agreement(
+    table: np.ndarray, categories: list[int], scale: str, patients: np.ndarray | None = None, rng=None
+) -> dict:
     """Agreement among raters on one version: (items, raters) with NaN; intervals of AC2 where patients are given."""
     ordered = scale == "ordinal"
     values = np.array(categories)
@@ -290,7 +318,9 @@ def _agreement(table: np.ndarray, categories: list[int], scale: str, patients: n
         "icc_a1": agreement.icc_a1(table) if ordered else math.nan,
     }
     if patients is not None and len(table) > 1:
-        low, high = resampling.item_interval(table, lambda drawn: agreement.gwet_ac(drawn, values, ordered), patients, rng)
+        low, high = resampling.item_interval(
+            table, lambda drawn: agreement.gwet_ac(drawn, values, ordered), patients, rng
+        )
         found["gwet_interval"] = [low, high]
     return found
 
@@ -301,7 +331,9 @@ def _intra(answers: list[Answer], name: str, categories: list[int], scale: str) 
     pairs = [
         (by_trial[one.trial.repeat_of].values[name], one.values[name])
         for one in answers
-        if one.trial.repeat_of in by_trial and one.values[name] is not None and by_trial[one.trial.repeat_of].values[name] is not None
+        if one.trial.repeat_of in by_trial
+        and one.values[name] is not None
+        and by_trial[one.trial.repeat_of].values[name] is not None
     ]
     first, second = np.array(pairs, float).reshape(-1, 2).T
     kappa = agreement.weighted_kappa(first, second, np.array(categories), scale == "ordinal") if pairs else math.nan
@@ -312,7 +344,9 @@ def _table(answers: list[Answer], name: str, version: str) -> tuple[np.ndarray, 
     mine = [one for one in answers if one.trial.version == version]
     items = sorted({one.trial.photo for one in mine})
     owners = {one.trial.photo: one.trial.patient for one in mine}
-    return _fill(mine, name, version, items, sorted({one.trial.rater for one in mine})), np.array([owners[item] for item in items])
+    return _fill(mine, name, version, items, sorted({one.trial.rater for one in mine})), np.array(
+        [owners[item] for item in items]
+    )
 
 
 def _fill(answers: list[Answer], name: str, version: str, items: list[str], raters: list[str]) -> np.ndarray:

@@ -75,13 +75,17 @@ def _read(path: Path) -> Mapping:
     except (OSError, ValueError):
         given = None
     if not isinstance(given, dict) or given.get("format") != FORMAT:
-        raise PanelError(f"{path.name}: holds no answers as the raters' pages export them; ask the rater to export again")
+        raise PanelError(
+            f"{path.name}: holds no answers as the raters' pages export them; ask the rater to export again"
+        )
     return given
 
 
 def _returned(study: Study, name: str, acquainted: bool, given: Mapping) -> Returned:
     trials = {trial.id: trial for trial in study.of(name)}
-    questions = {block: block_questions(block, study.settings, acquainted) for block in {t.block for t in trials.values()}}
+    questions = {
+        block: block_questions(block, study.settings, acquainted) for block in {t.block for t in trials.values()}
+    }
     answers = {}
     for trial_id, answer in given["answers"].items():
         trial = trials[trial_id]

@@ -16,7 +16,7 @@ from deidlib.release.layout import content_digest, listed_sums
 RATERS_FOLDER, ANSWERS_FOLDER, NOTICE_FILE = "raters", "answers", "NOTICE.txt"
 
 _NOTICE = """\
-This is a panel study. {file} says which picture shows what: it is the key to the study. Raters must not see it, nor the plan.
+This is a panel study. {file} says which picture shows what: it is the key. Raters must not see it, nor the plan.
 
 raters/       a folder for each rater; hand each to its rater alone.{originals}
 answers/      put here what raters export, a file each.
@@ -62,13 +62,17 @@ def design_study(
     """
     out = Path(out)
     if out.exists():
-        raise PanelError("the study's folder exists, and a study that raters may have begun is never overwritten; name a new one")
+        raise PanelError(
+            "the study's folder exists, and a study that raters may have begun is never overwritten; name a new one"
+        )
     consent = settings["consent_column"], settings["consent_reference"]
     released = material.released_photos(release, settings["views"])
     shown = material.originals(private, *consent) if private else {}
     foreign = material.originals(others, *consent) if others else None
     if others and not foreign:
-        raise PanelError("the other cohort has no photograph whose patient's consent to be shown is known (consent_column)")
+        raise PanelError(
+            "the other cohort has no photograph whose patient's consent to be shown is known (consent_column)"
+        )
     look = material.looks(private, shown) if "identity" in settings["arms"] and shown else None
     try:
         stated = {"version": Path(release).resolve().name, "content_sha256": content_digest(listed_sums(release))}
@@ -107,7 +111,9 @@ def _write(study, folder, release, private, others, released, shown, foreign, pr
                     progress()
             missing.discard((photo, version))
     if missing:
-        raise PanelError("some photographs are gone from the private folder; run the workflow to its end, then design again")
+        raise PanelError(
+            "some photographs are gone from the private folder; run the workflow to its end, then design again"
+        )
     originals = any(study.shows_originals(rater.name) for rater in study.raters)
     notice = _NOTICE.format(file=STUDY_FILE, originals=_WITH_ORIGINALS if originals else "")
     (folder / NOTICE_FILE).write_text(notice, encoding="utf-8")

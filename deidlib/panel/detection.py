@@ -72,7 +72,10 @@ def d_prime(hits: int, signals: int, false_alarms: int, noises: int, corrected: 
 
 
 def choice_rate(d: float, alternatives: int) -> float:
-    """Share of right choices among ``alternatives`` pictures at sensitivity d′ (Green & Swets 1966): ∫ φ(x − d′) Φ(x)^(m−1) dx."""
+    """Share of right choices among ``alternatives`` pictures at sensitivity d′ (Green & Swets 1966).
+
+    It is ∫ φ(x − d′) Φ(x)^(m−1) dx.
+    """
 
     def density(x):
         return stats.norm.pdf(x - d) * stats.norm.cdf(x) ** (alternatives - 1)

@@ -70,7 +70,9 @@ def draw_study(
     """
     seed = settings["seed"]
     parts = list(dict.fromkeys(_PARTS[arm] for arm in settings["arms"]))
-    refused = [part for part in parts if part in _NEEDS_ORIGINALS and not originals and not (part == "realism" and others)]
+    refused = [
+        part for part in parts if part in _NEEDS_ORIGINALS and not originals and not (part == "realism" and others)
+    ]
     if refused:
         raise PanelError(
             "these arms show originals: " + ", ".join(arm for arm in settings["arms"] if _PARTS[arm] in refused) + ". "
@@ -99,7 +101,14 @@ def draw_study(
     raters = [Rater(name, group, _sessions(settings, parts, group)) for group in names for name in names[group]]
     trials = _trials(raters, parts, drawn, seeded_rng(seed, "names"))
     text = repr((sorted(settings.items()), sorted(release.items()), trials))
-    return Study(hashlib.sha256(text.encode()).hexdigest()[:16], dict(settings), dict(release), raters, trials, list(dict.fromkeys(notes)))
+    return Study(
+        hashlib.sha256(text.encode()).hexdigest()[:16],
+        dict(settings),
+        dict(release),
+        raters,
+        trials,
+        list(dict.fromkeys(notes)),
+    )
 
 
 def _names(settings: Mapping, parts: list[str]) -> dict[str, list[str]]:
@@ -110,7 +119,7 @@ def _names(settings: Mapping, parts: list[str]) -> dict[str, list[str]]:
 
 
 def _sittings(parts: list[str], group: str) -> list[list[tuple[str, int]]]:
-    """Sessions as lists of (part, sitting): raters are naive in the first, and see originals beside results in the last."""
+    """Sessions as lists of (part, sitting): raters are naive in the first, and see line-ups in the last."""
     if group == ACQUAINTED:
         return [[("identity", 0)]]
     wanted = [
@@ -144,7 +153,17 @@ def _trials(raters: list[Rater], parts: list[str], drawn: Mapping, rng: np.rando
                     pictures = [Picture(f"{_token(rng)}.png", shown.photo, shown.version)]
                     pictures += [Picture(f"{_token(rng)}.png", choice, ORIGINAL) for choice in shown.choices]
                     repeat_of = first[shown.photo] if again else None
-                    fixed = (name, rater.name, number, key[0], training, repeat_of, shown.photo, shown.patient, shown.version)
+                    fixed = (
+                        name,
+                        rater.name,
+                        number,
+                        key[0],
+                        training,
+                        repeat_of,
+                        shown.photo,
+                        shown.patient,
+                        shown.version,
+                    )
                     trials.append(Trial(*fixed, pictures, shown.right, shown.same_photo))
     return trials
 
@@ -170,7 +189,10 @@ def _realism(settings, pairs, released, others, n_raters, rng, notes):
     photos = photos[: len(photos) // 2 * 2]  # as many real as generated for every rater
     _short(notes, "realism", wanted, len(photos))
     which = versions(len(photos), n_raters, rng)
-    items = [[Shown(one.photo, one.patient, (RESULT, ORIGINAL)[v]) for one, v in zip(photos, row, strict=True)] for row in which]
+    items = [
+        [Shown(one.photo, one.patient, (RESULT, ORIGINAL)[v]) for one, v in zip(photos, row, strict=True)]
+        for row in which
+    ]
     practice = [Shown(one.photo, one.patient, (RESULT, ORIGINAL)[k % 2]) for k, one in enumerate(practice_photos)]
     return [_sequence(items, practice, orders(len(photos), n_raters, rng), settings["repeats"], rng)]
 
@@ -228,7 +250,9 @@ def _identity(settings, pairs, originals, look, n_raters, rng, notes):
     shown = [line(one, RESULT, int(rng.integers(N_CHOICES))) for one in practice]
     share = sum(item.same_photo for item in items[0]) / max(1, len(photos))
     if share:
-        notes.append(f"identity: {share:.0%} of the line-ups show the very photograph, for want of another of the patient")
+        notes.append(
+            f"identity: {share:.0%} of the line-ups show the very photograph, for want of another of the patient"
+        )
     return [_sequence(items, shown, orders(len(photos), n_raters, rng), 0.0, rng)]
 
 
@@ -247,7 +271,9 @@ def _sequence(items, practice, order, share, rng) -> list[list[tuple[Shown, bool
     ]
 
 
-def _with_practice(photos: Sequence[Released], wanted: int, training: int, rng) -> tuple[list[Released], list[Released]]:
+def _with_practice(
+    photos: Sequence[Released], wanted: int, training: int, rng
+) -> tuple[list[Released], list[Released]]:
     """Photographs to judge, and photographs for practice that are none of them."""
     chosen = _chosen(photos, None, rng)
     n_practice = min(training, len(chosen) // 5)

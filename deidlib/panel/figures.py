@@ -39,7 +39,9 @@ def identity_figure(identity: Mapping) -> Markup:
 
 def equivalence_figure(findings: Sequence[Mapping]) -> Markup | None:
     """Mean difference result − original of each finding with its 90 % interval and margin."""
-    rows = [(one["label"], one["equivalence"]) for one in findings if one["equivalence"] and one["equivalence"]["n_pairs"]]
+    rows = [
+        (one["label"], one["equivalence"]) for one in findings if one["equivalence"] and one["equivalence"]["n_pairs"]
+    ]
     if not rows:
         return None
     with drawing(0.75 + 0.3 * len(rows)) as figure:
@@ -85,7 +87,10 @@ def likert_figure(questions: Sequence[Mapping]) -> Markup:
         axes.set_xlabel("share of the answers (numbers: how many)")
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside upper center", ncols=5)
-        words = "; ".join(f"{q['name']}: " + ", ".join(f"{n} {a}" for a, n in zip(q["answers"], q["counts"], strict=True)) for q in questions)
+        words = "; ".join(
+            f"{q['name']}: " + ", ".join(f"{n} {a}" for a, n in zip(q["answers"], q["counts"], strict=True))
+            for q in questions
+        )
         return to_svg(figure, "usefulness", "Usefulness of the results", words + ".")
 
 
@@ -96,7 +101,15 @@ def _shares(axes, rows: Sequence[tuple[str, Mapping]], zone: tuple[float, float]
         colour = INK if name == "all raters" else BLUE
         axes.plot([entry["low"], entry["high"]], [place, place], color=colour, linewidth=2)
         axes.plot(entry["rate"], place, "D" if name == "all raters" else "o", color=colour, markersize=6)
-        axes.text(1.02, place, f"{entry['k']} of {entry['n']}", va="center", fontsize=8, color=SOFT, transform=axes.get_yaxis_transform())
+        axes.text(
+            1.02,
+            place,
+            f"{entry['k']} of {entry['n']}",
+            va="center",
+            fontsize=8,
+            color=SOFT,
+            transform=axes.get_yaxis_transform(),
+        )
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6))
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])

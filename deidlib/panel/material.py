@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib import tables
 from deidlib.donors.features import skin_lab
-from deidlib.images import decode_png, encode_png
-from deidlib.intake import CONSENT
-from deidlib.landmarks import points_of
+from deidlib.intake.photos import CONSENT
+from deidlib.intake.routes import GENERATE
 from deidlib.panel.errors import PanelError
-from deidlib.regions import cut_region
+from deidlib.regions.area import cut_region
 from deidlib.release.layout import read_index
-from deidlib.routes import GENERATE
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png, encode_png
+from deidlib.vision.landmarks import points_of
 
 GREY = 128  # what surrounds the mouth where it is shown alone
 #: Least part of the released square that the photograph itself must fill, or an original is not comparable with it.
@@ -100,7 +100,9 @@ def originals(private: Path, consent_column: str | None, consent_reference: str 
         names = ["release_photo_id", "release_patient_id", "view", "age", "sex", "columns", "width", "height", "status"]
         photos = tables.handled(tables.read(folder / "photos.parquet", tables.PHOTOS, names)).to_pylist()
         landmarks = _by_photo(folder / "landmarks.parquet", tables.LANDMARKS, ["route", "yaw", "status"])
-        regions = _by_photo(folder / "regions.parquet", tables.REGIONS, ["crop_left", "crop_top", "crop_side", "status"])
+        regions = _by_photo(
+            folder / "regions.parquet", tables.REGIONS, ["crop_left", "crop_top", "crop_side", "status"]
+        )
         for photo in photos:
             name = photo["release_photo_id"]
             landmark, region = landmarks.get(name), regions.get(name)
@@ -226,9 +228,13 @@ def _released_image(release: Path, photo: Released) -> np.ndarray:
     return decode_png(data)
 
 
-def _original_pictures(private: Path, wanted: set[str], boxes: Mapping, side: int) -> Iterator[tuple[str, str, np.ndarray]]:
+def _original_pictures(
+    private: Path, wanted: set[str], boxes: Mapping, side: int
+) -> Iterator[tuple[str, str, np.ndarray]]:
     for folder in _shards(private):
-        regions = _by_photo(folder / "regions.parquet", tables.REGIONS, ["crop_left", "crop_top", "crop_side", "status"])
+        regions = _by_photo(
+            folder / "regions.parquet", tables.REGIONS, ["crop_left", "crop_top", "crop_side", "status"]
+        )
         for row in _images(folder, wanted):
             name = row["release_photo_id"]
             square, _ = cut_region(decode_png(row["image"]), regions[name])

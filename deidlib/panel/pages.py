@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deidlib.panel.questions import TEXTS, block_questions
 from deidlib.panel.study import ACQUAINTED, Rater, Study
-from deidlib.release import public
+from deidlib.release import redact
 
 PAGE_FILE, PICTURES_FOLDER, NOTICE_FILE = "index.html", "pictures", "NOTICE.txt"
 #: All files of a rater's folder carry this modification time, so that the order of writing tells nothing.
@@ -17,12 +17,12 @@ _TIME = 946684800  # 2000-01-01 UTC
 _HOLDS_ORIGINALS = """\
 THIS FOLDER HOLDS ORIGINAL PHOTOGRAPHS OF PATIENTS.
 
-It belongs to one rater of a panel study, and to nobody else. Keep it on an encrypted, protected disk. Do not copy, mail,
-print or photograph it. Delete it when the study is over, or when a patient withdraws consent and you are asked to.
-Open index.html in a browser. Nothing leaves this computer but the answers that you export yourself.
+It belongs to one rater of a panel study, and to nobody else. Keep it on an encrypted, protected disk. Do not copy,
+mail, print or photograph it. Delete it when the study is over, or when you are asked to because a patient
+withdrew consent. Open index.html in a browser. Nothing leaves this computer but the answers that you export yourself.
 """
 _HOLDS_RESULTS = """\
-This folder belongs to one rater of a panel study. It holds de-identified pictures and no original photograph of a patient.
+This folder belongs to one rater of a panel study. It holds de-identified pictures and no original of a patient.
 Do not pass it on: who has seen it cannot be a rater any more. Delete it when the study is over.
 Open index.html in a browser. Nothing leaves this computer but the answers that you export yourself.
 """
@@ -68,7 +68,7 @@ def write_rater_folder(study: Study, rater: Rater, folder: Path) -> None:
     data = page_data(study, rater)
     notice = _HOLDS_ORIGINALS if data["originals"] else _HOLDS_RESULTS
     (folder / NOTICE_FILE).write_text(notice, encoding="utf-8")
-    html = public.render("panel/rater.html.j2", data=data, title=data["title"], rater=rater.name)
+    html = redact.render("panel/rater.html.j2", data=data, title=data["title"], rater=rater.name)
     (folder / PAGE_FILE).write_text(html, encoding="utf-8")
 
 

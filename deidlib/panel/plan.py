@@ -10,7 +10,7 @@ from pathlib import Path
 from deidlib.panel import power
 from deidlib.panel.questions import N_CHOICES, TEXTS, block_questions
 from deidlib.panel.study import ACQUAINTED, PANEL, Study
-from deidlib.release import public
+from deidlib.release import redact
 from deidlib.report.pdf import to_pdf
 
 #: Shares of right answers at which power is stated.
@@ -56,7 +56,7 @@ def write_plan(study: Study, folder: Path) -> None:
     """Write ``plan.html``, ``plan.pdf`` and ``plan.json``."""
     numbers = plan_numbers(study)
     settings = study.settings
-    html = public.render("panel/plan.html.j2", study=study, plan=numbers, settings=settings)
+    html = redact.render("panel/plan.html.j2", study=study, plan=numbers, settings=settings)
     shown = {"study": study.id, "release": study.release, "settings": settings, "notes": study.notes, **numbers}
     (Path(folder) / "plan.json").write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (Path(folder) / "plan.html").write_text(html, encoding="utf-8")

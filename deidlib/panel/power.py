@@ -54,7 +54,7 @@ def power_of_equivalence(patients: int, raters: int, patient_sd: float, reading_
 
 
 def icc_half_width(patients: int, raters: int, icc: float) -> float:
-    """Half the width of the 95 % interval of an ICC (Bonett 2002, "Sample size requirements for … intraclass correlations")."""
+    """Half the width of the 95 % interval of an ICC (Bonett 2002, Statistics in Medicine 21:1331)."""
     if patients < 2 or raters < 2:
         return float("nan")
     variance = 2 * (1 - icc) ** 2 * (1 + (raters - 1) * icc) ** 2 / (raters * (raters - 1) * (patients - 1))

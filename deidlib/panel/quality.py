@@ -1,4 +1,4 @@
-"""Raters who did not read: signs in their answers that a person should look at. Nobody is left out for them silently."""
+"""Raters who did not read: signs in their answers that a person should look at. Nobody is left out silently."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def rater_quality(study: Study, returned: Returned) -> dict:
     Returns
     -------
     dict
-        ``rater, group, asked, answered, cannot, unsure, seconds`` (median), ``repeats`` (pairs, equal, and the share that
-        chance would make equal), ``washout_days`` between the two readings, and ``flags``, a list of sentences.
+        ``rater, group, asked, answered, cannot, unsure, seconds`` (median), ``repeats`` (pairs, equal, the share
+        that chance would make equal), ``washout_days`` between the two readings, and ``flags``, a list of sentences.
     """
     rater = next(one for one in study.raters if one.name == returned.rater)
     acquainted = rater.group == ACQUAINTED
@@ -42,7 +42,9 @@ def rater_quality(study: Study, returned: Returned) -> dict:
     for block, fastest in _FASTEST.items():
         times = [answer.seconds for answer in answers if answer.trial.block == block]
         if len(times) >= 5 and median(times) < fastest:
-            flags.append(f"looked at a picture for {median(times):.1f} s in the median ({block}): too short to have looked")
+            flags.append(
+                f"looked at a picture for {median(times):.1f} s in the median ({block}): too short to have looked"
+            )
     flags += _always_the_same(study, answers, acquainted)
     if pairs >= _LEAST and p > _P:
         flags.append(
@@ -77,7 +79,11 @@ def _repeats(study: Study, answers: list[Answer], acquainted: bool) -> tuple[int
     for block in {answer.trial.block for answer in answers}:
         for question in block_questions(block, study.settings, acquainted):
             name = question["name"]
-            given = [answer.values[name] for answer in answers if answer.trial.block == block and answer.values[name] is not None]
+            given = [
+                answer.values[name]
+                for answer in answers
+                if answer.trial.block == block and answer.values[name] is not None
+            ]
             if not given:
                 continue
             shares = np.bincount(given) / len(given)
@@ -118,6 +124,6 @@ def _washout(study: Study, rater, returned: Returned) -> float | None:
 
 
 def flagged(rows: list[Mapping]) -> list[str]:
-    """Names of raters whose answers look as if they had not read: every flag but missing answers and a short wash-out."""
+    """Names of raters who seem not to have read: every flag counts but missing answers and a short wash-out."""
     odd = ("too short to have looked", "at random", "one and the same")
     return [row["rater"] for row in rows if any(word in flag for flag in row["flags"] for word in odd)]

@@ -35,14 +35,17 @@ _FINDINGS = {
         "Smile line",
         ["low (under 75 % of the upper incisors)", "average (75 to 100 %)", "high (all, and gum)"],
     ),
-    "gingival_display": ("Gum that shows above the upper incisors", ["none", "1 to 2 mm", "3 to 4 mm", "more than 4 mm"]),
+    "gingival_display": (
+        "Gum that shows above the upper incisors",
+        ["none", "1 to 2 mm", "3 to 4 mm", "more than 4 mm"],
+    ),
     "asymmetry": ("Asymmetry of smile and lower face", ["none", "slight", "marked"]),
 }
 _AGREEMENT = ["strongly disagree", "disagree", "neither", "agree", "strongly agree"]
 
 
 def findings(settings: Mapping) -> list[dict]:
-    """Questions of the part ``reading``: ``name, text, scale, answers, margin, arm``, in the order in which they are asked."""
+    """Questions of the part ``reading`` in their order: ``name, text, scale, answers, margin, arm, cannot``."""
     asked = []
     if "diagnosis" in settings["arms"]:
         for name in settings["findings"]:
@@ -62,14 +65,25 @@ def findings(settings: Mapping) -> list[dict]:
 
 
 def _question(name: str, text: str, scale: str, answers: list[str], margin: float | None, arm: str) -> dict:
-    return {"name": name, "text": text, "scale": scale, "answers": list(answers), "margin": margin, "arm": arm, "cannot": True}
+    return {
+        "name": name,
+        "text": text,
+        "scale": scale,
+        "answers": list(answers),
+        "margin": margin,
+        "arm": arm,
+        "cannot": True,
+    }
 
 
 def block_questions(block: str, settings: Mapping, acquainted: bool = False) -> list[dict]:
-    """Questions of a part; an answer is the number of one of ``answers``, from 0, or :data:`CANNOT` where ``cannot`` allows it."""
+    """Questions of a part; an answer is the number of one of ``answers``, from 0, or :data:`CANNOT` where allowed."""
     if block == "realism":
         text = "Is this the untouched photograph of a real person, or was a part of it made by a computer?"
-        return [_question("made", text, "nominal", ["real photograph", "made by a computer"], None, "realism") | {"cannot": False}]
+        return [
+            _question("made", text, "nominal", ["real photograph", "made by a computer"], None, "realism")
+            | {"cannot": False}
+        ]
     if block == "usefulness":
         texts = {
             "diagnosis": "This picture is useful for orthodontic or dental diagnosis.",
@@ -81,9 +95,16 @@ def block_questions(block: str, settings: Mapping, acquainted: bool = False) -> 
         ]
     if block == "reading":
         return findings(settings)
-    first = [_question("recognised", "Do you know who this is?", "nominal", ["no", "I am not sure", "yes"], None, "identity")]
+    first = [
+        _question("recognised", "Do you know who this is?", "nominal", ["no", "I am not sure", "yes"], None, "identity")
+    ]
     pick = _question(
-        "pick", "Which of the six shows the same patient?", "nominal", [f"picture {n}" for n in "ABCDEF"], None, "identity"
+        "pick",
+        "Which of the six shows the same patient?",
+        "nominal",
+        [f"picture {n}" for n in "ABCDEF"],
+        None,
+        "identity",
     )
     return [one | {"cannot": False} for one in ([*first, pick] if acquainted else [pick])]
 
@@ -97,8 +118,8 @@ TEXTS = {
     ),
     "usefulness": (
         "Is it useful?",
-        "You see one face at a time. The teeth, and lips where they were kept, are a patient's own; the rest was made by "
-        "a computer. Say how far you agree with each sentence. You judge the picture, not the treatment.",
+        "You see one face at a time. The teeth, and lips where they were kept, are a patient's own; the rest was made "
+        "by a computer. Say how far you agree with each sentence. You judge the picture, not the treatment.",
     ),
     "reading": (
         "Read the findings",

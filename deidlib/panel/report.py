@@ -10,7 +10,7 @@ from deidlib.panel import figures
 from deidlib.panel.analysis import headline
 from deidlib.panel.study import ACQUAINTED
 from deidlib.panel.summary import SIMULATED_FILE, SUMMARY_FILE
-from deidlib.release import public
+from deidlib.release import redact
 from deidlib.report.pdf import to_pdf
 
 LABELS = {
@@ -45,14 +45,16 @@ def write_panel_report(results: Mapping, folder: Path) -> Path:
 def report_page(results: Mapping) -> str:
     """One HTML page of the results, which needs nothing else."""
     names = rater_names(results)
-    findings = [one | {"label": LABELS.get(one["name"], one["name"].replace("_", " "))} for one in results["reading"] or []]
+    findings = [
+        one | {"label": LABELS.get(one["name"], one["name"].replace("_", " "))} for one in results["reading"] or []
+    ]
     drawn = {
         "realism": figures.realism_figure(results["realism"], names) if results["realism"] else None,
         "equivalence": figures.equivalence_figure(findings),
         "usefulness": figures.likert_figure(results["usefulness"]) if results["usefulness"] else None,
         "identity": figures.identity_figure(results["identity"]) if results["identity"] else None,
     }
-    return public.render(
+    return redact.render(
         "panel/report.html.j2",
         results=results,
         findings=findings,

@@ -44,14 +44,19 @@ def complete(given: Mapping) -> dict:
     """
     schema = load_schema("panel")
     settings = _filled(copy.deepcopy(dict(given)), schema)
-    faults = sorted(jsonschema.Draft202012Validator(schema).iter_errors(settings), key=lambda fault: str(fault.json_path))
+    faults = sorted(
+        jsonschema.Draft202012Validator(schema).iter_errors(settings), key=lambda fault: str(fault.json_path)
+    )
     told = [f"{fault.json_path.removeprefix('$.')}: {fault.message}" for fault in faults]
     if not told and settings["consent_column"] and settings["consent_reference"]:
         told = ["consent_column, consent_reference: give one of the two"]
     if not told:
         names = [item["name"] for item in settings["free_items"]]
         taken = schema["properties"]["findings"]["default"] + ["aesthetic_component"]
-        told = [f"free_items: the name {name} is taken" for name in sorted({n for n in names if names.count(n) > 1 or n in taken})]
+        told = [
+            f"free_items: the name {name} is taken"
+            for name in sorted({n for n in names if names.count(n) > 1 or n in taken})
+        ]
         told += [f"margins.{name}: no such finding" for name in sorted(set(settings["margins"]) - set(taken))]
     if told:
         raise PanelError("the study file is wrong (docs/panel-study.md explains every key):\n  " + "\n  ".join(told))

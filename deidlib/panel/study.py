@@ -98,7 +98,9 @@ def read_study(folder: Path) -> Study:
     try:
         given = json.loads((Path(folder) / STUDY_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PanelError(f"this folder holds no {STUDY_FILE}; name the folder that `deidlib panel design` wrote") from None
+        raise PanelError(
+            f"this folder holds no {STUDY_FILE}; name the folder that `deidlib panel design` wrote"
+        ) from None
     except (OSError, ValueError):
         raise PanelError(f"{STUDY_FILE} is damaged; take it from a backup, or design the study anew") from None
     if not isinstance(given, Mapping) or given.get("format") != FORMAT:

@@ -10,7 +10,18 @@ from deidlib.panel.errors import PanelError
 #: Names below ``private/panel/STUDY/``. A summary of simulated raters has another name, and is refused all the same.
 SUMMARY_FILE, SIMULATED_FILE = "summary.json", "summary-of-simulated-raters.json"
 _FORMAT = "deidlib panel summary 1"
-_TAKEN = ("title", "panel", "realism", "usefulness", "reading", "identity", "notes", "flagged", "without_flagged", "consent")
+_TAKEN = (
+    "title",
+    "panel",
+    "realism",
+    "usefulness",
+    "reading",
+    "identity",
+    "notes",
+    "flagged",
+    "without_flagged",
+    "consent",
+)
 
 
 def read_summaries(private: Path, content_sha256: str | None) -> list[dict]:

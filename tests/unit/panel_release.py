@@ -10,6 +10,7 @@ from deidlib.panel.settings import complete
 from deidlib.release import write_release
 
 CONSENT = "panel_consent"
+_FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
 #: A study that is quick to draw: two photographs each of some patients, small pictures.
 SMALL = {
     "raters": 4,
@@ -21,7 +22,9 @@ SMALL = {
 }
 
 
-def write_small_release(folder: Path, patients: int = 10, without_consent: int = 0, name: str = "patient") -> tuple[Path, Path]:
+def write_small_release(
+    folder: Path, patients: int = 10, without_consent: int = 0, name: str = "patient"
+) -> tuple[Path, Path]:
     """Write private folder and release; returns (release, private). The last patients have no consent to be shown."""
     specs = [
         Spec(
@@ -32,14 +35,14 @@ def write_small_release(folder: Path, patients: int = 10, without_consent: int =
             sex="FM"[n % 2],
             further={CONSENT: "no" if n >= patients - without_consent else "yes"},
             shard=f"s000{n % 2}",
-            checks=({"sface_cosine": 0.1},),
+            checks=(_FAILS, {}),  # the second attempt's picture is another drawing than the original
         )
         for n in range(patients)
         for view in ("frontal_rest", "frontal_smile")
     ]
     private = folder / "private"
-    shards = write_private(private, specs, attempts=1)
-    release = write_release(private, folder / "release", shards, 1, "1.0.0", CONFIG, MODELS)
+    shards = write_private(private, specs, attempts=2)
+    release = write_release(private, folder / "release", shards, 2, "1.0.0", CONFIG, MODELS)
     return release, private
 
 
