@@ -18,7 +18,6 @@ _TAKEN = (
     "reading",
     "identity",
     "notes",
-    "flagged",
     "without_flagged",
     "consent",
 )
@@ -27,7 +26,7 @@ _TAKEN = (
 def read_summaries(private: Path, content_sha256: str | None) -> list[dict]:
     """Summaries of the panel studies of a release, in the order of their folders; empty where nobody was asked.
 
-    Of each only numbers, counts and the texts of questions are taken; raters stay in the private folder.
+    Of each only numbers, counts and the texts of questions are taken; what a single rater did stays private.
 
     Parameters
     ----------
@@ -46,7 +45,9 @@ def read_summaries(private: Path, content_sha256: str | None) -> list[dict]:
         try:
             given = json.loads(path.read_text(encoding="utf-8"))
             simulated, digest = given["simulated"], given["release"]["content_sha256"]
-            taken = {name: given[name] for name in _TAKEN}
+            taken = {name: given[name] for name in _TAKEN} | {"flagged": len(given["flagged"])}
+            if taken["realism"]:
+                taken["realism"] = {name: value for name, value in taken["realism"].items() if name != "each"}
             damaged = given["format"] != _FORMAT
         except (OSError, ValueError, KeyError, TypeError):
             damaged = True

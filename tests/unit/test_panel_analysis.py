@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 from panel_release import small_settings, write_small_release
+from shard_tables import CONFIG, MODELS
 from simulated_raters import simulated_answers, write_answers
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from deidlib.panel.design import design_study
 from deidlib.panel.errors import PanelError
 from deidlib.panel.report import report_page, write_panel_report
 from deidlib.panel.summary import SUMMARY_FILE, read_summaries
+from deidlib.report.page import build_audit
 
 
 @pytest.fixture(autouse=True)
@@ -201,12 +203,35 @@ def test_an_audit_takes_a_study_of_its_own_release_alone_and_no_rater_by_name(st
     digest = study[0].release["content_sha256"]
     taken = read_summaries(tmp_path / "private", digest)
     assert len(taken) == 1
-    assert "raters" not in taken[0]
+    assert "rater-0" not in json.dumps(taken)
     assert read_summaries(tmp_path / "private", "0" * 64) == []
     assert read_summaries(tmp_path / "private", None) == []
     (folder / SUMMARY_FILE).write_text("{}")
     with pytest.raises(PanelError, match="damaged"):
         read_summaries(tmp_path / "private", digest)
+
+
+def test_the_audit_says_what_people_saw_or_that_nobody_was_asked(tmp_path):
+    release, private = write_small_release(tmp_path, patients=8)
+    given = (private, release, ["s0000", "s0001"], 2, "1.0.0", CONFIG, MODELS)
+    audit, html = build_audit(*given)
+    assert audit["panel"] == []
+    assert "No person was asked" in html
+    settings = small_settings(arms=["realism", "usefulness", "identity"])
+    drawn = design_study(settings, release, private, None, private / "panel" / "first")
+    paths = write_answers(drawn, private / "panel" / "first" / "answers")
+    for path in paths:
+        changed(path, simulated=False)  # as if people had answered, in a folder of the test
+    write_panel_report(analyse(drawn, read_answers(drawn, paths)), private / "panel" / "first")
+    audit, html = build_audit(*given)
+    rate = audit["panel"][0]["realism"]["accuracy"]["rate"]
+    assert "No person was asked" not in html
+    assert f"{100 * rate:.0f} % of the answers were right" in html
+    for path in paths:
+        changed(path, simulated=True)
+    results = write_panel_report(analyse(drawn, read_answers(drawn, paths)), private / "panel" / "first")
+    assert results.name != SUMMARY_FILE
+    assert build_audit(*given)[0]["panel"] == []
 
 
 def test_results_name_no_photograph_and_no_patient(study, tmp_path):
