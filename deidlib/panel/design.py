@@ -75,9 +75,14 @@ def design_study(
         )
     look = material.looks(private, shown) if "identity" in settings["arms"] and shown else None
     try:
-        stated = {"version": Path(release).resolve().name, "content_sha256": content_digest(listed_sums(release))}
+        digest = content_digest(listed_sums(release))
     except ValueError as error:
         raise PanelError(f"the release cannot be used: {error}") from None
+    stated = {
+        "version": Path(release).resolve().name,
+        "content_sha256": digest,
+        "real_of_another_cohort": bool(foreign),
+    }
     study = draw_study(settings, stated, released, shown, look, foreign)
     aside = out.with_name(f".{out.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)

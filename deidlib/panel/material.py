@@ -117,6 +117,18 @@ def originals(private: Path, consent_column: str | None, consent_reference: str 
     return dict(sorted(found.items()))
 
 
+def agreed_photos(private: Path) -> set[str]:
+    """Release ids of the photographs of a run whose patients agree, as intake read the sheet last."""
+    names = ["release_photo_id", "status"]
+    return {
+        name
+        for folder in _shards(private)
+        for name in tables.handled(tables.read(folder / "photos.parquet", tables.PHOTOS, names))[
+            "release_photo_id"
+        ].to_pylist()
+    }
+
+
 def filled_box(region: Mapping, width: int, height: int) -> tuple[int, int, int]:
     """Largest centred square of a released square that lies inside a photograph of ``width`` × ``height`` pixels.
 

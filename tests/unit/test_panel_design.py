@@ -19,10 +19,10 @@ from deidlib.cli import app
 from deidlib.panel import agreement, allocation, power
 from deidlib.panel.design import design_study
 from deidlib.panel.errors import PanelError
-from deidlib.panel.material import GREY, filled_box, framed, originals, released_photos
+from deidlib.panel.material import GREY, agreed_photos, filled_box, framed, originals, released_photos
 from deidlib.panel.pages import page_data
 from deidlib.panel.settings import complete, read_settings
-from deidlib.panel.study import read_study
+from deidlib.panel.study import originals_without_consent, read_study
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.storage.png import png_problems
@@ -237,12 +237,21 @@ def test_the_same_seed_draws_the_same_study_and_another_seed_another(study, rele
 def test_the_real_photographs_may_come_from_another_cohort(release, tmp_path):
     _, other = write_small_release(tmp_path / "other", patients=8, name="stranger")
     settings = small_settings(arms=["realism"])
-    drawn = design_study(settings, release[0], None, other, tmp_path / "private" / "x")
+    drawn = design_study(settings, release[0], None, other, tmp_path / "private" / "panel" / "x")
+    assert originals_without_consent(tmp_path / "private", set()) == {}  # of another cohort: its own run knows them
     for rater in drawn.raters:
         counts = Counter(t.version for t in drawn.of(rater.name) if not t.training and not t.repeat_of)
         assert counts["original"] == counts["result"] > 0
     with pytest.raises(PanelError, match="other cohort"):
         design_study(settings | {"consent_column": "never_asked"}, release[0], None, other, tmp_path / "private" / "y")
+
+
+def test_a_study_whose_patients_withdrew_is_told(release, tmp_path):
+    drawn = design_study(small_settings(), *release, None, tmp_path / "private" / "panel" / "first")
+    shown = {picture.photo for trial in drawn.trials for picture in trial.pictures if picture.version == "original"}
+    agreed = agreed_photos(release[1])
+    assert originals_without_consent(tmp_path / "private", agreed) == {}
+    assert originals_without_consent(tmp_path / "private", agreed - {min(shown)}) == {"first": 1}
 
 
 def test_a_study_is_never_overwritten(study, release):
