@@ -122,7 +122,7 @@ def read_study(folder: Path) -> Study:
 def originals_without_consent(private: Path, agreed: set[str]) -> dict[str, int]:
     """Studies of a run that still show originals of patients who agree no longer: study → how many photographs.
 
-    Originals of another cohort (the real photographs of the arm realism) do not count: that cohort's own run knows them.
+    Originals of another cohort (the real ones of the arm realism) do not count: that cohort's own run knows them.
 
     Parameters
     ----------
