@@ -36,7 +36,7 @@ def design_study(
     private: Path | None,
     others: Path | None,
     out: Path,
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Study:
     """Draw a study and write it into a new folder of mode 0700; it appears whole or not at all.
 
@@ -53,7 +53,7 @@ def design_study(
     out : Path
         The study's folder; it must not exist.
     progress : callable, optional
-        Called once a picture.
+        Called once a picture with how many are written, and of how many.
 
     Raises
     ------
@@ -105,6 +105,7 @@ def _write(study, folder, release, private, others, released, shown, foreign, pr
     paths = pages.picture_paths(study, folder / RATERS_FOLDER)
     boxes = {name: one.box for name, one in {**foreign, **shown}.items()}
     by_name = {one.photo: one for one in released}
+    done, total = 0, sum(map(len, paths.values()))
     side, missing = study.settings["picture_side"], set(paths)
     own = {(photo, version) for photo, version in paths if version != material.ORIGINAL or photo in shown}
     for source, wanted in ((private, own), (others, set(paths) - own)):
@@ -112,8 +113,9 @@ def _write(study, folder, release, private, others, released, shown, foreign, pr
             data = material.as_file(picture)
             for path in paths[photo, version]:
                 path.write_bytes(data)
+                done += 1
                 if progress:
-                    progress()
+                    progress(done, total)
             missing.discard((photo, version))
     if missing:
         raise PanelError(

@@ -86,13 +86,8 @@ def choice_rate(d: float, alternatives: int) -> float:
 def choice_d_prime(rate: float, alternatives: int) -> float:
     """Sensitivity d′ of a forced choice among ``alternatives`` pictures; the inverse of :func:`choice_rate`.
 
-    Rates of 0 and 1 give the ends of the range that is searched, −5 and 7.
+    NaN for a rate of 0 or 1, which no finite d′ has.
     """
-    if np.isnan(rate):
+    if np.isnan(rate) or not 0 < rate < 1:
         return float("nan")
-    low, high = -5.0, 7.0
-    if rate <= choice_rate(low, alternatives):
-        return low
-    if rate >= choice_rate(high, alternatives):
-        return high
-    return float(optimize.brentq(lambda d: choice_rate(d, alternatives) - rate, low, high))
+    return float(optimize.brentq(lambda d: choice_rate(d, alternatives) - rate, -9, 12))

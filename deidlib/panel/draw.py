@@ -248,6 +248,18 @@ def _identity(settings, pairs, originals, look, n_raters, rng, notes):
         for row, place in zip(which, places, strict=True)
     ]
     shown = [line(one, RESULT, int(rng.integers(N_CHOICES))) for one in practice]
+    mixed = [
+        originals[choice].sex != originals[item.photo].sex
+        for row in items
+        for item in row
+        for choice in item.choices
+        if originals[choice].patient != item.patient
+    ]
+    if any(mixed):
+        notes.append(
+            f"identity: {np.mean(mixed):.0%} of the other patients in line-ups are of another sex than the patient, or of "
+            "unknown sex; the result keeps the sex, so these line-ups are easier than they should be"
+        )
     share = sum(item.same_photo for item in items[0]) / max(1, len(photos))
     if share:
         notes.append(

@@ -247,10 +247,11 @@ function option(question, text, value, kind) {
 }
 
 function choices(trial, question) {
-  const boxes = trial.pictures.slice(1).map((file, number) => element("label", { class: "choice" },
+  const boxes = trial.pictures.slice(1).map((file, number) => element("div", { class: "choice" }, element("label", {},
     element("input", { type: "radio", name: question.name, value: String(number), checked: current.values[question.name] === number, onchange: () => answer(question.name, number) }),
     element("img", { alt: "Choice " + LETTERS[number], src: address(file) }),
-    element("span", { class: "mark" }, LETTERS[number])));
+    element("span", { class: "mark" }, LETTERS[number])),
+    element("button", { type: "button", class: "larger", "aria-label": "Show picture " + LETTERS[number] + " at full size", onclick: () => zoom(file) }, "full size")));
   return element("fieldset", { "data-question": question.name }, element("legend", {}, question.text), element("div", { class: "choices", style: "clear: both" }, ...boxes));
 }
 

@@ -96,12 +96,19 @@ def finish(browser):
 
 def let_days_pass(browser):
     """Set the ends of the sessions back, as if the wash-out were over."""
-    browser.execute_script(
-        "const kept = JSON.parse(localStorage.getItem(storageKey));"
-        "for (const times of Object.values(kept.sessions)) if (times.finished) times.finished = '2026-01-01T00:00:00Z';"
-        "localStorage.setItem(storageKey, JSON.stringify(kept));"
-    )
-    browser.refresh()
+
+    def passed():
+        browser.execute_script(
+            "const kept = JSON.parse(localStorage.getItem(storageKey));"
+            "for (const times of Object.values(kept.sessions).filter((one) => one.finished))"
+            " times.finished = '2026-01-01T00:00:00Z';"
+            "localStorage.setItem(storageKey, JSON.stringify(kept));"
+        )
+        browser.refresh()
+        ends = browser.execute_script("return Object.values(state.sessions).map((times) => times.finished)")
+        return set(ends) == {"2026-01-01T00:00:00Z"}
+
+    wait(browser, passed)
 
 
 def exported(browser, downloads):

@@ -141,6 +141,7 @@ def test_choice_among_two_is_the_closed_form_and_among_six_the_simulated_one():
     assert detection.choice_rate(1, 6) == pytest.approx((own > lures).mean(), abs=0.004)
     assert detection.choice_rate(0, 6) == pytest.approx(1 / 6, abs=1e-9)
     assert detection.choice_d_prime(detection.choice_rate(0.7, 6), 6) == pytest.approx(0.7, abs=1e-6)
+    assert np.isnan(detection.choice_d_prime(1.0, 6))
 
 
 def test_rate_against_chance():
