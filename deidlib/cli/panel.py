@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import PRIVATE, add, group, open_private
+from deidlib.cli.common import add, group
 from deidlib.errors import InputError
 from deidlib.logs import progress, say
+from deidlib.storage.results import PRIVATE, Results
+from deidlib.storage.stage import open_private
 
 panel_app = group("Let clinicians judge a release blind: draw a study, hand it to raters, analyse what they send back.")
 
@@ -47,7 +49,7 @@ def design(
     from deidlib.panel.settings import read_settings
 
     settings = read_settings(study)
-    private = private or release.resolve().parent.parent / PRIVATE
+    private = private or Results.of_folder(release.resolve().parent.parent).private
     out = out or private / "panel" / release.resolve().name
     if PRIVATE not in out.absolute().parent.parts:
         raise InputError("a study holds its key and originals: name a folder below the results' private folder (--out)")

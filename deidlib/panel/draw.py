@@ -257,8 +257,8 @@ def _identity(settings, pairs, originals, look, n_raters, rng, notes):
     ]
     if any(mixed):
         notes.append(
-            f"identity: {np.mean(mixed):.0%} of the other patients in line-ups are not of the patient's sex; results keep "
-            "the sex, so these line-ups are easier than they should be"
+            f"identity: {np.mean(mixed):.0%} of the other patients in line-ups are not of the patient's sex; results "
+            "keep the sex, so these line-ups are easier than they should be"
         )
     share = sum(item.same_photo for item in items[0]) / max(1, len(photos))
     if share:

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deidlib.contract.routes import GENERATE
 from deidlib.donors.features import skin_lab
 from deidlib.intake.photos import CONSENT
-from deidlib.intake.routes import GENERATE
 from deidlib.panel.errors import PanelError
 from deidlib.regions.area import cut_region
 from deidlib.release.layout import read_index

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shard_tables import CONFIG, MODELS, Spec, write_private
+from shard_tables import CONFIG, MODELS, Spec, write_private, write_release
 
 from deidlib.panel.settings import complete
-from deidlib.release import write_release
 
 CONSENT = "panel_consent"
 _FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
