@@ -4,7 +4,7 @@ Commands read tables and settings, call the library and write a table. Heavy lib
 commands, so that ``deidlib --help`` and a stage without work are quick.
 """
 
-from deidlib.cli import attempts, publish, recipients, reid, stages, sweep, tools
+from deidlib.cli import attempts, panel, publish, recipients, reid, stages, sweep, tools
 from deidlib.cli.common import add, group
 
 app = group(
@@ -32,4 +32,5 @@ add(app, "sign", recipients.sign)
 add(app, "status", tools.status)
 add(app, "keygen", tools.keygen)
 app.add_typer(tools.models_app, name="models")
+app.add_typer(panel.panel_app, name="panel")
 add(app, "demo-cohort", tools.demo_cohort)

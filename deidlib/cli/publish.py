@@ -40,6 +40,7 @@ def decide(
     results, names = Results.of_plan(plan), read_json(plan)["shards"]
     open_private(plan)
     drop_leftovers(results.private, names, cfg["attempts"])  # whatever becomes of the release
+    _tell_of_studies(results.private)
     attacks = attacks or results.attacks
     verdict = read_json(attacks) if attacks.is_file() else {}
     decision = take(results.private, names, verdict, cfg["release"]["columns"])
@@ -135,6 +136,20 @@ _TELL = (
     "tell the recipients to delete them, and where consent was revoked remove the earlier versions from release/ and "
     "report/ as well"
 )
+
+
+def _tell_of_studies(private: Path) -> None:
+    """Say which panel studies still show originals of patients who agree no longer."""
+    if not (private / "panel").is_dir():
+        return
+    from deidlib.panel.material import agreed_photos
+    from deidlib.panel.study import originals_without_consent
+
+    for name, photographs in originals_without_consent(private, agreed_photos(private)).items():
+        say(
+            f"the panel study {name} shows {photographs} originals whose patients do not agree, or not any more: have "
+            "every copy of its raters' folders deleted, and remove its folder from private/panel/"
+        )
 
 
 def _ids(gone: int) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from deidlib.outcomes.outcomes import read_outcomes
+from deidlib.panel.summary import read_summaries
 from deidlib.release import redact
 from deidlib.release.layout import TOMBSTONES_FILE
 from deidlib.release.tombstones import read_tombstones
@@ -94,6 +95,7 @@ def build_audit(
     folder = Path(release_folder) if release_folder is not None else None
     index = index_of(folder)
     audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models, tombstones)
+    audit["panel"] = read_summaries(private, audit["release"]["content_sha256"])
     return audit, audit_page(audit, _shown(audit, folder, index))
 
 

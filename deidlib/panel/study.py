@@ -1,0 +1,147 @@
+"""A study as it is drawn: raters, sessions, and every trial with what only the study's owner knows of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from deidlib.panel.errors import PanelError
+
+FORMAT = "deidlib panel study 1"
+STUDY_FILE = "study.json"
+PANEL, ACQUAINTED = "panel", "acquainted"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file of a rater's folder: what it shows stands here, and nowhere in that folder."""
+
+    file: str
+    photo: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One question page of one rater.
+
+    ``pictures`` is the picture to judge, then the choices of a line-up; ``right`` is the number of the right choice.
+    """
+
+    id: str
+    rater: str
+    session: int
+    block: str
+    training: bool
+    repeat_of: str | None
+    photo: str
+    patient: str
+    version: str
+    pictures: list[Picture]
+    right: int | None = None
+    same_photo: bool | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A sitting: its parts, and how many days after the session before it may begin."""
+
+    number: int
+    blocks: list[str]
+    wait_days: int
+
+
+@dataclass(frozen=True)
+class Rater:
+    """A rater by a name that says nothing; ``group`` is panel, or acquainted (knows the patients)."""
+
+    name: str
+    group: str
+    sessions: list[Session]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything of a study but its pictures. It holds the answers: it stays with the study's owner."""
+
+    id: str
+    settings: dict
+    release: dict
+    raters: list[Rater]
+    trials: list[Trial]
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, rater: str) -> list[Trial]:
+        """Trials of a rater, in the order in which they are shown."""
+        return [trial for trial in self.trials if trial.rater == rater]
+
+    def shows_originals(self, rater: str) -> bool:
+        """Whether this rater's folder holds photographs of patients."""
+        return any(picture.version == "original" for trial in self.of(rater) for picture in trial.pictures)
+
+
+def to_json(study: Study) -> str:
+    """Write a study as the text of :data:`STUDY_FILE`."""
+    return json.dumps({"format": FORMAT, **asdict(study)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_study(folder: Path) -> Study:
+    """Read the study of a folder that ``deidlib panel design`` wrote.
+
+    Raises
+    ------
+    PanelError
+        There is none, or it is damaged or of another version.
+    """
+    try:
+        given = json.loads((Path(folder) / STUDY_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PanelError(
+            f"this folder holds no {STUDY_FILE}; name the folder that `deidlib panel design` wrote"
+        ) from None
+    except (OSError, ValueError):
+        raise PanelError(f"{STUDY_FILE} is damaged; take it from a backup, or design the study anew") from None
+    if not isinstance(given, Mapping) or given.get("format") != FORMAT:
+        raise PanelError(f"{STUDY_FILE} is from another version of deidlib; use that version")
+    try:
+        raters = [
+            Rater(one["name"], one["group"], [Session(**session) for session in one["sessions"]])
+            for one in given["raters"]
+        ]
+        trials = [
+            Trial(**(trial | {"pictures": [Picture(**picture) for picture in trial["pictures"]]}))
+            for trial in given["trials"]
+        ]
+        return Study(given["id"], given["settings"], given["release"], raters, trials, given["notes"])
+    except (KeyError, TypeError):
+        raise PanelError(f"{STUDY_FILE} is damaged; take it from a backup, or design the study anew") from None
+
+
+def originals_without_consent(private: Path, agreed: set[str]) -> dict[str, int]:
+    """Studies of a run that still show originals of patients who agree no longer: study → how many photographs.
+
+    Originals of another cohort (the real ones of the arm realism) do not count: that cohort's own run knows them.
+
+    Parameters
+    ----------
+    private : Path
+        The private folder of the run.
+    agreed : set of str
+        Photographs (release ids) whose patients agree.
+    """
+    found = {}
+    for path in sorted(Path(private).glob(f"panel/*/{STUDY_FILE}")):
+        study = read_study(path.parent)
+        foreign = study.release.get("real_of_another_cohort", False)
+        shown = {
+            picture.photo
+            for trial in study.trials
+            if not (foreign and trial.block == "realism")
+            for picture in trial.pictures
+            if picture.version == "original"
+        }
+        if shown - agreed:
+            found[path.parent.name] = len(shown - agreed)
+    return found
