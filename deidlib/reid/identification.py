@@ -8,12 +8,11 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.search import PROBE_BLOCK, nearest
+from deidlib.reid.search import PROBE_BLOCK, alikeness
 
-#: Up to so many gallery entries the rank of every mate is found; in a larger gallery up to rank :data:`LAST_RANK`.
-FULL_RANKS = 20_000
-LAST_RANK = 100
 RANKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+#: Scores that are in memory at a time: 128 MiB.
+SCORES_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,13 @@ class Search:
     patients : ndarray, (N,), str
         Whose probe it is.
     ranks : ndarray, (N,)
-        Place of the patient's first photograph in the candidate list, 1 being the top; inf where it is beyond the list.
+        Place of the patient's first photograph among all of the gallery, 1 being the top.
     mates : ndarray, (N,), int
         Photographs of the patient in the gallery.
     gallery : int
         Entries that a probe was searched among (mean, where the probe's own photograph was taken out).
     mate, impostor : ndarray, (N,)
-        Most alike score of the patient's photographs, and of all others' (nan where the list holds none).
+        Most alike score of the patient's photographs, and of all others' (nan where there are none).
     """
 
     patients: np.ndarray
@@ -45,12 +44,12 @@ class Search:
         """Rate at which a random order has a photograph of the patient among the first k."""
         if not len(self.ranks):
             return None
-        return float(np.mean(hypergeom.sf(0, self.gallery, self.mates, min(k, self.gallery))))
+        counts, which = np.unique(self.mates, return_inverse=True)  # the law is slow, and few counts occur
+        return float(np.mean(hypergeom.sf(0, self.gallery, counts, min(k, self.gallery))[which]))
 
     def cmc(self) -> tuple[list[list[float]], list[list[float]]]:
         """Cumulative match characteristic and its chance level: [k, rate] up to the gallery's size."""
-        last = self.gallery if self.gallery <= FULL_RANKS else LAST_RANK
-        ks = sorted({k for k in RANKS if k <= last} | {last}) if len(self.ranks) else []
+        ks = sorted({k for k in RANKS if k <= self.gallery} | {self.gallery}) if len(self.ranks) else []
         return [[k, float(np.mean(self.ranks <= k))] for k in ks], [[k, self.chance(k)] for k in ks]
 
 
@@ -58,6 +57,9 @@ def search(
     probes: Faces, originals: Faces, distractors: np.ndarray | None, same_above: bool, drop_own: bool = False
 ) -> Search:
     """Search every probe whose patient is enrolled.
+
+    The rank of a mate is one more than the number of impostors that are more alike; nothing is sorted, and one block
+    of scores is in memory.
 
     Parameters
     ----------
@@ -72,50 +74,45 @@ def search(
     drop_own : bool
         Take the photograph that a probe was made of out of the gallery before it is searched.
     """
-    count_of = dict(zip(*np.unique(originals.patients, return_counts=True), strict=True))
+    owners, owner, count = np.unique(originals.patients, return_inverse=True, return_counts=True)
+    place_of = {name: place for place, name in enumerate(owners)}
+    place = np.array([place_of.get(name, -1) for name in probes.patients], int)
     at_home = np.isin(probes.photos, originals.photos)
-    mates = np.array([count_of.get(patient, 0) for patient in probes.patients], int) - (at_home if drop_own else 0)
+    mates = np.append(count, 0)[place] - (at_home if drop_own else 0)  # place -1 is of who is not enrolled
     enrolled = np.flatnonzero(mates > 0)
     crowd = distractors if distractors is not None else np.zeros((0, originals.vectors.shape[1]), np.float32)
     size = len(originals) + len(crowd)
     if not len(enrolled):
         return Search(probes.patients[:0], np.zeros(0), mates[:0], size, np.zeros(0), np.zeros(0))
-    vectors = np.concatenate([originals.vectors, crowd])
-    patients, photos = (
-        np.concatenate([known, np.full(len(crowd), "")]) for known in (originals.patients, originals.photos)
-    )
-    whole = size <= FULL_RANKS
-    longest, at_once = (size, 256) if whole else (LAST_RANK + max(count_of.values()), PROBE_BLOCK)
+    vectors = np.concatenate([originals.vectors, crowd]).astype(np.float32, copy=False)
+    by_owner, first = np.argsort(owner, kind="stable"), np.cumsum(count) - count
+    at_once = min(PROBE_BLOCK, max(1, SCORES_AT_ONCE // size))
     parts = []
     for start in range(0, len(enrolled), at_once):
         rows = enrolled[start : start + at_once]
-        scores, entries = nearest(probes.vectors[rows], vectors, longest, same_above)
-        mate = patients[entries] == probes.patients[rows, None]
-        dropped = (photos[entries] == probes.photos[rows, None]) & drop_own
-        parts.append(_ranked(scores, mate & ~dropped, ~mate, same_above))
+        entries = [by_owner[first[o] : first[o] + count[o]] for o in place[rows]]
+        of_row, entries = np.repeat(np.arange(len(rows)), count[place[rows]]), np.concatenate(entries)
+        kept = (originals.photos[entries] != probes.photos[rows][of_row]) | (not drop_own)
+        parts.append(_ranked(alikeness(probes.vectors[rows], vectors, same_above), of_row, entries, kept))
     gallery = size - int(drop_own and bool(at_home[enrolled].all()))
-    return Search(probes.patients[enrolled], *_joined(parts, mates[enrolled], gallery))
-
-
-def _joined(parts: list[tuple], mates: np.ndarray, gallery: int) -> tuple:
     ranks, mate, impostor = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return ranks, mates, gallery, mate, impostor
+    sign = 1 if same_above else -1
+    return Search(probes.patients[enrolled], ranks, mates[enrolled], gallery, sign * mate, sign * impostor)
 
 
 def _ranked(
-    scores: np.ndarray, mate: np.ndarray, impostor: np.ndarray, same_above: bool
+    alike: np.ndarray, of_row: np.ndarray, entries: np.ndarray, kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rank of the first mate among impostors, and the best score of each, from candidate lists (N, k)."""
-    worst = -np.inf if same_above else np.inf
-    best = np.max if same_above else np.min
-    of_mate, of_impostor = best(np.where(mate, scores, worst), axis=1), best(np.where(impostor, scores, worst), axis=1)
-    better = scores > of_mate[:, None] if same_above else scores < of_mate[:, None]
-    ranks = np.where(mate.any(axis=1), 1.0 + np.count_nonzero(better & impostor, axis=1), np.inf)
-    return (
-        ranks,
-        np.where(np.isfinite(of_mate), of_mate, np.nan),
-        np.where(np.isfinite(of_impostor), of_impostor, np.nan),
-    )
+    """Rank of the best mate among impostors, and the best score of each; ``alike`` (N, G) is overwritten.
+
+    ``of_row`` and ``entries`` list the mates, ``kept`` those of them that are in the gallery.
+    """
+    mate = np.full(len(alike), -np.inf, np.float32)
+    np.maximum.at(mate, of_row[kept], alike[of_row[kept], entries[kept]])
+    alike[of_row, entries] = -np.inf
+    impostor = alike.max(axis=1)
+    ranks = np.where(np.isfinite(mate), 1.0 + np.count_nonzero(alike > mate[:, None], axis=1), np.inf)
+    return ranks, *(np.where(np.isfinite(best), best, np.nan) for best in (mate, impostor))
 
 
 def open_set(found: Search, fpir: float, same_above: bool) -> tuple[np.ndarray, float | None]:

@@ -34,7 +34,7 @@ def nearest(
     entries : ndarray, (P, k), int64
         Their places in the gallery.
     """
-    k = min(k, len(gallery))
+    k = int(min(k, len(gallery)))  # FAISS refuses NumPy's integers
     sign = -1.0 if same_above else 1.0  # so that smaller is more alike
     best = np.full((len(probes), k), np.inf, np.float32)
     entries = np.full((len(probes), k), -1, np.int64)
@@ -50,6 +50,30 @@ def nearest(
             entries[rows] = np.take_along_axis(np.concatenate([entries[rows], places + start], axis=1), order, axis=1)
     scores = -best if same_above else np.sqrt(np.maximum(best, 0))
     return scores, entries
+
+
+def alikeness(probes: np.ndarray, gallery: np.ndarray, same_above: bool) -> np.ndarray:
+    """Compare every probe with every gallery entry: cosine or, if not ``same_above``, negative Euclidean distance.
+
+    Parameters
+    ----------
+    probes, gallery : ndarray, (P, D) and (G, D), float32
+        Embeddings.
+    same_above : bool
+        Whether a higher score of the recogniser is more alike.
+
+    Returns
+    -------
+    ndarray, (P, G), float32
+        More is more alike.
+    """
+    inner = np.asarray(probes, np.float32) @ np.asarray(gallery, np.float32).T
+    if same_above:
+        return inner
+    inner *= -2
+    inner += np.einsum("ij,ij->i", probes, probes)[:, None]
+    inner += np.einsum("ij,ij->i", gallery, gallery)
+    return np.negative(np.sqrt(np.maximum(inner, 0, out=inner), out=inner), out=inner)
 
 
 def _blocks(n: int) -> Iterator[slice]:

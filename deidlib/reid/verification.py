@@ -55,11 +55,12 @@ def best_of_patient(probes: Faces, gallery: Faces, same_above: bool, own: bool) 
 
 def best_impostor(probes: Faces, gallery: Faces, same_above: bool) -> Best:
     """Compare every probe with the gallery photographs of all other patients."""
-    others = len(gallery) - np.array([np.count_nonzero(gallery.patients == p) for p in np.unique(probes.patients)], int)
-    of_patient = dict(zip(np.unique(probes.patients), others, strict=True))
-    if not len(gallery) or not len(probes) or not max(others):
+    owners, counts = np.unique(gallery.patients, return_counts=True)
+    count_of = dict(zip(owners, counts.tolist(), strict=True))
+    of_patient = {patient: len(gallery) - count_of.get(patient, 0) for patient in np.unique(probes.patients)}
+    if not len(gallery) or not len(probes) or not max(of_patient.values()):
         return Best(np.zeros(0, str), np.zeros(0), np.zeros(0, int))
-    mates = int(np.unique(gallery.patients, return_counts=True)[1].max())
+    mates = max(count_of.values())
     scores, entries = nearest(probes.vectors, gallery.vectors, mates + 1, same_above)
     impostor = gallery.patients[entries] != probes.patients[:, None]
     there = impostor.any(axis=1)

@@ -68,6 +68,34 @@ def test_ranks_agree_with_their_definition(rng, same_above):
     assert own_out.chance(1) == pytest.approx(1 / 39)
 
 
+@pytest.mark.parametrize("same_above", [True, False])
+@pytest.mark.parametrize("drop_own", [True, False])
+def test_in_a_gallery_of_more_than_20_000_ranks_agree_with_sorting(rng, same_above, drop_own):
+    originals = faces(unit(rng, 20_500, 16), np.repeat(np.arange(10_250), 2))
+    near = originals.vectors[:60] + 0.8 * unit(rng, 60, 16)
+    probes = faces(near / np.linalg.norm(near, axis=1, keepdims=True), np.repeat(np.arange(30), 2))
+    found = search(probes, originals, None, same_above, drop_own)
+    scores, entries = nearest(probes.vectors, originals.vectors, len(originals), same_above)
+    for i in range(60):
+        own = originals.photos[entries[i]] == probes.photos[i]
+        mate = originals.patients[entries[i]] == probes.patients[i]
+        first = int(np.flatnonzero(mate & ~(own & drop_own))[0])
+        assert found.ranks[i] == 1 + np.count_nonzero(~mate[:first])
+        assert found.mate[i] == pytest.approx(scores[i, first], abs=2e-6)
+        assert found.impostor[i] == pytest.approx(scores[i, ~mate][0], abs=2e-6)
+    curve, chance = found.cmc()
+    assert curve[-1] == [20_500 - drop_own, 1.0] == chance[-1]
+
+
+@pytest.mark.parametrize("of", [nearest, best_impostor])
+def test_numpy_integers_are_taken_as_counts(rng, of):
+    a, b = faces(unit(rng, 30, 8), range(30)), faces(unit(rng, 40, 8), range(40))
+    if of is nearest:
+        assert nearest(a.vectors, b.vectors, np.int64(3), True)[1].shape == (30, 3)
+    else:
+        assert list(best_impostor(a, b, True).compared) == [39] * 30
+
+
 def test_a_patient_with_one_photograph_has_no_other_to_be_found_by(rng):
     one = faces(unit(rng, 5, 8), range(5))
     assert len(search(one, one, None, True, drop_own=True).ranks) == 0
