@@ -237,8 +237,8 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:
             raise InputError(
-                "the file system of the results has no locks, so decisions cannot be written safely; work on a copy of the "
-                "results on a disk that has"
+                "the file system of the results has no locks, so decisions cannot be written safely; work on a copy of "
+                "the results on a disk that has"
             ) from None
         yield
 

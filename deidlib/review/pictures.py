@@ -79,7 +79,7 @@ class Pictures:
             return encode_png(np.where(inside[..., None], crop, 255).astype(np.uint8))
 
     def outline(self, shard: str, photo: str) -> str:
-        """Outline of the preserved area as the path of an SVG image in the result's pixels; empty where there is none."""
+        """Outline of the preserved area, in the result's pixels, as an SVG path; empty where there is none."""
         region = self._region(shard, photo)
         if region is None or region["core"] is None or region["crop_side"] is None:
             return ""

@@ -22,7 +22,8 @@ FAILED: dict[str, str] = {
     "metadata_free": "The file holds more than pixels.",
 }
 
-#: Check → (key of config["checks"], whether the bound is an upper one, share of it from which a person looks closely, words).
+#: Check → (key of config["checks"], whether the bound is an upper one, share of it from which on one looks closely,
+#: words).
 _NEAR = {
     "sface_cosine": ("sface_max", True, 0.8, "Would you know the patient? One face recogniser was not far from it."),
     "dlib_distance": ("dlib_min", False, 1.1, "Would you know the patient? One face recogniser was not far from it."),

@@ -1,7 +1,7 @@
 """The page over HTTP, on this machine alone.
 
-It listens on 127.0.0.1, answers nobody without the random token in the address, and nobody who came by another host name
-(a page of a foreign site whose name was pointed to 127.0.0.1). Nothing is kept in the browser's cache.
+It listens on 127.0.0.1, answers nobody without the random token in the address, and nobody who came by another host
+name (a page of a foreign site whose name was pointed to 127.0.0.1). Nothing is kept in the browser's cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ADDRESS = "127.0.0.1"
 _NAMES = ("127.0.0.1", "localhost")
 _LARGEST_BODY = 16384
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {

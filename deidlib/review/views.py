@@ -29,7 +29,7 @@ class Changed(InputError):
 
 
 def overview(cohort: Cohort, reviewer: int) -> list[dict]:
-    """List patients with their photographs: ``id``, ``state``, ``held`` (by the checks), ``mine`` (is decided by me)."""
+    """List patients with their photographs: ``id``, ``state``, ``held`` (not released), ``mine`` (my decision)."""
     return [
         {"id": patient, "photos": [_entry(cohort, case, reviewer) for case in cases]}
         for patient, cases in cohort.patients().items()
@@ -77,7 +77,7 @@ def detail(cohort: Cohort, case: Case, reviewer: int, original_ids: bool = True)
 def allowed(case: Case) -> list[str]:
     """What can be decided of a photograph.
 
-    What the checks hold back can't be released by a decision. Another face is for photographs that have a generated one.
+    What the checks hold back can't be released by a decision. Another face is for photographs with a generated one.
     """
     if case.attempt is None:
         return []
@@ -95,8 +95,8 @@ def decide(cohort: Cohort, given: Mapping, role: str, reviewer: int) -> Case:
     cohort : Cohort
         The review.
     given : mapping
-        ``photo``, ``sha256`` (of the image that was looked at), ``decision``, ``reason``, ``note`` and ``seen`` (number of
-        decisions that the page knew).
+        ``photo``, ``sha256`` (of the image that was looked at), ``decision``, ``reason``, ``note`` and ``seen`` (number
+        of decisions that the page knew).
     role, reviewer
         Who decides.
 

@@ -216,7 +216,7 @@ async function prepare(index) {
 async function draw(mine) {
   const [p, n] = order[at];
   const photos = patients[p].photos;
-  $("position").textContent = `Patient ${p + 1} of ${patients.length}, photograph ${n + 1} of ${photos.length}`;
+  $("position").replaceChildren(`Patient ${p + 1} of ${patients.length}`, element("br"), `photograph ${n + 1} of ${photos.length}`);
   const facts = [VIEWS[detail.view] || detail.view, detail.timepoint, `line ${detail.row} of the sheet`];
   if (detail.patient_id !== undefined) facts.push(`${detail.patient_id} / ${detail.photo_id}`);
   $("facts").textContent = facts.filter(Boolean).join(" · ");
@@ -255,7 +255,9 @@ function drawVerdict() {
     if (text) line.append(element("small", {}, text));
     return line;
   }));
-  $("remarks").replaceChildren(...detail.remarks.map((text) => element("li", {}, text)));
+  const nothing = detail.held ? [] : ["The checks found nothing that needs a closer look."];
+  $("remarks").className = detail.remarks.length ? "" : "none";
+  $("remarks").replaceChildren(...(detail.remarks.length ? detail.remarks : nothing).map((text) => element("li", {}, text)));
 }
 
 function drawDecisions() {
@@ -340,8 +342,10 @@ function blink() {
 }
 
 function slide() {
-  const cut = $("stage").dataset.mode === "slider" ? `inset(0 0 0 ${$("slider").value}%)` : "none";
-  document.querySelector("#pane-result .window").style.clipPath = cut;
+  const cutting = $("stage").dataset.mode === "slider";
+  document.querySelector("#pane-result .window").style.clipPath = cutting ? `inset(0 0 0 ${$("slider").value}%)` : "none";
+  $("cut").hidden = !cutting;
+  $("cut").style.left = `${$("slider").value}%`;
 }
 
 function fitted() {
@@ -372,6 +376,22 @@ function zoom(factor, point = { x: 0, y: 0 }) {
   view.x = point.x - (point.x - view.x) * (scale / view.scale);
   view.y = point.y - (point.y - view.y) * (scale / view.scale);
   view.scale = scale;
+  move(0, 0);
+}
+
+// The preserved area fills most of the pane.
+function approach() {
+  const found = fitted();
+  const numbers = (detail && detail.outline.match(/\d+/g) || []).map(Number);
+  if (!found || !numbers.length) return;
+  const { box, base } = found;
+  const ends = (list) => [Math.min(...list), Math.max(...list)];
+  const [left, right] = ends(numbers.filter((_, index) => index % 2 === 0));
+  const [top, bottom] = ends(numbers.filter((_, index) => index % 2 === 1));
+  const fits = Math.min(box.width / (right - left + 1), box.height / (bottom - top + 1)) * 0.6 / base;
+  view.scale = Math.max(1, Math.min(fits, 8 / (base * devicePixelRatio)));
+  view.x = (detail.size[0] / 2 - (left + right) / 2) * base * view.scale;
+  view.y = (detail.size[1] / 2 - (top + bottom) / 2) * base * view.scale;
   move(0, 0);
 }
 
@@ -496,6 +516,7 @@ $("next").addEventListener("click", () => show(step(1)));
 $("larger").addEventListener("click", () => zoom(1.5));
 $("smaller").addEventListener("click", () => zoom(1 / 1.5));
 $("fit").addEventListener("click", () => zoom(0));
+$("mouth").addEventListener("click", approach);
 $("help").addEventListener("click", () => $("keys").showModal());
 $("outline").addEventListener("click", () => {
   view.outline = !view.outline;
@@ -553,7 +574,7 @@ document.addEventListener("keydown", (event) => {
     "1": () => setMode("side"), "2": () => setMode("slider"), "3": () => setMode("blink"), "4": () => setMode("difference"),
     "[": () => slid(-5), "]": () => slid(5),
     "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), "0": () => zoom(0),
-    o: () => $("outline").click(), p: () => $("patients").click(), "?": () => $("keys").showModal(),
+    m: approach, o: () => $("outline").click(), p: () => $("patients").click(), "?": () => $("keys").showModal(),
     " ": () => view.mode === "blink" && event.target.tagName !== "BUTTON" && (event.preventDefault(), blink()),
   };
   if (KEYS[key]) { event.preventDefault(); ask(KEYS[key]); } else if (acts[key]) acts[key]();
