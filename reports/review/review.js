@@ -533,7 +533,7 @@ $("filter").addEventListener("change", () => {
 $("patients").addEventListener("click", () => {
   let index = 0;
   $("all").replaceChildren(...patients.map((patient) => {
-    const line = element("li");
+    const line = element("li", {}, element("span", {}, String(patients.indexOf(patient) + 1)));
     for (const photo of patient.photos) {
       const state = photo.held && photo.mine === null ? "held" : photo.mine || "undecided";
       const here = index++;
