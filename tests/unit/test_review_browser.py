@@ -241,7 +241,8 @@ def test_a_tablet_shows_everything_and_takes_fingers(tmp_path, results):
         show(browser, server.address)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 820
         small = browser.execute_script(
-            "return [...document.querySelectorAll('button')].filter((b) => b.offsetHeight && b.offsetHeight < 44).length"
+            "return [...document.querySelectorAll('button')].filter((b) => b.offsetHeight && b.offsetHeight < 44)"
+            ".length"
         )
         assert small == 0  # every button is as high as a finger needs
         box = browser.find_element(By.CSS_SELECTOR, "#pane-result .window").rect
