@@ -16,14 +16,21 @@ from deidlib.review.pictures import Pictures
 from deidlib.review.remarks import failures, near_misses
 from deidlib.review.verdicts import Verdict, verdict
 from deidlib.storage import tables
+from deidlib.storage.results import Results
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the page has to know of a run's configuration."""
+    """What the page has to know of a run's configuration.
 
-    attempts: int
-    identity: str
+    Attributes
+    ----------
+    checks : mapping
+        Bounds of the checks, for words of caution.
+    reviewers : int
+        1 or 2.
+    """
+
     checks: Mapping
     reviewers: int
 
@@ -39,7 +46,8 @@ class Case:
     outcome : Outcome
         What became of it.
     attempt : int or None
-        The attempt whose image is shown: the one that would be released, else the last that made one.
+        The attempt whose image is shown: the one that would be released if reviewers let it, else the last that made
+        one.
     """
 
     shard: str
@@ -49,7 +57,12 @@ class Case:
     @property
     def photo(self) -> str:
         """Its ``release_photo_id``."""
-        return self.outcome.photo["release_photo_id"]
+        return self.outcome.photo_id
+
+    @property
+    def passed(self) -> bool:
+        """Whether the checks let it pass, so that its release is for reviewers to decide."""
+        return self.outcome.attempt is not None or self.outcome.candidate is not None
 
     @property
     def patient(self) -> str:
@@ -66,33 +79,29 @@ def read_settings(results: Path) -> Settings:
         No run worked there.
     """
     try:
-        run = json.loads((Path(results) / ".lock").read_text(encoding="utf-8"))
+        run = json.loads(Results.of_folder(results).run_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError("no run worked in this folder; name the results folder of a run") from None
     defaults = complete_config({"cohort": "samples.tsv"})
-    told = {name: run.get(name, defaults.get(name)) for name in ("attempts", "identity", "checks", "reviewers")}
-    return Settings(told["attempts"], told["identity"], told["checks"], told["reviewers"] or 1)
+    return Settings(*(run.get(name, defaults[name]) for name in ("checks", "reviewers")))
 
 
-def read_cases(private: Path, shard: str, settings: Settings) -> list[Case]:
+def read_cases(private: Path, shard: str) -> list[Case]:
     """Photographs of one shard, in the sheet's order."""
-    outcomes = read_outcomes(private, shard, settings.attempts, settings.checks, settings.identity)
-    return [Case(shard, outcome, _shown(outcome)) for outcome in outcomes]
+    return [Case(shard, outcome, _shown(outcome)) for outcome in read_outcomes(private, shard)]
 
 
 def _shown(outcome: Outcome) -> int | None:
-    if outcome.attempt is not None:
-        return outcome.attempt
-    return outcome.tries[-1]["attempt"] if outcome.tries else None
+    made = [row["attempt"] for row in outcome.tries if row["sha256"] is not None]
+    return next((one for one in (outcome.attempt, outcome.candidate, *reversed(made)) if one is not None), None)
 
 
 class Cohort:
     """All cases of a results folder; what changes on the disk is read again."""
 
     def __init__(self, results: Path, shards: list[str] | None = None):
-        self.private = Path(results) / "private"
+        self.private = Results.of_folder(results).private
         self.pictures = Pictures(self.private)
-        self._results = Path(results)
         self._lock = threading.RLock()
         self._cases: dict[str, tuple[tuple, list[Case]]] = {}
         self._decisions: dict[str, tuple[tuple, list[Decision], dict[str, list[Decision]]]] = {}
@@ -103,10 +112,10 @@ class Cohort:
     def cases(self, shard: str) -> list[Case]:
         """Cases of a shard as its tables are now."""
         with self._lock:
-            stamp = _stamp(self.private / "shards" / shard, self.settings.attempts)
+            stamp = _file_stamp(Results(self.private).shard(shard) / "outcomes.parquet")
             known = self._cases.get(shard)
             if known is None or known[0] != stamp:
-                known = stamp, read_cases(self.private, shard, self.settings)
+                known = stamp, read_cases(self.private, shard)
                 self._cases[shard] = known
             return known[1]
 
@@ -172,17 +181,12 @@ def held_back_because(case: Case) -> str | None:
 
 def _planned(private: Path, asked: list[str] | None) -> list[str]:
     try:
-        planned = json.loads((private / "plan.json").read_text(encoding="utf-8"))["shards"]
+        planned = json.loads(Results(private).plan.read_text(encoding="utf-8"))["shards"]
     except (OSError, ValueError, KeyError):
         raise InputError("nothing is planned in this folder; name the results folder of a run") from None
     if unknown := set(asked or ()) - set(planned):
         raise InputError(f"no shard is called {sorted(unknown)[0][:20]}; the plan has {planned[0]} to {planned[-1]}")
     return [shard for shard in planned if shard in (asked or planned)]
-
-
-def _stamp(folder: Path, attempts: int) -> tuple:
-    tries = [folder / f"attempt-{number}" / "checks.parquet" for number in range(attempts)]
-    return tuple(_file_stamp(path) for path in (folder / "photos.parquet", folder / "regions.parquet", *tries))
 
 
 def _file_stamp(path: Path) -> tuple:

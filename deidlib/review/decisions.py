@@ -18,9 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deidlib.errors import InputError
-from deidlib.storage import tables
-
-FOLDER = "review"
+from deidlib.storage.results import Results
 
 RELEASE, WITHHOLD, ANOTHER_FACE, AREA_WRONG, REOPEN = "release", "withhold", "another_face", "area_wrong", "reopen"
 #: What a reviewer can decide. ``reopen`` takes the reviewer's own decision back.
@@ -53,6 +51,7 @@ ROLES: tuple[str, ...] = (
 MOST_REVIEWERS = 2
 LONGEST_NOTE = 500  # characters
 _HIGHEST_ATTEMPT = 999
+_PSEUDONYM = re.compile(r"[a-z2-7]{16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"s\d+")
 
@@ -110,7 +109,7 @@ def parse(row: Mapping, where: str = "decision") -> Decision:
     if not isinstance(row, dict) or set(row) != set(Decision.__annotations__):
         raise InputError(f"{where}: not a decision of this version of deidlib")
     rules = {
-        "photo": isinstance(row["photo"], str) and tables.is_pseudonym(row["photo"]),
+        "photo": isinstance(row["photo"], str) and _PSEUDONYM.fullmatch(row["photo"]) is not None,
         "sha256": isinstance(row["sha256"], str) and _SHA256.fullmatch(row["sha256"]) is not None,
         "attempt": _whole(row["attempt"], 0, _HIGHEST_ATTEMPT),
         "decision": row["decision"] in KINDS,
@@ -129,7 +128,7 @@ def decisions_file(private: Path, shard: str) -> Path:
     """Path of a shard's decisions."""
     if not _SHARD.fullmatch(shard):
         raise InputError("this is no name of a shard; names are like s0000")
-    return Path(private) / FOLDER / f"{shard}.jsonl"
+    return Results(Path(private)).review / f"{shard}.jsonl"
 
 
 def read_decisions(private: Path, shard: str) -> list[Decision]:
@@ -202,7 +201,7 @@ class Overtaken(InputError):
 
 def shards_with_decisions(private: Path) -> list[str]:
     """Names of the shards on whose photographs somebody decided."""
-    return sorted(file.stem for file in (Path(private) / FOLDER).glob("*.jsonl") if _SHARD.fullmatch(file.stem))
+    return sorted(file.stem for file in Results(Path(private)).review.glob("*.jsonl") if _SHARD.fullmatch(file.stem))
 
 
 def by_photo(decisions: Sequence[Decision]) -> dict[str, list[Decision]]:
@@ -219,7 +218,7 @@ def _line(decision: Decision) -> bytes:
 
 def _parsed(data: bytes, name: str) -> Iterator[Decision]:
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
-        where = f"private/{FOLDER}/{name}, line {number}"
+        where = f"private/review/{name}, line {number}"
         try:
             row = json.loads(line)
         except ValueError:

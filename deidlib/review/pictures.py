@@ -19,6 +19,7 @@ from deidlib.errors import InputError
 from deidlib.regions.area import cut_region
 from deidlib.storage import sealed
 from deidlib.storage.images import decode_png, encode_png
+from deidlib.storage.results import Results
 
 _GROUPS_KEPT = 4  # row groups in memory, each of some 64 MB
 _DECODERS = 2  # photographs that are decoded at a time
@@ -34,7 +35,7 @@ class Pictures:
     """Reads pictures of one results folder; safe to use from several threads."""
 
     def __init__(self, private: Path):
-        self._private = Path(private)
+        self._results = Results(Path(private))
         self._lock = threading.Lock()
         self._decoding = threading.Semaphore(_DECODERS)
         self._groups: OrderedDict[tuple, pa.Table] = OrderedDict()
@@ -100,10 +101,10 @@ class Pictures:
         return data.tobytes()
 
     def _blended(self, shard: str, attempt: int) -> Path:
-        return self._private / "shards" / shard / f"attempt-{attempt}" / "blended.parquet"
+        return self._results.attempt(shard, attempt) / "blended.parquet"
 
     def _table(self, shard: str, name: str) -> Path:
-        return self._private / "shards" / shard / f"{name}.parquet"
+        return self._results.shard(shard) / f"{name}.parquet"
 
     def _region(self, shard: str, photo: str) -> dict | None:
         try:

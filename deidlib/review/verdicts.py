@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deidlib.review.decisions import AGAINST, ANOTHER_FACE, AREA_WRONG, RELEASE, REOPEN, WITHHOLD, Decision, by_photo
@@ -114,17 +114,17 @@ def attempts_needed(decisions: Iterable[Decision], attempts: int, reviewers: int
 
 
 def turned_down(
-    decisions: Iterable[Decision], digest: Callable[[str, int], str | None], reviewers: int = 1
+    decisions: Iterable[Decision], tries: Mapping[str, Iterable[Mapping]], reviewers: int = 1
 ) -> dict[str, int]:
     """Highest attempt of each photograph at which another face was asked for; only a later one may be released.
 
-    ``digest(photo, attempt)`` is that of the image as it lies in the tables now: a request on another image does not
-    count.
+    ``tries`` are the rows of ``tables.CHECKS`` of each photograph: a request on any other image does not count.
     """
+    images = {(photo, row["attempt"]): row["sha256"] for photo, rows in tries.items() for row in rows}
     highest: dict[str, int] = {}
     for photo, mine in by_photo(list(decisions)).items():
         for sha256, shown in {(one.sha256, one.attempt) for one in mine}:
-            if verdict(mine, sha256, reviewers).state == ANOTHER_FACE and digest(photo, shown) == sha256:
+            if verdict(mine, sha256, reviewers).state == ANOTHER_FACE and images.get((photo, shown)) == sha256:
                 highest[photo] = max(highest.get(photo, -1), shown)
     return highest
 

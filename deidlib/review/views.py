@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from deidlib.contract.routes import GENERATE
 from deidlib.errors import InputError
-from deidlib.intake.routes import GENERATE
 from deidlib.review.cases import Case, Cohort, held_back_because
 from deidlib.review.decisions import (
     AGAINST,
@@ -29,7 +29,7 @@ class Changed(InputError):
 
 
 def overview(cohort: Cohort, reviewer: int) -> list[dict]:
-    """List patients with their photographs: ``id``, ``state``, ``held`` (not released), ``mine`` (my decision)."""
+    """List patients with their photographs: ``id``, ``state``, ``held`` (by checks), ``mine`` (my decision)."""
     return [
         {"id": patient, "photos": [_entry(cohort, case, reviewer) for case in cases]}
         for patient, cases in cohort.patients().items()
@@ -66,7 +66,7 @@ def detail(cohort: Cohort, case: Case, reviewer: int, original_ids: bool = True)
         "original": photo["width"] is not None,
         "outline": cohort.pictures.outline(case.shard, case.photo),
         "remarks": cohort.remarks(case),
-        "because": held_back_because(case) if case.outcome.attempt is None else None,
+        "because": None if case.passed else held_back_because(case),
         "again": found.against_before and not _mine(found, reviewer),
         "allowed": allowed(case),
         "decisions": [_told(one) for one in _shown(found, reviewer)],
@@ -81,7 +81,7 @@ def allowed(case: Case) -> list[str]:
     """
     if case.attempt is None:
         return []
-    kinds = [RELEASE, WITHHOLD] if case.outcome.attempt is not None else []
+    kinds = [RELEASE, WITHHOLD] if case.passed else []
     if case.outcome.region is not None and case.outcome.region["route"] == GENERATE:
         kinds.append(ANOTHER_FACE)
     return [*kinds, AREA_WRONG, REOPEN]
@@ -142,7 +142,7 @@ def _entry(cohort: Cohort, case: Case, reviewer: int) -> dict:
     mine = _mine(found, reviewer)
     return {
         "id": case.photo,
-        "held": case.outcome.attempt is None,
+        "held": not case.passed,
         "image": case.attempt is not None,
         "mine": mine.decision if mine else None,
         "state": found.state if mine or cohort.settings.reviewers == 1 else UNDECIDED,

@@ -179,8 +179,9 @@ def test_a_request_is_answered_by_the_first_attempt_after_the_configured_ones():
 
 def test_only_a_request_on_the_image_as_it_is_turns_an_attempt_down():
     made = [decision("another_face", attempt=1)]
-    assert verdicts.turned_down(made, lambda photo, attempt: DIGEST) == {PHOTO: 1}
-    assert verdicts.turned_down(made, lambda photo, attempt: NEWER) == {}
+    tries = [{"attempt": 0, "sha256": NEWER}, {"attempt": 1, "sha256": DIGEST}]
+    assert verdicts.turned_down(made, {PHOTO: tries}) == {PHOTO: 1}
+    assert verdicts.turned_down(made, {PHOTO: [*tries[:1], {"attempt": 1, "sha256": NEWER}]}) == {}
 
 
 def test_releasing_makes_nothing_run_again():
