@@ -21,5 +21,9 @@ class GateFailed(ReleaseError):
     """The release gate is not kept, so there is no release."""
 
 
+class ReviewPending(ReleaseError):
+    """The configuration demands a review, and not every photograph has its decision, so there is no release yet."""
+
+
 class NothingReleased(ReleaseError):
     """No photograph passed its checks, so there is no release."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -102,6 +103,7 @@ def check_photos(
                 "release_patient_id": sources.patient_of[photo_id],
                 "attempt": row["attempt"],
                 **judged,
+                "sha256": None if row["image"] is None else hashlib.sha256(row["image"]).hexdigest(),
                 "passed": not failed,
                 "failed": failed,
             }

@@ -4,7 +4,7 @@ Commands read tables and settings, call the library and write a table. Heavy lib
 commands, so that ``deidlib --help`` and a stage without work are quick.
 """
 
-from deidlib.cli import attempts, panel, publish, recipients, reid, stages, sweep, tools
+from deidlib.cli import attempts, panel, publish, recipients, reid, review, stages, sweep, tools
 from deidlib.cli.common import add, group
 
 app = group(
@@ -23,6 +23,7 @@ add(app, "outcomes", stages.outcomes)
 add(app, "embeddings", reid.embeddings)
 add(app, "sweep", sweep.sweep)
 add(app, "reid", reid.reid)
+add(app, "review", review.review)
 add(app, "decide", publish.decide)
 add(app, "release", publish.release)
 add(app, "report", publish.report)

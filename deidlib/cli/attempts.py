@@ -21,6 +21,7 @@ from deidlib.cli.common import (
     add,
     choice,
     group,
+    json_list,
     secret,
     stage_options,
 )
@@ -46,6 +47,13 @@ def choose(
     attempt: Annotated[int, typer.Option(min=0, help="Attempt number, from 0.")] = 0,
     identity: Annotated[str, typer.Option(help="per_patient or per_photo.")] = "per_patient",
     generator: GeneratorName = "mobilestylegan",
+    requested: Annotated[
+        str | None,
+        typer.Option(
+            help="JSON list of photographs for which a reviewer asked this attempt: it handles them, and those that "
+            "share the face, alone. By default those that failed the attempt before."
+        ),
+    ] = None,
     options: Options = "{}",
     key_file: KeyFile = None,
 ) -> None:
@@ -62,9 +70,13 @@ def choose(
     areas = read(regions, "REGIONS", ["release_photo_id", "route", "method", "status"]).to_pylist()
     handle = [row["release_photo_id"] for row in areas if row["status"] == "ok" and row["route"] == GENERATE]
     if failed is not None:
-        from deidlib.outcomes.attempts import photos_to_retry
+        from deidlib.outcomes.attempts import photos_to_retry, with_their_group
 
-        again = photos_to_retry(read(failed, "CHECKS"), identity)
+        if requested is None:
+            again = photos_to_retry(read(failed, "CHECKS"), identity)
+        else:
+            known = read(photos, "PHOTOS", ["release_photo_id", "release_patient_id"])
+            again = with_their_group(json_list(requested, "--requested"), known, identity)
         handle = [photo_id for photo_id in handle if photo_id in again]
     open_private(out)
     if not handle:

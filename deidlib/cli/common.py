@@ -149,6 +149,17 @@ def settings(given: str | dict) -> dict:
         raise typer.BadParameter(str(error)) from None
 
 
+def json_list(text: str, option: str) -> list[str]:
+    """Read a JSON list of texts."""
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise typer.BadParameter(f"not a JSON list of texts; write for example {option} '[]'")
+    return given
+
+
 def _json_object(text: str, option: str) -> dict:
     try:
         given = json.loads(text)

@@ -34,20 +34,25 @@ def decide(
       deidlib decide --plan results/private/plan.json
     """
     from deidlib.release.decision import decide as take
+    from deidlib.release.decision import waiting_words
     from deidlib.release.leftovers import drop_leftovers
+    from deidlib.review.workflow import made_attempts
 
     cfg = settings(given)
     results, names = Results.of_plan(plan), read_json(plan)["shards"]
     open_private(plan)
-    drop_leftovers(results.private, names, cfg["attempts"])  # whatever becomes of the release
+    # whatever becomes of the release
+    drop_leftovers(results.private, names, lambda shard: made_attempts(results.private, shard, cfg))
     _tell_of_studies(results.private)
     attacks = attacks or results.attacks
     verdict = read_json(attacks) if attacks.is_file() else {}
-    decision = take(results.private, names, verdict, cfg["release"]["columns"])
+    decision = take(results.private, names, verdict, cfg["release"]["columns"], cfg)
     words = "to be released" if decision.release else "passed their own checks, but nothing is released"
     say(f"decision: {decision.released} photographs {words}, {decision.held} held back")
     for criterion in decision.failed:
         say(f"  not kept: {criterion}")
+    if decision.review["waiting"]:
+        say(f"  {waiting_words(decision.review)}")
 
 
 def release(

@@ -144,20 +144,25 @@ def outcomes(
     plan: Plan,
     shard: Annotated[str, typer.Option(help="Name of the shard, for example s0000.", show_default=False)],
     out: Out,
+    made: Annotated[
+        int | None, typer.Option(min=1, help="Attempts that were made of this shard; by default those of `attempts`.")
+    ] = None,
     given: Settings = "{}",
 ) -> None:
     """Say of every photograph of a shard which attempt would be released, or why none.
 
+    What reviewers decided counts (`deidlib review`).
+
     Example:
       deidlib outcomes --plan private/plan.json --shard s0000 --out private/shards/s0000/outcomes.parquet
     """
-    from deidlib.outcomes.collect import collect_outcomes
     from deidlib.outcomes.outcomes import to_table
+    from deidlib.review.effect import reviewed_outcomes
     from deidlib.storage import tables
 
     cfg = settings(given)
     open_private(out)
-    found = collect_outcomes(Results.of_plan(plan).shard(shard), cfg["attempts"], cfg["checks"], cfg["identity"])
+    found = reviewed_outcomes(Results.of_plan(plan), shard, made or cfg["attempts"], cfg)
     tables.write(to_table(found), out, tables.OUTCOMES)
     out.chmod(0o600)
     passed = sum(outcome.attempt is not None for outcome in found)

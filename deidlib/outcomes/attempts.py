@@ -28,6 +28,24 @@ def photos_to_retry(checks: pa.Table, identity: str) -> set[str]:
     return {row["release_photo_id"] for row in rows if row[group] in again}
 
 
+def with_their_group(photo_ids: Iterable[str], photos: pa.Table, identity: str) -> set[str]:
+    """These photographs and all that show the same new person, by ``release_photo_id``.
+
+    Parameters
+    ----------
+    photo_ids : iterable of str
+        Photographs.
+    photos : Table
+        ``release_photo_id`` and ``release_patient_id`` of the whole shard.
+    identity : str
+        ``per_patient`` or ``per_photo``.
+    """
+    rows, group = photos.to_pylist(), GROUP_COLUMN[identity]
+    wanted = set(photo_ids)
+    groups = {row[group] for row in rows if row["release_photo_id"] in wanted}
+    return {row["release_photo_id"] for row in rows if row[group] in groups}
+
+
 def released_attempts(members: Iterable[tuple[str, str]], passed: Mapping[str, set[int]]) -> dict[str, int]:
     """The attempt that each group of photographs is released at: the first of those at which most of them pass.
 

@@ -6,7 +6,8 @@ Images are not read, so memory grows with rows and not with pixels. The verdict 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -22,7 +23,13 @@ _REGION_COLUMNS = [*_STATUS, "route", "method", "crop_left", "crop_top", "crop_s
 _BEFORE_CHECKS = (("donors", tables.DONORS), ("faces", tables.FACES), ("blended", tables.BLENDED))
 
 
-def collect_outcomes(folder: Path, attempts: int, options: Mapping, identity: str = "per_patient") -> list[Outcome]:
+def collect_outcomes(
+    folder: Path,
+    attempts: int,
+    options: Mapping,
+    identity: str = "per_patient",
+    turned_down: Callable[[Mapping[str, list[dict]]], Mapping[str, int]] | None = None,
+) -> list[Outcome]:
     """Work out the outcomes of one shard, in the order of its photos table.
 
     Parameters
@@ -37,6 +44,9 @@ def collect_outcomes(folder: Path, attempts: int, options: Mapping, identity: st
         ``per_photo``: a photograph is released at the first attempt that it passes. ``per_patient``: all of a
         patient's photographs are released at one attempt, so that they show one new person: the first of those at
         which most of them pass.
+    turned_down : callable, optional
+        Gives, from the rows of checks of each photograph, the highest attempt at which reviewers asked for another
+        face. Only a later one can be released, of all photographs that share the face.
 
     Raises
     ------
@@ -58,16 +68,28 @@ def collect_outcomes(folder: Path, attempts: int, options: Mapping, identity: st
             table = tables.read_stage(there / f"{stage}.parquet", schema, _STATUS)
             for photo_id, reason in _stopped(table).items():
                 lost.setdefault(photo_id, []).append(reason)
-    passed = {i: _passed_attempts(rows, regions.get(i, {}), options) for i, rows in tries.items()}
+    sound = {i: _passed_attempts(rows, regions.get(i, {}), options) for i, rows in tries.items()}
     groups = {i: _group(photo, regions.get(i), identity) for i, photo in _by_photo(photos).items()}
+    passed = _later(sound, groups, turned_down(tries) if turned_down else {})
     chosen = released_attempts(list(groups.items()), passed)
     outcomes = []
     for photo in photos:
         i = photo["release_photo_id"]
         attempt = chosen.get(groups[i])
         attempt = attempt if attempt in passed.get(i, ()) else None
-        outcomes.append(_outcome(photo, stopped, regions.get(i), tries.get(i, []), lost.get(i, []), attempt))
+        found = _outcome(photo, stopped, regions.get(i), tries.get(i, []), lost.get(i, []), attempt)
+        asked = found.held_at == "gate" and len(passed.get(i, ())) < len(sound.get(i, ()))
+        outcomes.append(replace(found, reason="another_face_asked", held_at="review") if asked else found)
     return outcomes
+
+
+def _later(passed: Mapping[str, set[int]], groups: Mapping[str, str], turned_down: Mapping[str, int]) -> dict:
+    """Attempts that passed and come after the last one that was turned down for the photograph's group."""
+    highest: dict[str, int] = {}
+    for photo_id, attempt in turned_down.items():
+        if photo_id in groups:
+            highest[groups[photo_id]] = max(attempt, highest.get(groups[photo_id], -1))
+    return {i: {one for one in attempts if one > highest.get(groups[i], -1)} for i, attempts in passed.items()}
 
 
 def _passed_attempts(rows: list[dict], region: Mapping, options: Mapping) -> set[int]:

@@ -17,7 +17,7 @@ from deidlib.storage.results import Results
 
 PASSED = "passed"
 #: Where a photograph can be held back, in the order of the stages.
-STEPS = ("intake", "face", "gate")
+STEPS = ("intake", "face", "gate", "review")
 
 _PHOTO = [name for name in tables.PHOTOS.names if name in tables.OUTCOMES.names and name not in ("status", "reason")]
 _REGION = ("route", "method", "crop_left", "crop_top", "crop_side", "core_pixels")
@@ -43,6 +43,8 @@ class Outcome:
         Route, method, crop and core size of a photograph that has a preserved area.
     held_at : str or None
         One of :data:`STEPS` for a quarantined photograph.
+    candidate : int or None
+        The attempt that passed every check and that only reviewers hold back.
     """
 
     photo: dict
@@ -52,6 +54,7 @@ class Outcome:
     tries: tuple[dict, ...]
     region: dict | None
     held_at: str | None = None
+    candidate: int | None = None
 
     @property
     def photo_id(self) -> str:
@@ -68,6 +71,7 @@ def to_table(outcomes: Iterable[Outcome]) -> pa.Table:
             "reason": outcome.reason,
             "held_at": outcome.held_at,
             "attempt": outcome.attempt,
+            "candidate": outcome.candidate,
             **{name: (outcome.region or {}).get(name) for name in _REGION},
             "check": outcome.check,
             "tries": list(outcome.tries),
@@ -110,4 +114,5 @@ def _outcome(row: dict) -> Outcome:
         tries=tuple(row["tries"]),
         region={name: row[name] for name in _REGION} if row["route"] is not None else None,
         held_at=row["held_at"],
+        candidate=row["candidate"],
     )

@@ -1,8 +1,8 @@
 """The decide stage: whether there is a release, and what becomes of every photograph in it.
 
 It reads the outcomes and the release gate's verdict (``attacks.json``), and writes three private files:
-``decision.json``, the crosswalk and the quarantine list. Release and report follow them. Where the gate is not kept,
-every photograph is held back.
+``decision.json``, the crosswalk and the quarantine list. Release and report follow them. Where the gate is not kept, or
+a review that is required is not complete, every photograph is held back.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from deidlib.columns import rules as columns
-from deidlib.errors import GateFailed, InputError, NothingReleased, ReleaseError
+from deidlib.errors import GateFailed, InputError, NothingReleased, ReleaseError, ReviewPending
 from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest
 from deidlib.release.layout import image_paths
+from deidlib.review.effect import review_numbers
+from deidlib.review.verdicts import OPTIONAL
 from deidlib.storage import tables
 from deidlib.storage.atomic import write_file, write_json
 from deidlib.storage.results import Results
@@ -28,7 +30,9 @@ RELEASED = "released"
 #: Why a photograph is held back that passed every check of its own.
 GATE_REASON = "release_gate_failed"
 #: The kinds of decision that make no release.
-GATE, NOTHING = "gate_failed", "nothing_passed"
+GATE, NOTHING, REVIEW = "gate_failed", "nothing_passed", "review_pending"
+#: Reasons of photographs that are held back for now, and would else be released.
+WAITING = (GATE_REASON, "review_pending", "reviewers_disagree")
 
 _ORDER = [("release_patient_id", "ascending"), ("release_photo_id", "ascending")]
 
@@ -41,13 +45,15 @@ class Decision(NamedTuple):
     release : bool
         Whether there is a release.
     why : str or None
-        :data:`GATE` or :data:`NOTHING` where there is none.
+        :data:`GATE`, :data:`NOTHING` or :data:`REVIEW` where there is none.
     failed : list of str
         The criteria of the release gate that are not kept, in words.
     released, held : int
         Photographs.
     chosen : str
         Digest of the photographs that passed their own checks, each with its attempt.
+    review : dict
+        What reviewers did (:func:`deidlib.review.effect.review_numbers`).
     """
 
     release: bool
@@ -56,9 +62,16 @@ class Decision(NamedTuple):
     released: int
     held: int
     chosen: str
+    review: dict
 
 
-def decide(private: Path, shards: Sequence[str], attacks: Mapping[str, Any], rules: Mapping | None = None) -> Decision:
+def decide(
+    private: Path,
+    shards: Sequence[str],
+    attacks: Mapping[str, Any],
+    rules: Mapping | None = None,
+    review: Mapping[str, Any] | None = None,
+) -> Decision:
     """Take the decision and write it, the crosswalk and the quarantine list.
 
     Parameters
@@ -71,6 +84,8 @@ def decide(private: Path, shards: Sequence[str], attacks: Mapping[str, Any], rul
         What ``deidlib reid`` wrote; empty where it did not run.
     rules : mapping, optional
         ``config["release"]["columns"]``: every cell to be released is held against them.
+    review : mapping, optional
+        ``review`` and ``reviewers`` of the configuration; by default no review is required.
 
     Raises
     ------
@@ -81,13 +96,15 @@ def decide(private: Path, shards: Sequence[str], attacks: Mapping[str, Any], rul
     digest = chosen_digest(all_outcomes(private, shards))
     nothing = digest == chosen_digest([])
     failed = [] if nothing else _failed_criteria(attacks, digest)
-    ids = [] if failed else _released_ids(all_outcomes(private, shards))
+    review = review_numbers(private, shards, review or {"review": OPTIONAL, "reviewers": 1})
+    held_by = GATE_REASON if failed else "review_pending" if review["waiting"] else None
+    ids = [] if held_by else _released_ids(all_outcomes(private, shards))
     _check_columns(private, shards, rules or {})
     paths = image_paths(set(ids))
-    rows = (_crosswalk_row(outcome, paths, bool(failed)) for outcome in all_outcomes(private, shards))
-    held = _write(Results(private), rows, all_outcomes(private, shards), bool(failed))
-    why = NOTHING if nothing else GATE if failed else None
-    decision = Decision(why is None, why, failed, len(ids), held, digest)
+    rows = (_crosswalk_row(outcome, paths, held_by) for outcome in all_outcomes(private, shards))
+    held = _write(Results(private), rows, all_outcomes(private, shards), held_by)
+    why = GATE if failed else REVIEW if review["waiting"] else NOTHING if nothing else None
+    decision = Decision(why is None, why, failed, len(ids), held, digest, review)
     write_json(decision._asdict(), Results(private).decision)
     return decision
 
@@ -113,6 +130,8 @@ def obey(decision: Decision) -> None:
     ------
     GateFailed
         The release gate is not kept.
+    ReviewPending
+        Photographs wait for a reviewer.
     NothingReleased
         No photograph passed its checks.
     """
@@ -121,10 +140,22 @@ def obey(decision: Decision) -> None:
             "no photograph passed the gate, so there is nothing to release; quarantine.tsv in the private "
             "folder gives each photograph's reason"
         )
+    if decision.why == REVIEW:
+        raise ReviewPending(waiting_words(decision.review))
     if not decision.release:
         raise GateFailed(
             "the release gate is not kept, so nothing is released:\n" + "\n".join(f"  {one}" for one in decision.failed)
         )
+
+
+def waiting_words(review: Mapping[str, Any]) -> str:
+    """What to do about a review that is not complete."""
+    many = review["waiting"] != 1
+    return (
+        f"{review['waiting']} photograph{'s' * many} wait{'s' * (not many)} for a reviewer, and the configuration says "
+        "`review: required`, so nothing is released yet. Decide with `deidlib review RESULTS`, then start the workflow "
+        "again: it goes on from here"
+    )
 
 
 def released_paths(private: Path) -> dict[str, str]:
@@ -177,12 +208,12 @@ def _check_columns(private: Path, shards: Sequence[str], rules: Mapping) -> None
             columns.sheet_values(outcome.photo, rules)
 
 
-def _reason(outcome: Outcome, gate_failed: bool) -> str | None:
-    return GATE_REASON if outcome.attempt is not None and gate_failed else outcome.reason
+def _reason(outcome: Outcome, held_by: str | None) -> str | None:
+    return held_by if outcome.attempt is not None and held_by else outcome.reason
 
 
-def _crosswalk_row(outcome: Outcome, paths: Mapping[str, str], gate_failed: bool) -> dict:
-    reason = _reason(outcome, gate_failed)
+def _crosswalk_row(outcome: Outcome, paths: Mapping[str, str], held_by: str | None) -> dict:
+    reason = _reason(outcome, held_by)
     return {
         **{name: outcome.photo[name] for name in ("patient_id", "photo_id", "release_patient_id", "release_photo_id")},
         "path": paths.get(outcome.photo_id) if reason is None else None,
@@ -191,7 +222,7 @@ def _crosswalk_row(outcome: Outcome, paths: Mapping[str, str], gate_failed: bool
     }
 
 
-def _write(results: Results, crosswalk: Iterable[dict], outcomes: Iterable[Outcome], gate_failed: bool) -> int:
+def _write(results: Results, crosswalk: Iterable[dict], outcomes: Iterable[Outcome], held_by: str | None) -> int:
     """Write crosswalk and quarantine list; returns the number of photographs that are held back."""
     table: pa.Table = tables.from_rows(crosswalk, tables.CROSSWALK).sort_by(_ORDER)
     tables.write(table, results.crosswalk, tables.CROSSWALK)
@@ -199,7 +230,7 @@ def _write(results: Results, crosswalk: Iterable[dict], outcomes: Iterable[Outco
     held = sorted(
         (outcome.photo["row"], outcome.photo_id, reason, tables.REASONS.get(reason, ""))
         for outcome in outcomes
-        if (reason := _reason(outcome, gate_failed)) is not None
+        if (reason := _reason(outcome, held_by)) is not None
     )
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")

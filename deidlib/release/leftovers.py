@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 _ATTEMPT = re.compile(r"attempt-([0-9]+)")
@@ -16,31 +17,32 @@ _ATTEMPT = re.compile(r"attempt-([0-9]+)")
 _UNFINISHED = re.compile(r"\.[^/]+\.(parquet|json|tsv)\.[^/]+")
 
 
-def drop_leftovers(private: Path, shards: list[str], attempts: int) -> list[str]:
+def drop_leftovers(private: Path, shards: Iterable[str], attempts: Callable[[str], int]) -> list[str]:
     """Remove what belongs to no shard, attempt or finished table of this run, and pages of earlier reports.
 
     Parameters
     ----------
     private : Path
         The results' private folder.
-    shards : list of str
+    shards : iterable of str
         Names of the planned shards.
-    attempts : int
-        Number of attempts of a photograph.
+    attempts : callable
+        Gives the number of attempts of a shard.
 
     Returns
     -------
     list of str
         What was removed, relative to ``private``.
     """
-    removed = sorted(private.glob("*.html"))
+    removed, shards = sorted(private.glob("*.html")), set(shards)
     for folder in sorted((private / "shards").glob("*/")):
         if folder.name not in shards:
             removed.append(folder)
             continue
+        most = attempts(folder.name)
         for path in sorted(folder.rglob("*")):
             match = _ATTEMPT.fullmatch(path.name)
-            beyond = path.is_dir() and match is not None and int(match[1]) >= attempts
+            beyond = path.is_dir() and match is not None and int(match[1]) >= most
             if beyond or (path.is_file() and _UNFINISHED.fullmatch(path.name)):
                 removed.append(path)
     for path in removed:

@@ -85,7 +85,7 @@ def public_models(models: list[dict]) -> list[dict]:
 def render(template: str, **values) -> str:
     """Fill a template of the ``reports`` folder; HTML is escaped, and an unknown value is an error."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_template_folders()),
+        loader=jinja2.FileSystemLoader(template_folders()),
         undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html.j2", "html"]),
         trim_blocks=True,
@@ -96,6 +96,7 @@ def render(template: str, **values) -> str:
     return environment.get_template(template).render(**values)
 
 
-def _template_folders() -> list[Path]:
+def template_folders() -> list[Path]:
+    """Folders in which templates lie, of an installed package and of a checkout."""
     package = Path(__file__).resolve().parents[1]
     return [package / "reports", package.parent / "reports"]

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deidlib.errors import InputError, ReleaseError
-from deidlib.release.decision import GATE_REASON
+from deidlib.release.decision import WAITING
 from deidlib.release.files import write_synced
 from deidlib.release.layout import INDEX_FILE, TOMBSTONES_FILE, read_index
 from deidlib.release.versions import precedence, versions_in
@@ -58,7 +58,8 @@ def write_owed_tombstones(private: Path, release_root: Path, folder: Path) -> in
     Parameters
     ----------
     private, release_root
-        As for :func:`tombstones`; the crosswalk tells what only the release gate held back, which is not on the list.
+        As for :func:`tombstones`; the crosswalk tells what only the release gate, or a review that goes on, held back:
+        that is not on the list.
     folder : Path
         Where the list goes; a former list there is removed if nothing is to be deleted.
 
@@ -68,7 +69,7 @@ def write_owed_tombstones(private: Path, release_root: Path, folder: Path) -> in
         Number of ids on the list.
     """
     crosswalk = tables.read(private / "crosswalk.parquet", tables.CROSSWALK)
-    waiting = crosswalk.filter(pc.fill_null(pc.equal(crosswalk["reason"], GATE_REASON), False))
+    waiting = crosswalk.filter(pc.is_in(crosswalk["reason"], pa.array(WAITING)))
     owed = sorted(_named_before(private, release_root, lambda name: True) - _ids(waiting))
     (folder / TOMBSTONES_FILE).unlink(missing_ok=True)
     if owed:

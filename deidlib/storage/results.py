@@ -62,6 +62,11 @@ class Results:
         return Path(self.private) / "reid" / "attacks.json"
 
     @property
+    def review(self) -> Path:
+        """Folder of the reviewers' decisions, a file a shard."""
+        return Path(self.private) / "review"
+
+    @property
     def decision(self) -> Path:
         """Whether there is a release, and of what."""
         return Path(self.private) / "decision.json"

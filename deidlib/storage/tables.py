@@ -48,6 +48,14 @@ REASONS: dict[str, str] = {
     ),
     "region_empty": "The preserved area is empty or lies outside the photograph.",
     "gate_failed": "No attempt passed the privacy and quality gate.",
+    "withheld_by_reviewer": "A reviewer withheld it: the decision, with its reason, is in private/review.",
+    "another_face_asked": (
+        "A reviewer asked for another face, and none has passed the checks yet. Run the workflow again, or ask for one "
+        "more."
+    ),
+    "area_wrong": "A reviewer found the preserved area wrong. Draw a mask, and name it in the sheet's column mask.",
+    "reviewers_disagree": "The two reviewers decided differently. It waits until they agree.",
+    "review_pending": "It waits for a reviewer: run `deidlib review` on the results folder.",
     "release_gate_failed": "It passed its own gate, but the release as a whole did not: see the report's criteria.",
 }
 
@@ -284,6 +292,7 @@ CHECKS = pa.schema(
             pa.list_(pa.string()),
             "checks that do not apply to this photograph's route, or to what it shows: neither passed nor failed",
         ),
+        _field("sha256", pa.string(), "SHA-256 of the image that was checked, else null"),
         _field("passed", pa.bool_(), "every check of the gate that applies passed"),
         _field("failed", pa.list_(pa.string()), "names of the checks that failed"),
     ]
@@ -298,8 +307,9 @@ OUTCOMES = pa.schema(
         *(field for field in PHOTOS if field.name not in ("image", "mask", "status", "reason")),
         _field("status", pa.string(), "passed: it would be released; or quarantined"),
         _field("reason", pa.string(), "reason code of a quarantined photograph (tables.REASONS), else null"),
-        _field("held_at", pa.string(), "where it was held back: intake, face or gate; else null"),
+        _field("held_at", pa.string(), "where it was held back: intake, face, gate or review; else null"),
         _field("attempt", pa.int32(), "the attempt that would be released, else null"),
+        _field("candidate", pa.int32(), "the attempt that passed and that only reviewers hold back, else null"),
         *_ROUTE,
         *_REGION,
         _field("check", pa.struct(list(CHECKS)), "row of checks of the attempt that would be released, else null"),

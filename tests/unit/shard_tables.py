@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 from deidlib.cli import app
 from deidlib.outcomes import outcomes
-from deidlib.outcomes.collect import collect_outcomes
 from deidlib.release import dataset
 from deidlib.release.decision import decide, read_decision
+from deidlib.review.effect import reviewed_outcomes
 from deidlib.storage import images, tables
 from deidlib.storage.results import Results
 
@@ -161,7 +161,7 @@ def outcomes_of(private: Path, shards: list[str], attempts: int = 2, config: Map
     found = []
     for shard in shards:
         folder = Results(private).shard(shard)
-        here = collect_outcomes(folder, attempts, config["checks"], config["identity"])
+        here = reviewed_outcomes(Results(private), shard, attempts, {"review": "optional", "reviewers": 1, **config})
         tables.write(outcomes.to_table(here), folder / "outcomes.parquet", tables.OUTCOMES)
         found += here
     return found
@@ -248,7 +248,7 @@ def _write_shard(folder: Path, numbered: list[tuple[int, Spec]], attempts: int) 
                 rows.append(cells)
             tables.write(tables.from_rows(rows, schema), there / f"{stage}.parquet", schema)
             made = [(row, s) for row, s in made if not (s.stopped and s.stopped[0] == stage)]
-        rows = [_check(spec, attempt) for _, spec in made]
+        rows = [_check(row, spec, attempt) for row, spec in made]
         tables.write(tables.from_rows(rows, tables.CHECKS), there / "checks.parquet", tables.CHECKS)
 
 
@@ -302,7 +302,7 @@ def _region(spec: Spec) -> dict:
     }
 
 
-def _check(spec: Spec, attempt: int) -> dict:
+def _check(row: int, spec: Spec, attempt: int) -> dict:
     patient, photo = ids(spec)
     cells = {
         "release_photo_id": photo,
@@ -321,6 +321,7 @@ def _check(spec: Spec, attempt: int) -> dict:
         "latent_distance": 1.2,
         "realism": 2.5,
         "metadata_free": True,
+        "sha256": hashlib.sha256(images.encode_png(draw_face(1000 * attempt + row, spec.side))).hexdigest(),
         "not_applicable": [],
         "failed": [],
         **(_FACELESS if spec.route != "generate" else {}),

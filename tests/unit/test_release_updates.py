@@ -148,7 +148,7 @@ def test_a_withdrawn_patient_leaves_no_trace_but_ids_to_delete(tmp_path):
     withdraw(tmp_path)
     config = CONFIG | {"attempts": 2}
     shards = ["s0000", "s0001"]
-    removed = drop_leftovers(tmp_path / "private", shards, 2)  # as the command does first
+    removed = drop_leftovers(tmp_path / "private", shards, lambda shard: 2)  # as the command does first
     assert removed == [
         "reviewer.html",
         "shards/s0000/attempt-2",

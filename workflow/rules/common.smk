@@ -15,6 +15,7 @@ from deidlib.errors import DeidlibError, InputError
 from deidlib.intake import cohort
 from deidlib.models import ModelError, bank_file, load_registry, preview_file
 from deidlib.models import recognisers as registered_recognisers
+from deidlib.review import workflow as reviews
 
 # `deidlib` is found whether Snakemake was started by `uv run snakemake` or `.venv/bin/snakemake`.
 os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
@@ -120,12 +121,49 @@ def of_all_shards(table):
 
 def of_all_attempts(table):
     """Input function: a table of every attempt of every shard."""
-    return lambda wildcards: expand(
-        "<private>/shards/{shard}/attempt-{attempt}/{table}",
-        shard=shards(),
-        attempt=range(config["attempts"]),
-        table=table,
-    )
+    return lambda wildcards: [
+        path
+        for shard in shards()
+        for path in expand(
+            "<private>/shards/{shard}/attempt-{attempt}/{table}",
+            shard=shard,
+            attempt=range(attempts_of(shard)),
+            table=table,
+        )
+    ]
+
+
+def attempts_of(shard):
+    """Number of attempts of a shard: the configuration's, and one more for each round of a reviewer's requests."""
+    return reviews.made_attempts(PRIVATE, shard, config)
+
+
+def made_attempts():
+    """Params function: number of attempts of a shard."""
+    return lambda wildcards: attempts_of(wildcards.shard)
+
+
+def requested_option():
+    """Params function: names the photographs for which a reviewer asked this attempt; nothing for a regular one."""
+
+    def option(wildcards):
+        number = int(wildcards.attempt)
+        if number < config["attempts"]:
+            return ""
+        wanted = reviews.requested(PRIVATE, wildcards.shard, number, config)
+        return f"--requested {shlex.quote(json.dumps(wanted))}"
+
+    return option
+
+
+def effect_of_review():
+    """Params function: digest of what reviewers decided against a shard's photographs, so that it counts."""
+    return lambda wildcards: "off" if config["review"] == "off" else reviews.effect_of_shard(PRIVATE, wildcards.shard)
+
+
+def all_of_review():
+    """Params function: digest of all that reviewers decided."""
+    return lambda wildcards: "off" if config["review"] == "off" else reviews.digest_of_all(PRIVATE)
 
 
 def folder_of(kind):
@@ -169,7 +207,7 @@ def of_attempts(table):
     return lambda wildcards: expand(
         "<private>/shards/{shard}/attempt-{attempt}/{table}",
         shard=wildcards.shard,
-        attempt=range(config["attempts"]),
+        attempt=range(attempts_of(wildcards.shard)),
         table=table,
     )
 
@@ -227,7 +265,8 @@ def beside_weights(locate):
 def hold_results(config):
     """Keep a second run out of the results folder for as long as this process lives."""
     global results_lock
-    about = {name: config[name] for name in ("attempts", "identity", "version")}
+    told = ("attempts", "identity", "version", "checks", "review", "reviewers")
+    about = {name: config[name] for name in told}
     try:
         results_lock = run_lock.hold_results(config["results"], about)
     except InputError as error:
@@ -247,6 +286,7 @@ def closing_lines(config):
 
 
 complete(config)
+PRIVATE = f"{config['results']}/private"
 KEY_CHECK = key_check(config)
 find_sheet(config)
 find_generator(config)

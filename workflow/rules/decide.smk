@@ -1,5 +1,6 @@
-# Whether there is a release, and of what: by the outcomes and the release gate's verdict. A decision against a release
-# is no failure of this rule: the report tells it, and the rule release then writes nothing and says why.
+# Whether there is a release, and of what: by the outcomes, the release gate's verdict, and where a review is required by
+# what reviewers decided. A decision against a release is no failure of this rule: the report tells it, and the rule
+# release then writes nothing and says why.
 
 
 checkpoint decide:
@@ -22,7 +23,8 @@ checkpoint decide:
         mem_mb=more(4000),
         runtime=more(120),
     params:
-        settings=settings_of("attempts", "release"),
+        settings=settings_of("attempts", "release", "review", "reviewers"),
+        review=all_of_review(),
     shell:
         "deidlib decide --plan {input.plan:q} --attacks {input.attacks:q} --config {params.settings:q} "
         "> {log:q} 2>&1"

@@ -1,5 +1,6 @@
 # A synthetic identity for every photograph that this attempt handles: all of the shard at attempt 0, later
-# those that failed the gate at the attempt before.
+# those that failed the gate at the attempt before, and beyond the configured attempts those for which a reviewer asked
+# for another face.
 
 
 rule donors:
@@ -28,11 +29,13 @@ rule donors:
         options=options("donors"),
         identity=config["identity"],
         generator=config["generator"],
+        requested=requested_option(),
         key=KEY_CHECK,
         bank=beside_weights(bank_file),
         weights=weights(config["generator"], "sface", "yunet", "age_net", "gender_net"),
     shell:
         "deidlib donors choose {input.failed:q} --photos {input.photos:q} --landmarks {input.landmarks:q} "
         "--regions {input.regions:q} --out {output.donors:q} --attempt {wildcards.attempt} "
+        "{params.requested} "
         "--identity {params.identity} --generator {params.generator} --options {params.options:q} "
         "> {log:q} 2>&1"

@@ -27,8 +27,11 @@ rule outcomes:
         mem_mb=more(2000),
         runtime=more(60),
     params:
-        settings=settings_of("attempts", "checks", "identity"),
+        settings=settings_of("attempts", "checks", "identity", "review", "reviewers"),
+        made=made_attempts(),
+        review=effect_of_review(),
     shell:
         "deidlib outcomes --plan {input.plan:q} --shard {wildcards.shard} --out {output.outcomes:q} "
+        "--made {params.made} "
         "--config {params.settings:q} "
         "> {log:q} 2>&1"

@@ -1,0 +1,1 @@
+"""Review: a person looks at results beside originals and decides, before anything is released."""

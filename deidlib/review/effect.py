@@ -1,0 +1,105 @@
+"""What reviewers' decisions do to the outcomes of a shard and to the release as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from deidlib.errors import InputError
+from deidlib.outcomes.collect import collect_outcomes
+from deidlib.outcomes.outcomes import Outcome, read_outcomes
+from deidlib.review.decisions import AGAINST, Decision, by_photo, read_decisions
+from deidlib.review.verdicts import (
+    DISAGREEMENT,
+    OFF,
+    REASON_OF,
+    REQUIRED,
+    UNDECIDED,
+    Verdict,
+    count_verdicts,
+    turned_down,
+    verdict,
+)
+from deidlib.storage.results import Results
+
+
+def reviewed_outcomes(results: Results, shard: str, attempts: int, config: Mapping) -> list[Outcome]:
+    """Outcomes of a shard as checks and reviewers have it.
+
+    Parameters
+    ----------
+    results : Results
+        The results.
+    shard : str
+        The shard's name.
+    attempts : int
+        Number of attempts that were made of this shard.
+    config : mapping
+        ``checks``, ``identity``, ``review``, ``reviewers``.
+
+    Raises
+    ------
+    InputError
+        ``review`` is ``off`` and there are decisions against photographs of this shard, or a table is missing.
+    """
+    decisions, reviewers = read_decisions(results.private, shard), config["reviewers"]
+    if config["review"] == OFF:
+        if against := {one.photo for one in decisions if one.decision in AGAINST}:
+            raise InputError(
+                f"review is off, but reviewers decided against {len(against)} photographs of shard {shard}: write "
+                "`review: optional`, or move private/review away if these decisions shall not count"
+            )
+        decisions = []
+    outcomes = collect_outcomes(
+        results.shard(shard),
+        attempts,
+        config["checks"],
+        config["identity"],
+        lambda tries: turned_down(decisions, tries, reviewers),
+    )
+    return hold_back(outcomes, decisions, reviewers)
+
+
+def hold_back(outcomes: Iterable[Outcome], decisions: Sequence[Decision], reviewers: int = 1) -> list[Outcome]:
+    """Quarantine what reviewers hold back; the others stay as they are."""
+    mine = by_photo(decisions)
+    return [_held(outcome, mine.get(outcome.photo_id, []), reviewers) for outcome in outcomes]
+
+
+def _held(outcome: Outcome, decisions: Sequence[Decision], reviewers: int) -> Outcome:
+    if outcome.attempt is None or not decisions:
+        return outcome
+    found = verdict(decisions, outcome.check["sha256"], reviewers)
+    if not found.holds_back:
+        return outcome
+    reason = REASON_OF[found.state]
+    return replace(
+        outcome, attempt=None, check=None, reason=reason, held_at="review", candidate=outcome.check["attempt"]
+    )
+
+
+def review_numbers(private: Path, shards: Iterable[str], config: Mapping) -> dict:
+    """What audit, data card and RO-Crate tell of the review: counts and roles, no names.
+
+    Returns
+    -------
+    dict
+        ``mode`` and ``reviewers`` of the configuration; of the photographs that passed the checks: ``photographs``,
+        ``looked_at``, ``verdicts``, ``roles``; and ``waiting``: those without a decision that review demands.
+    """
+    mode, found = config["review"], {}
+    for shard in shards:
+        mine = {} if mode == OFF else by_photo(read_decisions(private, shard))
+        for outcome in read_outcomes(private, shard):
+            if outcome.attempt is not None or outcome.candidate is not None:
+                found[outcome.photo_id] = _verdict(outcome, mine.get(outcome.photo_id, []), config["reviewers"])
+    open_ = sum(one.state in (UNDECIDED, DISAGREEMENT) for one in found.values())
+    waiting = open_ if mode == REQUIRED else 0
+    return {"mode": mode, "reviewers": config["reviewers"], "waiting": waiting, **count_verdicts(found)}
+
+
+def _verdict(outcome: Outcome, decisions: Sequence[Decision], reviewers: int) -> Verdict:
+    attempt = outcome.candidate if outcome.attempt is None else outcome.attempt
+    digest = next(row["sha256"] for row in outcome.tries if row["attempt"] == attempt)
+    return verdict(decisions, digest, reviewers)
