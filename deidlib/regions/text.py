@@ -16,7 +16,7 @@ from deidlib.vision.text import Mark
 #: Finds what should not be in a picture: RGB uint8 (H, W, 3) → marks in its pixels.
 Search = Callable[[np.ndarray], list[Mark]]
 
-_CONTEXT = 0.5  # border around the area, of its longer side: a line that only begins in it is read as a whole
+_CONTEXT, _LEAST_CONTEXT = 0.5, 64  # border around the area, of its longer side and in px: a line is read as a whole
 
 
 def text_in_area(picture: np.ndarray, area: np.ndarray, search: Search) -> list[np.ndarray]:
@@ -39,7 +39,7 @@ def text_in_area(picture: np.ndarray, area: np.ndarray, search: Search) -> list[
     if not area.any():
         return []
     left, top, width, height = cv2.boundingRect(area.astype(np.uint8))
-    border = round(_CONTEXT * max(width, height))
+    border = max(_LEAST_CONTEXT, round(_CONTEXT * max(width, height)))
     left, top, right, bottom = (
         max(0, left - border),
         max(0, top - border),

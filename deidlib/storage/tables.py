@@ -48,7 +48,7 @@ REASONS: dict[str, str] = {
     ),
     "region_empty": "The preserved area is empty or lies outside the photograph.",
     "text_in_picture": (
-        "Text or a code was found where the photograph's own pixels would be released (the reviewer's copy shows where). "
+        "Text or a code was found where the photograph's own pixels would be released: the reviewer's copy shows it. "
         "Crop the photograph, or draw a mask that leaves it out."
     ),
     "text_unchecked": "The search for text broke down on this photograph, so it cannot be vouched for.",

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 import onnxruntime
 
-#: Readability from which marks count as text, and how sure the reader has to be of a letter that adds to it. Chosen on
-#: drawn stamps and on clean pictures: tests/bench/text.py, tests/bench/RESULTS.md.
-LEAST_READABLE, LEAST_SURE = 2.0, 0.5
+#: How sure the reader has to be of a letter that counts, and the readability from which a line is text: two letters
+#: that differ. Chosen on drawn stamps and on clean pictures: tests/bench/text.py, tests/bench/RESULTS.md.
+LEAST_SURE, LEAST_READABLE = 0.8, 1.6
 
 _TILE, _OVERLAP = 1024, 256  # px of a level that the detector sees at a time at most, and that two neighbours share
 _STRIDE = 32  # px; the detector takes multiples
@@ -33,7 +33,7 @@ _GROWN = 1.6  # the detector marks lines shrunk: its box grows by this much time
 _DETECTOR_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DETECTOR_STD = np.array([0.229, 0.224, 0.225], np.float32)
 _READ_HEIGHT, _READ_WIDTHS = 48, (24, 1600)  # px
-_ALIKE = dict.fromkeys("OQDGC", "0") | dict.fromkeys("IL", "1") | dict.fromkeys("B日", "8")
+_ALIKE = dict.fromkeys("OQDGC", "0") | dict.fromkeys("IL", "1") | dict.fromkeys("B3日", "8")
 _SQUARISH = 1.5  # width over height up to which a line may as well run upwards
 
 

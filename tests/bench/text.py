@@ -35,7 +35,7 @@ DIGITS = ("12 03 1987", "98 3 12", "471108")  # what seven segments can show
 COLOURS = ((255, 255, 255), (0, 0, 0), (255, 220, 0), (255, 120, 0), (220, 0, 0), (0, 0, 200), (0, 160, 60))
 SIZES, OPACITIES, TURNS = (8, 10, 12, 16, 24, 32, 48, 64), (1.0, 0.6, 0.35), (0, 15, 45, 90, 180, 270)
 USUAL = Stamp("", size=20, opacity=1.0)
-THRESHOLDS = (1.0, 1.5, 2.0, 2.5, 3.0)
+THRESHOLDS = (0.8, 1.6, 2.4, 3.2)  # one, two, three, four characters at least
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def drawn_stamp(rng: np.random.Generator, usual: Stamp) -> Stamp:
 
 
 def put(rng: np.random.Generator, clean: Clean, stamp: Stamp) -> tuple[np.ndarray, np.ndarray, float]:
-    """A stamp somewhere in the area: the picture, where the stamp is, and by how many grey levels it stands out (RMS)."""
+    """A stamp somewhere in the area: the picture, where the stamp is, and how much it stands out (RMS of levels)."""
     left, top, right, bottom = clean.area
     centre = rng.uniform(left, right), rng.uniform(top, bottom)
     picture, mask = stamped(clean.image, stamp, centre)
@@ -175,9 +175,8 @@ def main() -> None:
                 keep(given.out / f"false-{kind}-{index}-{highest[-1]:.1f}.png", image, marks)
         rows.append((kind, *recalls(highest), f"{max(highest):.2f}", codes))
     table("False alarms: clean pictures with text, by least readability", ("picture", *heads, "highest", "codes"), rows)
-    print(
-        f"\n{seconds / pixels * 1e6:.2f} s of processor a megapixel for text, {code_seconds / pixels * 1e6:.2f} s for codes"
-    )
+    per_megapixel = (f"{spent / pixels * 1e6:.2f}" for spent in (seconds, code_seconds))
+    print("\nSeconds of processor a megapixel, for text and for codes:", *per_megapixel)
 
     rng = np.random.default_rng(1987)
     faint = []
