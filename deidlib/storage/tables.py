@@ -375,6 +375,7 @@ INDEX = pa.schema(
         _field("sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"),
         _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
         _field("seam", pa.float32(), "seam score: 1 is the untouched photograph, 2 a visible seam"),
+        _field("text_free", pa.bool_(), "no text and no code was found in the pixels that are the patient's own"),
         _field("sha256", pa.string(), "SHA-256 of the image file"),
     ]
 )

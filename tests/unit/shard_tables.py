@@ -309,6 +309,7 @@ def _check(spec: Spec, attempt: int) -> dict:
         "latent_distance": 1.2,
         "realism": 2.5,
         "metadata_free": True,
+        "text_free": True,
         "not_applicable": [],
         "failed": [],
         **(_FACELESS if spec.route != "generate" else {}),
