@@ -153,7 +153,7 @@ class TextFinder:
         such of half the picture's height.
         """
         read = [Mark(quad, self._readability(image, quad)) for quad in self.candidates(image)]
-        readable = sorted((mark for mark in read if mark.score >= self._least), key=lambda mark: -mark.score)
+        readable = sorted((mark for mark in read if self._is_text(mark)), key=lambda mark: -mark.score)
         kept: list[Mark] = []
         for mark in readable:
             if not any(_covers(other.quad, mark.quad) for other in kept):
@@ -170,6 +170,10 @@ class TextFinder:
             for columns, rows in product(_tiles(size[0]), _tiles(size[1])):
                 for quad in self._detector.lines(np.ascontiguousarray(level[rows, columns])):
                     yield ((quad + [columns.start, rows.start] + 0.5) / per_pixel - 0.5).astype(np.float32)
+
+    def _is_text(self, mark: Mark) -> bool:
+        """Whether a line is readable enough: a third letter is asked of a squarish box, which a single bracket fills."""
+        return mark.score >= self._least * (1.5 if _aspect(mark.quad) <= _SQUARISH else 1)
 
     def _readability(self, image: np.ndarray, quad: np.ndarray) -> float:
         """The highest of the directions in which the line may run."""
@@ -191,6 +195,12 @@ def _scales(height: int, width: int) -> list[float]:
     while scales[-1] / 2 * max(height, width) >= _SMALLEST:
         scales.append(scales[-1] / 2)
     return scales
+
+
+def _aspect(quad: np.ndarray) -> float:
+    """Longer over shorter side of a box."""
+    sides = np.hypot(*(quad[1] - quad[0])), np.hypot(*(quad[2] - quad[1]))
+    return float(max(sides) / max(min(sides), 1e-3))
 
 
 def _tiles(length: int) -> list[slice]:

@@ -54,7 +54,7 @@ def virtual_mouths(people: int) -> Iterator[Clean]:
     import torch
 
     from deidlib.demo import _REST, _SMILE
-    from deidlib.donors.bank import drawn
+    from deidlib.donors.bank import to_uint8
     from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER, FaceLandmarker
 
     torch.set_num_threads(1)
@@ -68,7 +68,9 @@ def virtual_mouths(people: int) -> Iterator[Clean]:
             w = editor.prior.mean + 0.7 * (w - editor.prior.mean)
             for name, face in (("mouth, smiling", _SMILE), ("mouth, at rest", _REST)):
                 code = editor.follow(w, {"yaw": float(rng.uniform(-10, 10)), "pitch": 2.0, **face})
-                (image,) = drawn(code[None].astype(np.float32), network)
+                with torch.no_grad():
+                    styles = torch.from_numpy(code.astype(np.float32)).expand(1, network.n_styles, -1)
+                    (image,) = to_uint8(network.synthesise(styles))
                 found = landmarker.detect(image)
                 if len(found) != 1:
                     continue

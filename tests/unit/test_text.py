@@ -39,6 +39,10 @@ def mouth():
     return cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
 
 
+def teeth(seed, braces=True):
+    return drawn_teeth(480, 320, seed, braces)
+
+
 def boxes(marks):
     return [np.round(mark.quad).astype(int) for mark in marks]
 
@@ -54,21 +58,20 @@ def shares(mark, where):
 
 @pytest.mark.parametrize("turn", [0, 30, 90, 180, 270])
 def test_a_name_is_found_and_told_where_in_every_direction(finder, turn):
-    picture, where = stamped(drawn_teeth(seed=3), Stamp("Maria Keller", 22, (255, 255, 0), turn=turn), (450, 300))
+    picture, where = stamped(teeth(3), Stamp("Maria Keller", 22, (255, 255, 0), turn=turn), (240, 160))
     found = finder.find(picture)
     assert found
-    assert shares(found[0], where) > 0.8
+    assert shares(found[0], where) > 0.6
 
 
-@pytest.mark.parametrize("size", [12, 40, 150])
+@pytest.mark.parametrize("size", [12, 40, 90])
 def test_letters_are_found_small_and_large(finder, size):
-    assert finder.find(stamped(drawn_teeth(seed=4), Stamp("K. Yilmaz", size), (450, 120 if size < 100 else 300))[0])
+    assert finder.find(stamped(teeth(4), Stamp("K. Yilmaz", size), (240, 160))[0])
 
 
 def test_a_large_picture_is_looked_at_in_tiles(finder):
     """Longer than one tile: the line lies across two, near the far edge."""
-    teeth = cv2.resize(drawn_teeth(seed=5), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    picture, where = stamped(teeth, Stamp("12.03.1987", 26), (1300, 1150))
+    picture, where = stamped(drawn_teeth(1300, 200, seed=5), Stamp("12.03.1987", 26), (1150, 100))
     found = finder.find(picture)
     assert len(found) == 1
     assert shares(found[0], where) > 0.8
@@ -76,7 +79,7 @@ def test_a_large_picture_is_looked_at_in_tiles(finder):
 
 @pytest.mark.parametrize("braces", [False, True])
 def test_teeth_and_braces_are_no_text(finder, braces):
-    assert boxes(finder.find(drawn_teeth(seed=6, braces=braces))) == []
+    assert boxes(finder.find(teeth(6, braces))) == []
 
 
 def test_a_face_is_no_text(finder, mouth):
@@ -84,7 +87,7 @@ def test_a_face_is_no_text(finder, mouth):
 
 
 def test_the_same_picture_gives_the_same_marks(finder):
-    picture, _ = stamped(drawn_teeth(seed=7), Stamp("ID 4711-08", 18), (400, 250))
+    picture, _ = stamped(teeth(7), Stamp("ID 4711-08", 18), (200, 150))
     first, second = finder.find(picture), finder.find(picture)
     assert [(mark.quad.tobytes(), mark.score) for mark in first] == [(m.quad.tobytes(), m.score) for m in second]
 
@@ -157,9 +160,7 @@ def judged(image, search, route, **area):
 
 
 def test_a_name_burnt_into_an_intraoral_picture_is_held_back(search):
-    picture, where = stamped(
-        drawn_teeth(seed=9), Stamp("Keller, Maria 12.03.1987 4711-08", 20, (255, 255, 255)), (230, 570)
-    )
+    picture, where = stamped(teeth(9), Stamp("Keller, Maria 12.03.1987 4711-08", 20), (200, 300))
     row = judged(picture, search, INTRAORAL)
     assert (row["status"], row["reason"]) == (tables.QUARANTINED, "text_in_picture")
     (left, top), (right, bottom) = np.array(row["text_boxes"][0]).reshape(4, 2)[[0, 2]]
@@ -193,7 +194,7 @@ def test_text_beyond_the_edge_of_the_crop_is_seen(mouth, search):
 
 
 def test_a_qr_code_is_held_back(search):
-    picture, code = drawn_teeth(seed=10), code_of("QRCode")
+    picture, code = teeth(10), code_of("QRCode")
     picture[20 : 20 + code.shape[0], 30 : 30 + code.shape[1]] = code[..., None]
     assert judged(picture, search, INTRAORAL)["reason"] == "text_in_picture"
 
@@ -205,7 +206,7 @@ def test_a_clean_mouth_passes(mouth, search, route):
 
 
 def test_a_clean_intraoral_picture_passes(search):
-    assert judged(drawn_teeth(seed=11), search, INTRAORAL)["status"] == tables.OK
+    assert judged(teeth(11), search, INTRAORAL)["status"] == tables.OK
 
 
 def test_a_search_that_breaks_down_lets_nothing_through(mouth):
@@ -224,7 +225,7 @@ def test_what_an_earlier_stage_held_back_keeps_its_reason(mouth):
 
 
 def test_the_reviewer_sees_where(tmp_path, search):
-    picture, where = stamped(drawn_teeth(seed=12), Stamp("Maria Keller", 24), (450, 60))
+    picture, where = stamped(teeth(12), Stamp("Maria Keller", 24), (240, 30))
     photos, regions = photo_and_region(picture, INTRAORAL)
     tables.write(photos, tmp_path / "photos.parquet", tables.PHOTOS)
     tables.write(hold_text(photos, regions, search), tmp_path / "regions.parquet", tables.REGIONS)
