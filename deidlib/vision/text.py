@@ -172,7 +172,7 @@ class TextFinder:
                     yield ((quad + [columns.start, rows.start] + 0.5) / per_pixel - 0.5).astype(np.float32)
 
     def _is_text(self, mark: Mark) -> bool:
-        """Whether a line is readable enough: a third letter is asked of a squarish box, which a single bracket fills."""
+        """Whether a line is readable enough: a squarish box, which a single bracket fills, needs a third letter."""
         return mark.score >= self._least * (1.5 if _aspect(mark.quad) <= _SQUARISH else 1)
 
     def _readability(self, image: np.ndarray, quad: np.ndarray) -> float:
