@@ -55,6 +55,14 @@ def landmarker(model_files):
 
 
 @pytest.fixture(scope="session")
+def text_search(model_files):
+    from deidlib.vision.networks import text_search
+
+    model_files("text_detector")
+    return text_search()
+
+
+@pytest.fixture(scope="session")
 def networks(model_files):
     """What inversion works with."""
     import torch

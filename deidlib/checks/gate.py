@@ -18,6 +18,7 @@ from deidlib.contract.routes import INTRAORAL, REGION_ONLY
 from deidlib.intake.photos import pixels_sha256
 from deidlib.logs import say
 from deidlib.regions.area import cut_region, cut_square
+from deidlib.regions.text import Search, text_in_area
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.storage.png import png_problems
@@ -64,7 +65,8 @@ def check_photos(
         ``deidlib.reid``.
     detectors : mapping
         ``yunet`` and ``mediapipe``: face detectors with ``detect(image)``; the former also with ``second_face(image)``,
-        the latter with ``detect_steadily(image)``, whose faces have ``points``.
+        the latter with ``detect_steadily(image)``, whose faces have ``points``; and ``text``, a function
+        (:data:`deidlib.regions.text.Search`).
     search
         :class:`deidlib.vision.face_search.FaceSearch`: looks for faces in the results that must not show one.
     realism
@@ -95,6 +97,8 @@ def check_photos(
             values |= measured
         elif row["status"] == tables.OK and region:
             values |= _measured(row["image"], photo_id, region, sources, judges, detectors, realism)
+        if row["status"] == tables.OK and region:
+            values["text_free"] = _text_free(row["image"], region, detectors["text"])
         judged = {"route": route, **values, "not_applicable": not_applicable(route, faceless)}
         failed = failed_checks(judged, options, region.get("method"))
         rows.append(
@@ -201,6 +205,20 @@ def _measured_without_face(
         else:
             values |= _likeness(result, photo_id, sources, {name: judge})
     return values, faceless
+
+
+def _text_free(data: bytes, region: dict, find_text: Search) -> bool | None:
+    """Whether neither the source (searched by the regions stage) nor the result has text in what is released of it."""
+    result = _attempted(decode_png, data)
+    if result is None or region["text_boxes"] is None:
+        return None
+    area = (decode_png(region["core"]) > 0) | (decode_png(region["band"]) > 0)
+    if result.shape != (*area.shape, 3):
+        return None
+    try:
+        return not (region["text_boxes"] or text_in_area(result, area, find_text))
+    except Exception:  # whatever it is that breaks down: what was not searched does not pass
+        return None
 
 
 def _finds_no_face(judge: Any, image: np.ndarray) -> bool:

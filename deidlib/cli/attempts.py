@@ -251,7 +251,7 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
     from deidlib.storage.parts import in_parts
     from deidlib.vision.face_search import FaceSearch
     from deidlib.vision.landmarks import FaceLandmarker
-    from deidlib.vision.networks import dlib_resnet, landmarker_file, sface, yunet
+    from deidlib.vision.networks import dlib_resnet, landmarker_file, sface, text_search, yunet
 
     compute.pin_order()
     detector = yunet()
@@ -263,7 +263,7 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
         progress("checks", len(results)) as step,
         writing(out, "CHECKS") as append,
     ):
-        detectors = {"yunet": detector, "mediapipe": landmarker}
+        detectors = {"yunet": detector, "mediapipe": landmarker, "text": text_search()}
         search, realism = FaceSearch(detector, landmarker), Realism(read_network())
         for rows, areas, part in in_parts(photos, *shard, only=_ids(results)):
             append(check_photos(rows, areas, part, generated, judges, detectors, search, realism, settings, step))

@@ -23,7 +23,7 @@ from deidlib.cli.common import (
 )
 from deidlib.logs import progress, say
 from deidlib.storage.results import Results
-from deidlib.storage.stage import count, nothing_to_do, open_private, read, write, writing
+from deidlib.storage.stage import count, nothing_to_do, open_private, read, writing
 
 PRESERVE = ("teeth", "mouth", "lower_face")
 
@@ -122,22 +122,25 @@ def regions(
     preserve: Annotated[str, typer.Option(help="teeth, mouth or lower_face.")] = "mouth",
     options: Options = "{}",
 ) -> None:
-    """Lay out the preserved core, its blend band and the released square.
+    """Lay out the preserved core, its blend band and the released square; hold back what has text in them.
 
     Example:
       deidlib regions --photos photos.parquet --landmarks landmarks.parquet --out regions.parquet
     """
     settings, method = stage_options("regions", options), choice(preserve, PRESERVE, "--preserve")
-    points = read(landmarks, "LANDMARKS")
+    points = read(landmarks, "LANDMARKS", ["status"])
     open_private(out)
     if nothing_to_do(points, out, "REGIONS"):
         return
     from deidlib.regions.area import preserve_regions
+    from deidlib.regions.text import hold_text
+    from deidlib.storage.parts import in_parts
+    from deidlib.vision.networks import text_search
 
-    rows = read(photos, "PHOTOS", ["release_photo_id", "mask", "width", "height"])
-    with progress("regions", count(points)) as step:
-        found = preserve_regions(rows, points, method, settings, step)
-    write(found, out, "REGIONS")
+    search, columns = text_search(), ["image", "mask", "width", "height"]
+    with progress("regions", count(points)) as step, writing(out, "REGIONS") as append:
+        for part, found in in_parts(photos, (landmarks, "LANDMARKS"), columns=columns):
+            append(hold_text(part, preserve_regions(part, found, method, settings), search, step))
 
 
 def outcomes(

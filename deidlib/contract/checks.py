@@ -120,6 +120,14 @@ TABLE: tuple[Check, ...] = (
         "true",
         routes=ROUTES,
     ),
+    Check(
+        "text_free",
+        "bool",
+        "no text and no code in what is released as it was, neither of the source nor of the result",
+        "Text and codes (QR, bar codes) are found in no pixel that is released as it was",
+        "true",
+        routes=ROUTES,
+    ),
     Check("faces_yunet", "int32", "faces that YuNet finds in the result", f"Detector YuNet {_ONE}", "one_face"),
     Check(
         "faces_mediapipe",

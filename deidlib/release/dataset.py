@@ -173,6 +173,7 @@ def _index_row(path: str, outcome: Outcome, png: bytes, sha256: str, rules: dict
         "sface_cosine": check["sface_cosine"],
         "dlib_distance": check["dlib_distance"],
         "seam": check["seam"],
+        "text_free": check["text_free"],
         "sha256": sha256,
         **columns.sheet_values(photo, rules, first),
     }

@@ -12,6 +12,7 @@ from deidlib.outcomes.outcomes import Outcome, read_outcomes
 from deidlib.regions.area import cut_region
 from deidlib.release import redact
 from deidlib.report import gallery
+from deidlib.report.marked import text_found
 from deidlib.storage.atomic import write_file
 from deidlib.storage.images import decode_png
 
@@ -25,7 +26,8 @@ def write_reviewer_copy(private: Path, out: Path, shards: list[str], version: st
     """Write one HTML file with originals and released images side by side, mode 0600.
 
     It shows patients: it belongs into the results' private folder and nowhere else. Shown are photographs that
-    passed every check on single photographs, one of each patient first.
+    passed every check on single photographs, one of each patient first; and, with the place marked, those that were
+    held back for text.
 
     Parameters
     ----------
@@ -48,7 +50,8 @@ def write_reviewer_copy(private: Path, out: Path, shards: list[str], version: st
         pairs += _pairs(Path(private) / "shards" / shard, outcomes)
     order = {outcome.photo["release_photo_id"]: place for place, (_, outcome) in enumerate(chosen)}
     pairs.sort(key=lambda pair: order[pair["release_photo_id"]])
-    html = redact.render("reviewer.html.j2", pairs=pairs, passed=len(passed), version=version)
+    marked = [row for shard in shards for row in text_found(Path(private) / "shards" / shard, most)][:most]
+    html = redact.render("reviewer.html.j2", pairs=pairs, marked=marked, passed=len(passed), version=version)
     write_file(Path(out), html.encode())
     return Path(out)
 

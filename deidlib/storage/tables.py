@@ -47,6 +47,11 @@ REASONS: dict[str, str] = {
         "view, crop the photograph to the mouth, or draw a mask."
     ),
     "region_empty": "The preserved area is empty or lies outside the photograph.",
+    "text_in_picture": (
+        "Text or a code was found where the photograph's own pixels would be released: the reviewer's copy shows it. "
+        "Crop the photograph, or draw a mask that leaves it out."
+    ),
+    "text_unchecked": "The search for text broke down on this photograph, so it cannot be vouched for.",
     "gate_failed": "No attempt passed the privacy and quality gate.",
     "withheld_by_reviewer": "A reviewer withheld it: the decision, with its reason, is in private/review.",
     "another_face_asked": (
@@ -177,6 +182,12 @@ REGIONS = pa.schema(
         _field("core", pa.large_binary(), "preserved core in the crop's grid: 8-bit PNG, 255 inside"),
         _field("band", pa.large_binary(), "blend band around the core in the crop's grid: 8-bit PNG, 255 inside"),
         _field("core_pixels", pa.int64(), "pixels of the core"),
+        _field(
+            "text_boxes",
+            pa.list_(pa.list_(pa.float32())),
+            "text and codes in what would be released as it is: four corners (x, y) each, flat (8 values)",
+            "px, native frame",
+        ),
         *_STATUS,
     ]
 )
@@ -383,6 +394,7 @@ INDEX = pa.schema(
         _field("sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"),
         _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
         _field("seam", pa.float32(), "seam score: 1 is the untouched photograph, 2 a visible seam"),
+        _field("text_free", pa.bool_(), "no text and no code was found in the pixels that are the patient's own"),
         _field("sha256", pa.string(), "SHA-256 of the image file"),
     ]
 )

@@ -1,1 +1,1 @@
-"""What sees a face: detectors, landmarks, recognisers."""
+"""What sees a face: detectors, landmarks, recognisers. And what sees text and codes."""

@@ -66,6 +66,21 @@ def age_sex():
     )
 
 
+def text_search():
+    """Open what searches pictures for text and codes.
+
+    Returns
+    -------
+    callable
+        :data:`deidlib.regions.text.Search`.
+    """
+    from deidlib.vision.codes import find_codes
+    from deidlib.vision.text import TextFinder
+
+    finder = TextFinder(only("text_detector"), only("text_reader"))
+    return lambda image: [*finder.find(image), *find_codes(image)]
+
+
 def only(model: str) -> Path:
     """Give the file of a model that has one."""
     (path,) = files(model).values()

@@ -322,6 +322,7 @@ def _check(row: int, spec: Spec, attempt: int) -> dict:
         "realism": 2.5,
         "metadata_free": True,
         "sha256": hashlib.sha256(images.encode_png(draw_face(1000 * attempt + row, spec.side))).hexdigest(),
+        "text_free": True,
         "not_applicable": [],
         "failed": [],
         **(_FACELESS if spec.route != "generate" else {}),

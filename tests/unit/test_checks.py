@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, PngImagePlugin
 from skimage import data
+from stamps import Stamp, stamped
 
 from deidlib.checks import measures
 from deidlib.checks.gate import check_photos
@@ -48,6 +49,7 @@ GOOD = {
     "latent_distance": 1.5,
     "realism": 2.0,
     "metadata_free": True,
+    "text_free": True,
 }
 BAD = {
     "sface_cosine": 0.363,
@@ -62,6 +64,7 @@ BAD = {
     "latent_distance": 3.1,
     "realism": -3.1,
     "metadata_free": False,
+    "text_free": False,
 }
 
 
@@ -277,7 +280,7 @@ def case(model_files, landmarker):
 
 
 @pytest.fixture(scope="module")
-def run(case, sface, dlib_resnet, yunet, landmarker, realism):
+def run(case, sface, dlib_resnet, yunet, landmarker, realism, text_search):
     """Check one result of photograph ``p0`` and return its row; what is given replaces the good case's."""
 
     def checked(result=None, source=None, others=(), png=None, sha256=None, status=tables.OK, options=None, **region):
@@ -294,6 +297,7 @@ def run(case, sface, dlib_resnet, yunet, landmarker, realism):
             "crop_side": side,
             "core": encode_png(case["core"]),
             "band": encode_png(case["band"]),
+            "text_boxes": [],
             "status": tables.OK,
         } | region
         blended = {"release_photo_id": "p0", "attempt": 1, "image": png, "seam": 1.1, "status": status}
@@ -305,7 +309,7 @@ def run(case, sface, dlib_resnet, yunet, landmarker, realism):
             tables.from_rows([blended], tables.BLENDED),
             tables.from_rows([faces], tables.FACES),
             {"sface": sface, "dlib": dlib_resnet},
-            {"yunet": yunet, "mediapipe": landmarker},
+            {"yunet": yunet, "mediapipe": landmarker, "text": text_search},
             FaceSearch(yunet, landmarker),
             realism,
             BOUNDS | (options or {}),
@@ -337,8 +341,19 @@ def test_a_good_result_passes(run):
     assert row["faces_yunet"] == row["faces_mediapipe"] == 1
     assert row["core_equal"]
     assert row["metadata_free"]
+    assert row["text_free"]
     assert row["latent_distance"] == pytest.approx(1.5)
     assert row["seam"] == pytest.approx(1.1)
+
+
+def test_text_in_what_is_released_is_refused_and_so_is_what_was_not_searched(run, case):
+    y, x = np.nonzero(case["core"])
+    stamp = Stamp("12.03.1987", max(10, (x.max() - x.min()) // 6), (255, 255, 255))
+    assert "text_free" in run(result=stamped(case["result"], stamp, (x.mean(), y.mean()))[0])["failed"]
+    box = [float(value) for value in (x.min(), y.min(), x.max(), y.min(), x.max(), y.max(), x.min(), y.max())]
+    assert run(text_boxes=[box])["failed"] == ["text_free"]
+    row = run(text_boxes=None)
+    assert (row["text_free"], row["failed"]) == (None, ["text_free"])
 
 
 def test_the_original_itself_is_refused_as_recognisable_and_surviving(run, case):
@@ -445,7 +460,7 @@ def test_what_cannot_be_decoded_fails_every_check_that_needs_it(run, png):
     status = tables.OK if png is not None else tables.QUARANTINED
     row = run(png=png if png is not None else b"", status=status)
     assert row["passed"] is False
-    assert row["failed"] == [name for name in GOOD if name not in ("seam", "latent_distance")]
+    assert set(row["failed"]) == set(GOOD) - {"seam", "latent_distance"}
 
 
 @pytest.mark.parametrize(("option", "name"), [("seam_max", "seam"), ("latent_distance_max", "latent_distance")])

@@ -122,6 +122,8 @@ def test_a_photograph_that_no_attempt_could_make_keeps_the_stage_reason(tmp_path
         {"core_equal": None},
         {"core_equal": False},
         {"metadata_free": None},
+        {"text_free": None},
+        {"text_free": False},
         {"faces_yunet": 2},
         {"faces_mediapipe": None},
         {"survival": None},

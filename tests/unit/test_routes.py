@@ -28,6 +28,7 @@ from deidlib.generators import latent_prior
 from deidlib.intake.photos import pixels_sha256
 from deidlib.outcomes.attempts import photos_to_retry
 from deidlib.regions.area import cut_region, preserve_regions
+from deidlib.regions.text import hold_text
 from deidlib.release import verify_release
 from deidlib.release.verify import read_index
 from deidlib.report.page import build_audit
@@ -90,13 +91,14 @@ def photos_table(*rows):
 
 
 @pytest.fixture(scope="module")
-def stages(model_files, yunet):
+def stages(model_files, yunet, text_search):
     """``stages(photos, preserve)``: tables of landmarks, regions and masked photographs."""
 
     def run(photos, preserve="mouth", views=VIEWS):
         model = model_files("face_landmarker")["face_landmarker.task"]
         landmarks = find_landmarks(photos, model, yunet, LANDMARK_OPTIONS, views)
         regions = preserve_regions(photos, landmarks, preserve, REGION_OPTIONS)
+        regions = hold_text(photos, regions, text_search)
         return landmarks, regions, mask_photos(photos, regions, 0)
 
     return run
@@ -256,6 +258,7 @@ NO_FACE = {
     "faces_dlib": 0,
     "core_equal": True,
     "metadata_free": True,
+    "text_free": True,
 }
 GOOD = {REGION_ONLY: NO_FACE | {"outside_neutral": True}, INTRAORAL: NO_FACE}
 BAD = {"sface_cosine": 0.4, "dlib_distance": 0.5} | dict.fromkeys(("faces_yunet", "faces_mediapipe", "faces_dlib"), 1)
@@ -329,7 +332,7 @@ def intraoral(patient, stages):
 
 
 @pytest.fixture(scope="module")
-def judged(sface, dlib_resnet, yunet, landmarker, realism):
+def judged(sface, dlib_resnet, yunet, landmarker, realism, text_search):
     """``judged(made, change)``: the gate's row of a photograph that was made, after ``change`` of its result."""
 
     def run(made, change=lambda image: image):
@@ -342,7 +345,7 @@ def judged(sface, dlib_resnet, yunet, landmarker, realism):
             tables.from_rows([row], tables.BLENDED),
             tables.FACES.empty_table(),
             {"sface": sface, "dlib": dlib_resnet},
-            {"yunet": yunet, "mediapipe": landmarker},
+            {"yunet": yunet, "mediapipe": landmarker, "text": text_search},
             FaceSearch(yunet, landmarker),
             realism,
             BOUNDS,
@@ -481,6 +484,7 @@ def test_without_any_the_report_does_not_speak_of_them(tmp_path):
         {"core_equal": False},
         {"outside_neutral": None},
         {"metadata_free": None},
+        {"text_free": None},
         {"sface_cosine": 0.5},
         {"not_applicable": []},
         {"faces_yunet": 1},

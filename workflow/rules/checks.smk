@@ -26,7 +26,7 @@ rule checks:
         runtime=more(120),
     params:
         options=options("checks"),
-        weights=weights("face_landmarker", "sface", "yunet", "dlib_resnet"),
+        weights=weights("face_landmarker", "sface", "yunet", "dlib_resnet", "text_detector", "text_reader"),
     shell:
         "deidlib check --photos {input.photos:q} --regions {input.regions:q} --faces {input.faces:q} "
         "--blended {input.blended:q} --out {output.checks:q} --options {params.options:q} "

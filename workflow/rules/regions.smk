@@ -1,10 +1,11 @@
-# The preserved core, its blend band and the released square of every photograph.
+# The preserved core, its blend band and the released square of every photograph; what has text there is held back.
 
 
 rule regions:
     input:
         photos="<shard>/photos.parquet",
         landmarks="<shard>/landmarks.parquet",
+        models=ancient("<private>/models.json"),
     output:
         regions="<shard>/regions.parquet",
     log:
@@ -23,6 +24,7 @@ rule regions:
     params:
         options=options("regions"),
         preserve=config["preserve"],
+        weights=weights("text_detector", "text_reader"),
     shell:
         "deidlib regions --photos {input.photos:q} --landmarks {input.landmarks:q} --out {output.regions:q} "
         "--preserve {params.preserve} --options {params.options:q} "
