@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from deidlib.contract.routes import GENERATE
 from deidlib.donors.features import skin_lab
-from deidlib.intake.photos import CONSENT
+from deidlib.intake.consent import agrees
 from deidlib.panel.errors import PanelError
 from deidlib.regions.area import cut_region
 from deidlib.release.layout import read_index
@@ -110,7 +110,7 @@ def originals(private: Path, consent_column: str | None, consent_reference: str 
                 continue
             agreed = json.loads(photo["columns"] or "{}").get(consent_column) if consent_column else "yes"
             box = filled_box(region, photo["width"], photo["height"])
-            if (agreed or "").strip().lower() in CONSENT and box[2] >= _LEAST_FILLED * region["crop_side"]:
+            if agrees(agreed) and box[2] >= _LEAST_FILLED * region["crop_side"]:
                 found[name] = Original(
                     name, photo["release_patient_id"], photo["view"], photo["sex"], photo["age"], landmark["yaw"], box
                 )
