@@ -22,7 +22,7 @@ class Layer(NamedTuple):
 
     kind: str  # con_4, affine_ or fc_2
     values: np.ndarray  # (n,) float32, as stored
-    options: tuple[int, ...]  # con_4: filters, rows, columns, strides and paddings (down, across); fc_2: outputs, inputs
+    options: tuple[int, ...]  # con_4: filters, rows, columns, strides, paddings; fc_2: outputs, inputs
 
 
 class _Reader:

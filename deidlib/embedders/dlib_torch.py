@@ -1,7 +1,7 @@
 """dlib's face recogniser, differentiable: a residual network of 29 convolutions (King 2017), from its own file.
 
-A block is two 3×3 convolutions, each with an affine layer (a folded batch normalisation), added to the block's input. A
-block that halves the size adds its input's means over 2×2 squares; where sizes or channels differ, dlib adds with zeros.
+A block is two 3×3 convolutions, each with an affine layer (a folded batch normalisation), added to the block's input.
+A block that halves the size adds its input's means over 2×2 squares; where sizes or channels differ, dlib adds zeros.
 """
 
 from __future__ import annotations

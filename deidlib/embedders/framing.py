@@ -25,7 +25,7 @@ def zoomed(side: int, seen: float, middle: tuple[float, float]) -> np.ndarray:
 
 
 def mouth_shown(framing: Framing) -> np.ndarray:
-    """Share of each pixel that a recogniser sees, (side, side): 0 in an ellipse about the mouth where that is hidden."""
+    """Share of each pixel that a recogniser sees, (side, side): 0 about the mouth where that is hidden."""
     if framing.mouth:
         return np.ones((framing.side, framing.side), np.float32)
     y, x = np.mgrid[: framing.side, : framing.side].astype(np.float64)

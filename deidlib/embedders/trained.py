@@ -6,7 +6,6 @@ patient's is not so for one network's reasons alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,7 @@ class _Residual(nn.Module):
 
 
 class _Mixing(nn.Module):
-    """Dense layers over places, then over channels, each added to its input (Tolstikhin et al. 2021, arXiv 2105.01601)."""
+    """Dense layers over places, then over channels, added to their input (Tolstikhin et al. 2021, arXiv 2105.01601)."""
 
     def __init__(self, channels: int, places: int):
         super().__init__()
@@ -111,7 +110,8 @@ def save(network: nn.Module, path: Path) -> None:
 def load(architecture: str, path: Path) -> nn.Module:
     """Network with the weights of a file that :func:`save` wrote, ready to use."""
     with np.load(path) as stored:
-        weights: Mapping = {name: stored[name] for name in stored.files}
+        halves = {name: stored[name] for name in stored.files}
+    weights = {name: v.astype(np.float32) if v.dtype == np.float16 else v for name, v in halves.items()}
     network = ARCHITECTURES[architecture]()
-    network.load_state_dict({n: torch.from_numpy(v.astype(np.float32) if v.dtype == np.float16 else v) for n, v in weights.items()})
+    network.load_state_dict({name: torch.from_numpy(np.asarray(v)) for name, v in weights.items()})
     return network.eval().requires_grad_(False)

@@ -16,7 +16,7 @@ from deidlib.inversion.identity import fit_template
 from deidlib.inversion.invert import BatchSize, Inverted, invert
 from deidlib.inversion.mesh import fit_square
 from deidlib.inversion.objective import WORK_SIDE, Networks, Targets
-from deidlib.regions.area import band_width, cut_square, distance_outside, fade_weight
+from deidlib.regions.area import band_depth, band_width, cut_square, depth_inside, fade_weight
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.vision.landmarks import (
@@ -44,10 +44,9 @@ def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.nd
     ndarray, (side, side), float32
         0 to 1.
     """
-    outside, width = distance_outside(core), band_width(core, band)
-    depth = cv2.distanceTransform((core > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    weight = np.where(core > 0, 1 - 0.5 * np.clip(depth / width, 0, 1), 0)
-    weight = np.where(band > 0, 1 - 0.5 * outside / width, weight)
+    deep = np.clip(depth_inside(core) / band_width(core, band), 0, 1)
+    weight = np.where(core > 0, 1 - 0.5 * deep, 0)
+    weight = np.where(band > 0, 0.5 + 0.5 * band_depth(core, band), weight)
     return np.where(inside, weight, 0).astype(np.float32)
 
 

@@ -30,7 +30,7 @@ _LUMA = 0.299, 0.587, 0.114
 
 
 def _random_matrices(framing: Framing, n: int, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Pixels of the stored pictures to those of a network's frame, (n, 2, 3), displaced as alignments are, or mirrored."""
+    """Stored pictures' pixels to those of a network's frame, (n, 2, 3), displaced as alignments are, or mirrored."""
     base = framing.matrix @ np.vstack([_TO_ARCFACE, [0, 0, 1]])
     turn, scale = np.radians(5 * strength * rng.normal(size=n)), np.exp(0.06 * strength * rng.normal(size=n))
     flip = np.where(rng.random(n) < 0.5, -1.0, 1.0) if strength else np.ones(n)
@@ -128,7 +128,7 @@ def train(
     optimiser = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], betas=(0.9, 0.99)
     )
-    begun, step, losses, right = time.monotonic(), 0, [], []
+    begun, step, losses = time.monotonic(), 0, []
     order = rng.permutation(people.shape[0] * people.shape[1])
     while (elapsed := (time.monotonic() - begun) / 60) < minutes:
         done = elapsed / minutes
@@ -181,9 +181,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     people = np.load(arguments.people, mmap_mode="r")
-    network = train(
-        arguments.name, people[:-HELD_OUT], arguments.minutes, log=lambda line: print(line, flush=True)
-    )
+    network = train(arguments.name, people[:-HELD_OUT], arguments.minutes, log=lambda line: print(line, flush=True))
     save(network, arguments.out)
     held = people[-HELD_OUT:]
     found = embed(network, held.reshape(-1, *held.shape[2:]), TRAINED[arguments.name].framing)

@@ -25,16 +25,16 @@ import torch
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 from inversion import rows, stage_tables  # noqa: E402
 
-from deidlib import tables  # noqa: E402
-from deidlib.blending import blend_faces  # noqa: E402
+from deidlib.blending.composite import blend_faces  # noqa: E402
 from deidlib.cli import weights  # noqa: E402
 from deidlib.cli.common import stage_options  # noqa: E402
 from deidlib.embedders.lead import TRAINED  # noqa: E402
-from deidlib.images import decode_png  # noqa: E402
-from deidlib.landmarks import FaceLandmarker  # noqa: E402
-from deidlib.regions import cut_square, preserve_regions  # noqa: E402
+from deidlib.regions.area import cut_square, preserve_regions, preserved_area  # noqa: E402
 from deidlib.reid.embeddings import embed_renderings, renderings  # noqa: E402
-from deidlib.reid.recognisers import Recogniser, fit_similarity  # noqa: E402
+from deidlib.storage import tables  # noqa: E402
+from deidlib.storage.images import decode_png  # noqa: E402
+from deidlib.vision.landmarks import FaceLandmarker  # noqa: E402
+from deidlib.vision.recognisers import Recogniser, fit_similarity  # noqa: E402
 
 SHOWN = {"whole": "", "area hidden": "_context", "area alone": "_region"}
 FMR = 0.01
@@ -45,7 +45,7 @@ class TrainedRecogniser(Recogniser):
 
     def __init__(self, name: str, detector):
         from deidlib.embedders.framing import mouth_shown
-        from deidlib.guide import TEMPLATE
+        from deidlib.inversion.identity import TEMPLATE
 
         self.name, self._detector = name, detector
         self._network, self._framing = weights.trained_embedder(name), TRAINED[name].framing
@@ -61,7 +61,9 @@ class TrainedRecogniser(Recogniser):
         to_chip = fit_similarity(face[4:14].reshape(5, 2).astype(np.float64), self._places)
         shrink = max(1.0, 1 / np.hypot(*to_chip[:, 0]))
         soft = cv2.GaussianBlur(image, (0, 0), 0.4 * shrink) if shrink > 1.5 else image
-        return cv2.warpAffine(soft, to_chip, (self._framing.side,) * 2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        return cv2.warpAffine(
+            soft, to_chip, (self._framing.side,) * 2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        )
 
     def embed_aligned(self, chip: np.ndarray) -> np.ndarray:
         x = (chip.astype(np.float32) / 127.5 - 1) * self._shown
@@ -102,7 +104,7 @@ def judged(judge, stage: dict, results: dict[str, np.ndarray]) -> dict[str, dict
     found = {name: {"n": 0, "verified": 0, "first": 0, "genuine": []} for name in SHOWN}
     for photo, _, region in rows(stage):
         i = photo["release_photo_id"]
-        area = decode_png(region["core"]) | decode_png(region["band"])
+        area = preserved_area(decode_png(region["core"]), decode_png(region["band"]))
         square, _ = cut_square(decode_png(photo["image"]), region["crop_left"], region["crop_top"], region["crop_side"])
         pictures = renderings(results[i], area)
         for suffix, embedding in embed_renderings(pictures, judge, np.ascontiguousarray(square)):
@@ -153,7 +155,10 @@ def write_sheet(stage: dict, results: dict, path: Path, side: int = 320) -> None
     pairs = []
     for photo, _, region in rows(stage):
         square, _ = cut_square(decode_png(photo["image"]), region["crop_left"], region["crop_top"], region["crop_side"])
-        pair = [cv2.resize(x, (side, side), interpolation=cv2.INTER_AREA) for x in (square, results[photo["release_photo_id"]])]
+        pair = [
+            cv2.resize(x, (side, side), interpolation=cv2.INTER_AREA)
+            for x in (square, results[photo["release_photo_id"]])
+        ]
         pairs.append(np.hstack(pair))
     pairs += [np.zeros_like(pairs[0])] * (-len(pairs) % 4)
     lines = [np.hstack(pairs[k : k + 4]) for k in range(0, len(pairs), 4)]
@@ -173,7 +178,7 @@ def main() -> None:
     parser.add_argument("--inversion", default="{}", help="settings as JSON")
     parser.add_argument("--blending", default="{}", help="settings as JSON")
     asked = parser.parse_args()
-    from deidlib.faces import invert_faces
+    from deidlib.inversion.faces import invert_faces
 
     weights.pin_order()
     asked.folder.mkdir(mode=0o700, exist_ok=True)
@@ -202,7 +207,9 @@ def main() -> None:
         print(f"{name}: threshold {row['threshold']:.3f} ({row['pairs']} pairs), rank 1 by chance {row['chance']:.2f}")
         for shown in SHOWN:
             cell = row[shown]
-            print(f"  {shown:12s} verified {cell['verified']} of {cell['n']}, rank 1 {cell['first'] / max(1, cell['n']):.2f}, mean {cell['mean']:.3f}")
+            print(
+                f"  {shown:12s} verified {cell['verified']} of {cell['n']}, rank 1 {cell['first'] / max(1, cell['n']):.2f}, mean {cell['mean']:.3f}"
+            )
     print({k: v for k, v in report.items() if not isinstance(v, dict)})
     (asked.folder / f"{asked.name}.json").write_text(json.dumps(report, indent=1) + "\n")
 
