@@ -1,4 +1,7 @@
-"""Which recognisers can lead the inversion, and how each of them sees a face: the one table."""
+"""Which recognisers can lead the inversion, how each sees a face, and what it makes of impostors: the one table.
+
+The recogniser that judges in the product (dlib's) stands here for the bench alone, where each judges while others lead.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,29 @@ import numpy as np
 from deidlib.embedders.framing import Framing, zoomed
 
 SEE_ALL = np.eye(2, 3)
+_DLIB_CHIP = np.array([[1.45, 0.0, -6.7], [0.0, 1.45, -30.5]])  # of 150²: medians over 159 generated faces
 
 
-class Trained(NamedTuple):
-    """A recogniser that was trained here."""
+class Lead(NamedTuple):
+    """A recogniser that can lead.
 
-    architecture: str  # of deidlib.embedders.trained.ARCHITECTURES
+    The last three are of cosines between different people: of virtual people in several views, held out of training.
+    """
+
     framing: Framing
+    trained: bool  # here, on the generator's people
+    impostor: float  # their mean
+    alike: float  # their 95 % quantile: the highest likeness aimed at
+    deviation: float  # their standard deviation
 
 
-#: Name → architecture and framing of the recognisers that were trained on the generator's people.
-TRAINED: dict[str, Trained] = {
-    "residual": Trained("residual", Framing(112, SEE_ALL, mouth=True)),
-    "mixer": Trained("mixer", Framing(96, zoomed(96, 132.0, (56.0, 60.0)), mouth=False)),
+LEADS: dict[str, Lead] = {
+    "sface": Lead(Framing(112, SEE_ALL, mouth=True), False, 0.1, 0.25, 0.09),
+    "dlib": Lead(Framing(150, _DLIB_CHIP, mouth=True), False, 0.8, 0.88, 0.05),
+    "residual": Lead(Framing(112, SEE_ALL, mouth=True), True, 0.0, 0.3, 0.15),
+    "mixer": Lead(Framing(96, zoomed(96, 132.0, (56.0, 60.0)), mouth=False), True, 0.0, 0.3, 0.15),
+    "discriminant": Lead(Framing(112, SEE_ALL, mouth=True), True, 0.0, 0.3, 0.15),
 }
+TRAINED = tuple(name for name, lead in LEADS.items() if lead.trained)
+#: Who leads by default. dlib's, which judges, does not.
+LED_BY = ("sface",)

@@ -98,6 +98,40 @@ def mixer() -> _Embedder:
     return _Embedder(nn.Sequential(_Mixed(112, 4), _Convolution(112, 64, 1)), 64, 12 * 12)
 
 
+class Discriminant(nn.Module):
+    """The perceptual distance's features, projected to what tells people apart (linear discriminant analysis).
+
+    The features come from photographs of everything (AlexNet of ST-LPIPS), the projection from the generator's people
+    (:mod:`deidlib.training.discriminant`).
+
+    Parameters
+    ----------
+    perceptual : STLPIPS
+        Whose features are taken; it is not copied.
+    path : Path
+        ``mean``, (F,), and ``projection``, (F, 128), as float16.
+    """
+
+    def __init__(self, perceptual: nn.Module, path: Path):
+        super().__init__()
+        self.perceptual = perceptual
+        with np.load(path) as stored:
+            mean, projection = (torch.from_numpy(stored[n].astype(np.float32)) for n in ("mean", "projection"))
+        self.register_buffer("mean", mean)
+        self.register_buffer("projection", projection)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Embed faces, (N, 3, 112, 112) RGB in [−1, 1], as unit vectors, (N, 128)."""
+        x = pooled_features(self.perceptual, faces)
+        return F.normalize((x - self.mean) @ self.projection, dim=1)
+
+
+def pooled_features(perceptual: nn.Module, faces: Tensor) -> Tensor:
+    """Third and fifth layer of the perceptual distance's network, in 7² and 5² places, (N, F)."""
+    layers = perceptual.features(faces)
+    return torch.cat([F.adaptive_avg_pool2d(layers[k].float(), n).flatten(1) for k, n in ((2, 7), (4, 5))], dim=1)
+
+
 ARCHITECTURES = {"residual": residual, "mixer": mixer}
 
 

@@ -51,7 +51,7 @@ def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.nd
 
 
 def _frames(landmark: dict, aligned_to_native: np.ndarray) -> dict[str, np.ndarray]:
-    """Where guide and mesh look: from pixels of the aligned frame at ``WORK_SIDE``, and the unit of length there."""
+    """Where recognisers and mesh look: from pixels of the aligned frame at ``WORK_SIDE``; the unit of length there."""
     points = transform_points(invert_similarity(aligned_to_native), points_of(landmark).astype(np.float64))
     points = (points + 0.5) * (WORK_SIDE / ALIGNED_SIDE) - 0.5
     left, right = eye_centres(points)
@@ -81,7 +81,6 @@ def _target(photo: dict, landmark: dict, region: dict, donor: dict) -> dict[str,
         "donors": np.array(donor["w"], np.float32),
         "grey": np.array(photo["grey"]),
         "fades": fade,
-        "identities": np.array(donor["sface"], np.float32),
         "likenesses": np.float32(donor["likeness"]),
         **_frames(landmark, matrix),
     }

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deidlib.embedders.framing import Framing, mouth_shown
-from deidlib.embedders.lead import TRAINED
+from deidlib.embedders.lead import LEADS
 from deidlib.embedders.trained import ARCHITECTURES, DIMENSIONS, save
 
 HELD_OUT = 200  # people at the end of the file, never trained on
@@ -107,7 +107,7 @@ def margin_softmax(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: 
 def train(
     name: str, people: np.ndarray, minutes: float, seed: int = 0, batch: int = 64, log: Callable[[str], None] = print
 ) -> nn.Module:
-    """Train a network of :data:`deidlib.embedders.lead.TRAINED` for a stated time.
+    """Train a network of :data:`deidlib.embedders.trained.ARCHITECTURES` for a stated time.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ def train(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = ARCHITECTURES[TRAINED[name].architecture]().to(memory_format=torch.channels_last)
-    framing = TRAINED[name].framing
+    network = ARCHITECTURES[name]().to(memory_format=torch.channels_last)
+    framing = LEADS[name].framing
     centres = nn.Parameter(torch.randn(len(people), DIMENSIONS))
     matrices = [p for p in (*network.parameters(), centres) if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
@@ -174,7 +174,7 @@ def verification(embeddings: np.ndarray, people: np.ndarray) -> dict[str, float]
 def main() -> None:
     """Train a network, write it, and print what it does on the people held out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted(TRAINED))
+    parser.add_argument("name", choices=sorted(ARCHITECTURES))
     parser.add_argument("people", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=25.0)
@@ -184,7 +184,7 @@ def main() -> None:
     network = train(arguments.name, people[:-HELD_OUT], arguments.minutes, log=lambda line: print(line, flush=True))
     save(network, arguments.out)
     held = people[-HELD_OUT:]
-    found = embed(network, held.reshape(-1, *held.shape[2:]), TRAINED[arguments.name].framing)
+    found = embed(network, held.reshape(-1, *held.shape[2:]), LEADS[arguments.name].framing)
     result = verification(found, np.repeat(np.arange(len(held)), held.shape[1]))
     print(f"{len(held)} people held out: AUC {result['auc']:.4f}, TMR {result['tmr']:.3f} at FMR 0.01")
 

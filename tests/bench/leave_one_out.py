@@ -28,7 +28,7 @@ from inversion import rows, stage_tables  # noqa: E402
 from deidlib.blending.composite import blend_faces  # noqa: E402
 from deidlib.cli import weights  # noqa: E402
 from deidlib.cli.common import stage_options  # noqa: E402
-from deidlib.embedders.lead import TRAINED  # noqa: E402
+from deidlib.embedders.lead import LEADS, LED_BY, TRAINED  # noqa: E402
 from deidlib.regions.area import cut_square, preserve_regions, preserved_area  # noqa: E402
 from deidlib.reid.embeddings import embed_renderings, renderings  # noqa: E402
 from deidlib.storage import tables  # noqa: E402
@@ -48,7 +48,7 @@ class TrainedRecogniser(Recogniser):
         from deidlib.inversion.identity import TEMPLATE
 
         self.name, self._detector = name, detector
-        self._network, self._framing = weights.trained_embedder(name), TRAINED[name].framing
+        self._network, self._framing = weights.trained_embedder(name), LEADS[name].framing
         self._shown = mouth_shown(self._framing)[..., None]
         linear, offset = self._framing.matrix[:, :2], self._framing.matrix[:, 2]
         self._places = TEMPLATE @ linear.T + offset
@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--name", default="run", help="of the files written into FOLDER")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--preserve", default="mouth")
+    parser.add_argument("--led-by", nargs="+", default=list(LED_BY), choices=list(LEADS))
     parser.add_argument("--judges", nargs="+", default=["sface", "dlib", *TRAINED])
     parser.add_argument("--regions", default="{}", help="settings as JSON")
     parser.add_argument("--inversion", default="{}", help="settings as JSON")
@@ -186,8 +187,8 @@ def main() -> None:
     stage["regions"] = preserve_regions(
         stage["photos"], stage["landmarks"], asked.preserve, stage_options("regions", asked.regions)
     )
-    networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"))
     settings = stage_options("inversion", asked.inversion)
+    networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"), asked.led_by)
     begun = time.process_time()
     parts = [(stage["photos"], stage["landmarks"], stage["regions"], stage["donors"])]
     faces = pa.concat_tables(invert_faces(parts, networks, settings, 1))
