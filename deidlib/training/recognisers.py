@@ -105,9 +105,9 @@ def margin_softmax(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: 
 
 
 def train(
-    name: str, people: np.ndarray, minutes: float, seed: int = 0, batch: int = 64, log: Callable[[str], None] = print
+    name: str, people: np.ndarray, count: int, seed: int = 0, batch: int = 64, log: Callable[[str], None] = print
 ) -> nn.Module:
-    """Train a network of :data:`deidlib.embedders.trained.ARCHITECTURES` for a stated time.
+    """Train a network of :data:`deidlib.embedders.trained.ARCHITECTURES` on so many views.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def train(
         Which of them.
     people : ndarray, (P, V, 160, 160, 3), uint8
         As :mod:`deidlib.training.identities` draws them.
-    minutes : float
-        By the clock.
+    count : int
+        How many views to train on.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -128,12 +128,12 @@ def train(
     optimiser = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], betas=(0.9, 0.99)
     )
-    begun, step, losses = time.monotonic(), 0, []
+    begun, losses, steps = time.monotonic(), [], count // batch
     order = rng.permutation(people.shape[0] * people.shape[1])
-    while (elapsed := (time.monotonic() - begun) / 60) < minutes:
-        done = elapsed / minutes
+    for step in range(steps):
+        done = step / steps
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * done)) + 0.003)
+            group["lr"] = 2e-3 * min(1.0, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * done)) + 0.003)
         at = np.arange(step * batch, (step + 1) * batch) % len(order)
         if at[0] > at[-1]:
             order = rng.permutation(order)
@@ -142,14 +142,14 @@ def train(
         with torch.autocast("cpu", torch.bfloat16):
             embeddings = network(faces)
         targets = torch.from_numpy(labels)
-        loss = margin_softmax(embeddings, centres, targets, _MARGIN * min(1.0, 3 * done))
+        loss = margin_softmax(embeddings, centres, targets, _MARGIN * min(1.0, 1.3 * done))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-        step += 1
-        if step % 100 == 0:
-            log(f"{elapsed:5.1f} min  {batch * step} views  loss {np.mean(losses[-100:]):.3f}")
+        if (step + 1) % 100 == 0:
+            elapsed = (time.monotonic() - begun) / 60
+            log(f"{elapsed:5.1f} min  {batch * (step + 1)} views  loss {np.mean(losses[-100:]):.3f}")
     return network.eval()
 
 
@@ -177,11 +177,11 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(ARCHITECTURES))
     parser.add_argument("people", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=25.0)
+    parser.add_argument("--views", type=int, default=100_000)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     people = np.load(arguments.people, mmap_mode="r")
-    network = train(arguments.name, people[:-HELD_OUT], arguments.minutes, log=lambda line: print(line, flush=True))
+    network = train(arguments.name, people[:-HELD_OUT], arguments.views, log=lambda line: print(line, flush=True))
     save(network, arguments.out)
     held = people[-HELD_OUT:]
     found = embed(network, held.reshape(-1, *held.shape[2:]), LEADS[arguments.name].framing)

@@ -3,10 +3,10 @@
 python tests/bench/leave_one_out.py SHEET FOLDER --led-by sface residual mixer --judges sface dlib residual mixer
 
 FOLDER (private: it holds what identifies) keeps intake, landmarks and donors, so that a second run begins with the
-inversion; a sheet of all faces is written into it. For each judge: how many released photographs it verifies as the
-patient at an FMR of 1 % (threshold: that quantile of the originals' impostor pairs), and how often the patient comes
-first among the originals, for the whole picture, with the declared area hidden, and for that area alone. First attempts
-only, nothing selected.
+inversion, and the faces by --name, so that another blending needs none; a sheet of all faces is written into it. For
+each judge: how many released photographs it verifies as the patient at an FMR of 1 % (threshold: that quantile of the
+originals' impostor pairs), and how often the patient comes first among the originals, for the whole picture, with the
+declared area hidden, and for that area alone. First attempts only, nothing selected.
 """
 
 from __future__ import annotations
@@ -144,10 +144,15 @@ def measures(stage: dict, results: dict, blended: pa.Table, faces: pa.Table) -> 
     seams, psnr = np.array(blended["seam"].to_pylist(), float), np.array(faces["core_psnr"].to_pylist())
     distance = np.array(faces["latent_distance"].to_pylist())
     return {
-        "seam_mean": float(seams.mean()), "seam_most": float(seams.max()), "seams_above_2": int((seams > 2).sum()),
-        "mouth_shift_mean": float(np.mean(shifts)), "mouth_shift_most": float(np.max(shifts)),
-        "psnr": float(psnr.mean()), "latent_distance": float(distance.mean()), "latent_distance_most": float(distance.max()),
-    }  # fmt: skip
+        "seam_mean": float(seams.mean()),
+        "seam_most": float(seams.max()),
+        "seams_above_2": int((seams > 2).sum()),
+        "mouth_shift_mean": float(np.mean(shifts)),
+        "mouth_shift_most": float(np.max(shifts)),
+        "psnr": float(psnr.mean()),
+        "latent_distance": float(distance.mean()),
+        "latent_distance_most": float(distance.max()),
+    }
 
 
 def write_sheet(stage: dict, results: dict, path: Path, side: int = 320) -> None:
@@ -189,9 +194,13 @@ def main() -> None:
     )
     settings = stage_options("inversion", asked.inversion)
     networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"), asked.led_by)
+    kept = asked.folder / f"{asked.name}-faces.parquet"
     begun = time.process_time()
-    parts = [(stage["photos"], stage["landmarks"], stage["regions"], stage["donors"])]
-    faces = pa.concat_tables(invert_faces(parts, networks, settings, 1))
+    if not kept.is_file():
+        parts = [(stage["photos"], stage["landmarks"], stage["regions"], stage["donors"])]
+        faces = pa.concat_tables(invert_faces(parts, networks, settings, 1))
+        tables.write(faces, kept, tables.FACES)
+    faces = tables.read(kept, tables.FACES)
     seconds = (time.process_time() - begun) / len(faces)
     options = stage_options("blending", asked.blending)
     blended = blend_faces(stage["photos"], stage["landmarks"], stage["regions"], faces, options)
@@ -208,8 +217,10 @@ def main() -> None:
         print(f"{name}: threshold {row['threshold']:.3f} ({row['pairs']} pairs), rank 1 by chance {row['chance']:.2f}")
         for shown in SHOWN:
             cell = row[shown]
+            rank = cell["first"] / max(1, cell["n"])
+            score = "none" if cell["mean"] is None else f"{cell['mean']:.3f}"
             print(
-                f"  {shown:12s} verified {cell['verified']} of {cell['n']}, rank 1 {cell['first'] / max(1, cell['n']):.2f}, mean {cell['mean']:.3f}"
+                f"  {shown:12s} verified {cell['verified']} of {cell['n']}, rank 1 {rank:.2f}, mean {score}", flush=True
             )
     print({k: v for k, v in report.items() if not isinstance(v, dict)})
     (asked.folder / f"{asked.name}.json").write_text(json.dumps(report, indent=1) + "\n")
