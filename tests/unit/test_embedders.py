@@ -39,7 +39,8 @@ def test_dlib_in_torch_is_dlib(dlib_torch, dlib_resnet, generator, astronaut):
 def test_dlib_in_torch_has_a_gradient_everywhere(dlib_torch):
     chip = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).requires_grad_()
     (gradient,) = torch.autograd.grad(dlib_torch(chip).sum(), chip)
-    assert (gradient[0].abs().amax(dim=0)[2:-2, 2:-2] > 0).float().mean() > 0.99
+    # the last rows and columns lie in no whole stride
+    assert (gradient[0].abs().amax(dim=0)[2:-6, 2:-6] > 0).float().mean() > 0.99
 
 
 def test_another_file_is_refused(tmp_path, dlib_file, model_files):
