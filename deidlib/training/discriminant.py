@@ -55,8 +55,8 @@ def fit(x: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, n
 
 def main() -> None:
     """Fit the discriminant, write it, and print what it does on the people held out."""
-    from deidlib.cli import weights
     from deidlib.inversion.perceptual import STLPIPS
+    from deidlib.vision.networks import only
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("people", type=Path)
@@ -64,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     people = np.load(arguments.people, mmap_mode="r")
-    perceptual = STLPIPS(weights.only("stlpips"))
+    perceptual = STLPIPS(only("stlpips"))
     trained, held = people[:-HELD_OUT], people[-HELD_OUT:]
     x = features_of(perceptual, trained, _STRENGTH, seed=0)
     mean, projection = fit(x, np.repeat(np.arange(len(trained)), trained.shape[1]))

@@ -88,7 +88,7 @@ def draw_people(generator, editor: Editor, bank: Bank, n: int, seed: int) -> Ite
 
 def main() -> None:
     """Draw people into a file (see the module's docstring)."""
-    from deidlib.cli import weights
+    from deidlib.donors.model import donor_model
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="NumPy file, (people, views, 160, 160, 3) uint8")
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=17)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    generator, editor, bank = weights.donor_model("mobilestylegan")
+    generator, editor, bank = donor_model("mobilestylegan")
     shape = arguments.people, VIEWS, SIDE, SIDE, 3
     partial = arguments.out.with_suffix(".partial.npy")
     stored = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)

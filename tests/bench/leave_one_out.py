@@ -25,14 +25,17 @@ import torch
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 from inversion import rows, stage_tables  # noqa: E402
 
+from deidlib import compute  # noqa: E402
 from deidlib.blending.composite import blend_faces  # noqa: E402
-from deidlib.cli import weights  # noqa: E402
 from deidlib.cli.common import stage_options  # noqa: E402
 from deidlib.embedders.lead import LEADS, LED_BY, TRAINED  # noqa: E402
+from deidlib.embedders.opened import embedder  # noqa: E402
+from deidlib.inversion.networks import inversion_networks  # noqa: E402
 from deidlib.regions.area import cut_square, preserve_regions, preserved_area  # noqa: E402
 from deidlib.reid.embeddings import embed_renderings, renderings  # noqa: E402
 from deidlib.storage import tables  # noqa: E402
 from deidlib.storage.images import decode_png  # noqa: E402
+from deidlib.vision import networks  # noqa: E402
 from deidlib.vision.landmarks import FaceLandmarker  # noqa: E402
 from deidlib.vision.recognisers import Recogniser, fit_similarity  # noqa: E402
 
@@ -48,7 +51,7 @@ class TrainedRecogniser(Recogniser):
         from deidlib.inversion.identity import TEMPLATE
 
         self.name, self._detector = name, detector
-        self._network, self._framing = weights.trained_embedder(name), LEADS[name].framing
+        self._network, self._framing = embedder(name), LEADS[name].framing
         self._shown = mouth_shown(self._framing)[..., None]
         linear, offset = self._framing.matrix[:, :2], self._framing.matrix[:, 2]
         self._places = TEMPLATE @ linear.T + offset
@@ -73,7 +76,7 @@ class TrainedRecogniser(Recogniser):
 
 def recogniser(name: str, detector):
     """Open a judge."""
-    return TrainedRecogniser(name, detector) if name in TRAINED else weights.recogniser(name, detector)
+    return TrainedRecogniser(name, detector) if name in TRAINED else networks.recogniser(name, detector)
 
 
 def cached(folder: Path, sheet: Path, limit: int | None) -> dict[str, pa.Table]:
@@ -132,7 +135,7 @@ def measures(stage: dict, results: dict, blended: pa.Table, faces: pa.Table) -> 
     from deidlib.checks.measures import mouth_shift
 
     shifts = []
-    with FaceLandmarker(weights.landmarker_file()) as landmarker:
+    with FaceLandmarker(networks.landmarker_file()) as landmarker:
         for photo, _, region in rows(stage):
             result = results[photo["release_photo_id"]]
             square, _ = cut_square(
@@ -186,19 +189,19 @@ def main() -> None:
     asked = parser.parse_args()
     from deidlib.inversion.faces import invert_faces
 
-    weights.pin_order()
+    compute.pin_order()
     asked.folder.mkdir(mode=0o700, exist_ok=True)
     stage = cached(asked.folder, asked.sheet, asked.limit)
     stage["regions"] = preserve_regions(
         stage["photos"], stage["landmarks"], asked.preserve, stage_options("regions", asked.regions)
     )
     settings = stage_options("inversion", asked.inversion)
-    networks = weights.inversion_networks("mobilestylegan", torch.device("cpu"), asked.led_by)
+    leading = inversion_networks("mobilestylegan", torch.device("cpu"), asked.led_by)
     kept = asked.folder / f"{asked.name}-faces.parquet"
     begun = time.process_time()
     if not kept.is_file():
         parts = [(stage["photos"], stage["landmarks"], stage["regions"], stage["donors"])]
-        faces = pa.concat_tables(invert_faces(parts, networks, settings, 1))
+        faces = pa.concat_tables(invert_faces(parts, leading, settings, 1))
         tables.write(faces, kept, tables.FACES)
     faces = tables.read(kept, tables.FACES)
     seconds = (time.process_time() - begun) / len(faces)
@@ -210,7 +213,7 @@ def main() -> None:
     write_sheet(stage, results, asked.folder / f"{asked.name}.png")
     report = {"core_seconds_a_photo": seconds, **measures(stage, results, blended, faces)}
     report["by_photo"] = {"seam": [round(x, 2) for x in blended["seam"].to_pylist()]}
-    detector = weights.yunet()
+    detector = networks.yunet()
     for name in asked.judges:
         report[name] = judged(recogniser(name, detector), stage, results)
         row = report[name]

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
-from deidlib.cli import weights
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.inversion.identity import _Resampled, crop, fit_template, looks_of_step, sampling_grid
 from deidlib.inversion.invert import BatchSize, invert
 from deidlib.inversion.mesh import SIDE, Mesh, fit_square
+from deidlib.inversion.networks import inversion_networks
 from deidlib.inversion.objective import BOX_SIDE, WORK_SIDE, Targets, box_corners, objective, prepare
 from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
 
@@ -205,7 +205,7 @@ def test_every_recogniser_that_leads_looks_and_no_step_looks_at_all(networks, ta
 
 
 def test_who_leads_is_who_the_configuration_names():
-    assert weights.ensemble(["dlib"]).names == ("dlib",)
+    assert inversion_networks("mobilestylegan", "cpu", ["dlib"]).ensemble.names == ("dlib",)
     assert "dlib" not in stage_options("inversion", "{}")["identity_led_by"]  # it judges
 
 
