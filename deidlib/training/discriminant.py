@@ -15,7 +15,7 @@ import torch
 
 from deidlib.embedders.lead import LEADS
 from deidlib.embedders.trained import DIMENSIONS, Discriminant, pooled_features
-from deidlib.training.recognisers import HELD_OUT, embed, verification, views
+from deidlib.training.recognisers import HELD_OUT, embed, verification, views, wording
 
 _COMPONENTS, _SHRINKAGE = 500, 0.1  # kept of the features; share of the mean variance that every direction is given
 
@@ -73,7 +73,7 @@ def main() -> None:
     network = Discriminant(perceptual, arguments.out)
     found = embed(network, held.reshape(-1, *held.shape[2:]), LEADS["discriminant"].framing)
     result = verification(found, np.repeat(np.arange(len(held)), held.shape[1]))
-    print(f"{len(held)} people held out: AUC {result['auc']:.4f}, TMR {result['tmr']:.3f} at FMR 0.01")
+    print(wording(result, len(held)))
 
 
 if __name__ == "__main__":
