@@ -22,7 +22,7 @@ _SUBPIXEL_BITS = 4
 _NOSE_BASE = 2
 _INTER_OCULAR_SHARE = 0.25  # distance between the eyes of a frontal face, of the released square's side
 _ROOM = 0.25  # border around the square of a mask without landmarks, of the mask's longer side
-_BAND_SHARE = 0.3  # most of an area's half width that its band takes: a narrow area keeps a core
+_BAND_SHARE = 0.3  # most of the half width of teeth or a mask that the band takes
 _EDGE = 2.0  # aligned px kept clear at the border, so that every released pixel is interpolated from inside
 
 
@@ -102,13 +102,13 @@ def _dilated(mask: np.ndarray, radius: float) -> np.ndarray:
     return np.where(distance_outside(mask) <= radius, 255, 0).astype(np.uint8) if mask.any() else mask
 
 
-def core_within(area: np.ndarray, width: float) -> np.ndarray:
-    """The core of an area, (side, side) uint8: what lies deeper inside it than ``width`` pixels.
+def core_within(area: np.ndarray, width: float, most: float = 1.0) -> np.ndarray:
+    """The core of an area, (side, side) uint8: what lies deeper inside it than the band's ``width`` pixels.
 
-    A band takes at most a part of a narrow area, so that a core is left.
+    The band takes at most the share ``most`` of the area's half width, so that a narrow one keeps a core.
     """
     depth = depth_inside(area)
-    return np.where(depth > min(width, _BAND_SHARE * depth.max(initial=0)), 255, 0).astype(np.uint8)
+    return np.where(depth > min(width, most * depth.max(initial=0)), 255, 0).astype(np.uint8)
 
 
 def _lower_face(points: np.ndarray, side: int, margin: float, along: np.ndarray | None) -> np.ndarray:
@@ -227,7 +227,9 @@ def _region_row(photo: dict, landmark: dict, method: str, options: dict) -> dict
         area, lost = _masked_area(photo, left, top, side)
     else:
         area, lost = _drawn_area(photo, landmark, left, top, side, method, options["margin"] + band)
-    core = core_within(area, band * landmark["inter_ocular"]) if generated else area
+    # An area that was grown by the band keeps a core; teeth and masks are as they are.
+    most = _BAND_SHARE if method in ("teeth", "mask") else 1.0
+    core = core_within(area, band * landmark["inter_ocular"], most) if generated else area
     if lost or np.count_nonzero(core) < options["min_pixels"]:
         return {"status": tables.QUARANTINED, "reason": "region_empty"}
     return {
