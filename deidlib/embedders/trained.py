@@ -1,11 +1,12 @@
-"""Small recognisers that were trained on the generator's own people (:mod:`deidlib.training.recognisers`).
+"""Recognisers that were fitted to the generator's own people.
 
-They differ in architecture, in what they see and in size, so that a face which one of them does not know for the
-patient's is not so for one network's reasons alone.
+Features of another network, and what of them tells people apart: linear discriminant analysis, by
+:mod:`deidlib.training.discriminant`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,136 +17,79 @@ from torch.nn import functional as F
 DIMENSIONS = 128  # of an embedding
 
 
-class _Convolution(nn.Sequential):
-    """Convolution, normalisation, PReLU."""
-
-    def __init__(self, before: int, after: int, kernel: int = 3, stride: int = 1, groups: int = 1):
-        super().__init__(
-            nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(after),
-            nn.PReLU(after),
-        )
-
-
-class _Residual(nn.Module):
-    """Two convolutions added to their input."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.first = _Convolution(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.first(x))
-
-
-class _Mixing(nn.Module):
-    """Dense layers over places, then over channels, added to their input (Tolstikhin et al. 2021, arXiv 2105.01601)."""
-
-    def __init__(self, channels: int, places: int):
-        super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
-        self.over_places = _dense_pair(places, places)
-        self.over_channels = _dense_pair(channels, 2 * channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.over_places(self.norms[0](x).transpose(1, 2)).transpose(1, 2)
-        return x + self.over_channels(self.norms[1](x))
-
-
-def _dense_pair(width: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-
-
-class _Mixed(nn.Module):
-    """Two convolutions from 96² to 12² places, and mixing there: (N, channels, 12, 12)."""
-
-    def __init__(self, channels: int, depth: int):
-        super().__init__()
-        self.stem = nn.Sequential(_Convolution(3, 32, 7, 4), _Convolution(32, channels, 3, 2))
-        self.mixing = nn.Sequential(*(_Mixing(channels, 12 * 12) for _ in range(depth)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        return self.mixing(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
-
-
-class _Embedder(nn.Module):
-    """Layers, then a dense one over places and channels."""
-
-    def __init__(self, layers: nn.Module, channels: int, places: int):
-        super().__init__()
-        self.layers = layers
-        self.norm = nn.BatchNorm2d(channels)
-        self.dense = nn.Linear(channels * places, DIMENSIONS, bias=False)
-        self.last = nn.BatchNorm1d(DIMENSIONS)
-
-    def forward(self, faces: Tensor) -> Tensor:
-        """Embed faces, (N, 3, side, side) RGB in [−1, 1], as unit vectors, (N, 128)."""
-        x = self.norm(self.layers(faces)).flatten(1)
-        return F.normalize(self.last(self.dense(x)).float(), dim=1)
-
-
-def residual() -> _Embedder:
-    """Residual network for faces of 112²."""
-    layers = [_Convolution(3, 32, 7, 4), _Residual(32), _Convolution(32, 80, 3, 2), _Residual(80)]
-    layers += [_Convolution(80, 160, 3, 2), _Residual(160)]
-    return _Embedder(nn.Sequential(*layers), 160, 7 * 7)
-
-
-def mixer() -> _Embedder:
-    """Network that mixes 12² places of faces of 96²."""
-    return _Embedder(nn.Sequential(_Mixed(112, 4), _Convolution(112, 64, 1)), 64, 12 * 12)
-
-
 class Discriminant(nn.Module):
-    """The perceptual distance's features, projected to what tells people apart (linear discriminant analysis).
-
-    The features come from photographs of everything (AlexNet of ST-LPIPS), the projection from the generator's people
-    (:mod:`deidlib.training.discriminant`).
+    """Features, projected to what tells people apart: faces, (N, 3, side, side) RGB in [−1, 1], to (N, 128).
 
     Parameters
     ----------
-    perceptual : STLPIPS
-        Whose features are taken; it is not copied.
+    features : Module
+        Faces to features, (N, F).
     path : Path
         ``mean``, (F,), and ``projection``, (F, 128), as float16.
     """
 
-    def __init__(self, perceptual: nn.Module, path: Path):
+    def __init__(self, features: nn.Module, path: Path):
         super().__init__()
-        self.perceptual = perceptual
+        self.features = features
         with np.load(path) as stored:
             mean, projection = (torch.from_numpy(stored[n].astype(np.float32)) for n in ("mean", "projection"))
         self.register_buffer("mean", mean)
         self.register_buffer("projection", projection)
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Embed faces, (N, 3, 112, 112) RGB in [−1, 1], as unit vectors, (N, 128)."""
-        x = pooled_features(self.perceptual, faces)
-        return F.normalize((x - self.mean) @ self.projection, dim=1)
+        """Embed faces as unit vectors."""
+        return F.normalize((self.features(faces) - self.mean) @ self.projection, dim=1)
 
 
-def pooled_features(perceptual: nn.Module, faces: Tensor) -> Tensor:
-    """Third and fifth layer of the perceptual distance's network, in 7² and 5² places, (N, F)."""
-    layers = perceptual.features(faces)
-    return torch.cat([F.adaptive_avg_pool2d(layers[k].float(), n).flatten(1) for k, n in ((2, 7), (4, 5))], dim=1)
+class PerceptualFeatures(nn.Module):
+    """Third and fifth layer of the perceptual distance's network (AlexNet, photographs of everything), in few places.
+
+    Parameters
+    ----------
+    perceptual : STLPIPS
+        The perceptual distance; it is shared, not copied.
+    """
+
+    def __init__(self, perceptual: nn.Module):
+        super().__init__()
+        self.perceptual = perceptual
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Features, (N, 25216)."""
+        return _in_places(self.perceptual.features(faces), ((2, 7), (4, 5)))
 
 
-ARCHITECTURES = {"residual": residual, "mixer": mixer}
+class SexFeatures(nn.Module):
+    """Second and third layer of the network that estimates a face's sex (Levi and Hassner 2015), in few places.
+
+    Parameters
+    ----------
+    kernels, biases : sequence of ndarray
+        Of its three convolutions, which take BGR less the mean, in grey levels.
+    """
+
+    _MEAN = 78.43, 87.77, 114.90  # of its training photographs, BGR
+
+    def __init__(self, kernels: Sequence[np.ndarray], biases: Sequence[np.ndarray]):
+        super().__init__()
+        self.kernels, self.biases = (
+            nn.ParameterList(nn.Parameter(torch.tensor(a), requires_grad=False) for a in arrays)
+            for arrays in (kernels, biases)
+        )
+        self.register_buffer("shift", torch.tensor(self._MEAN).reshape(1, 3, 1, 1))
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Features, (N, 16000)."""
+        x, layers = (faces.flip(1) + 1) * 127.5 - self.shift, []
+        for k, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            stride, padding = ((4, 0), (1, 2), (1, 1))[k]
+            x = F.relu(F.conv2d(x, kernel, bias, stride=stride, padding=padding))
+            layers.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-6))
+            if k < 2:
+                x = F.local_response_norm(F.max_pool2d(x, 3, 2), 5, 1e-4, 0.75)
+        return _in_places(layers, ((1, 5), (2, 5)))
 
 
-def save(network: nn.Module, path: Path) -> None:
-    """Write a network's weights as float16."""
-    state = network.state_dict().items()
-    np.savez(path, **{name: (v.half() if v.is_floating_point() else v).numpy() for name, v in state})
-
-
-def load(architecture: str, path: Path) -> nn.Module:
-    """Network with the weights of a file that :func:`save` wrote, ready to use."""
-    with np.load(path) as stored:
-        halves = {name: stored[name] for name in stored.files}
-    weights = {name: v.astype(np.float32) if v.dtype == np.float16 else v for name, v in halves.items()}
-    network = ARCHITECTURES[architecture]()
-    network.load_state_dict({name: torch.from_numpy(np.asarray(v)) for name, v in weights.items()})
-    return network.eval().requires_grad_(False)
+def _in_places(layers: Sequence[Tensor], which: Sequence[tuple[int, int]]) -> Tensor:
+    """Means of some layers over so many by so many places, as one vector a face."""
+    return torch.cat([F.adaptive_avg_pool2d(layers[k].float(), n).flatten(1) for k, n in which], dim=1)

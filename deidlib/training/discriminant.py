@@ -1,8 +1,8 @@
-"""Fit the discriminant: what of the perceptual network's features tells the virtual people apart.
+"""Fit a recogniser: what of a network's features tells the virtual people apart.
 
 Linear discriminant analysis (Fisher 1936; Belhumeur et al. 1997) on the leading principal components: the differences
 between views of one person are whitened, and the directions in which people then differ most are kept. Rebuild with
-``python -m deidlib.training.discriminant PEOPLE.npy OUT.npz``.
+``python -m deidlib.training.discriminant NAME PEOPLE.npy OUT.npz``.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deidlib.embedders.lead import LEADS
-from deidlib.embedders.trained import DIMENSIONS, Discriminant, pooled_features
-from deidlib.training.recognisers import HELD_OUT, embed, verification, views, wording
+from deidlib.embedders.framing import Framing
+from deidlib.embedders.lead import LEADS, TRAINED
+from deidlib.embedders.opened import features
+from deidlib.embedders.trained import DIMENSIONS, Discriminant
+from deidlib.training.views import HELD_OUT, embed, verification, views, wording
 
 _COMPONENTS, _SHRINKAGE = 500, 0.1  # kept of the features; share of the mean variance that every direction is given
 
 _STRENGTH = 0.6  # of the changes of place and light
 
 
-def features_of(perceptual: torch.nn.Module, people: np.ndarray, strength: float, seed: int) -> np.ndarray:
-    """Features, (P · V, F) float16, of one view of each picture."""
+def features_of(network: torch.nn.Module, framing: Framing, people: np.ndarray, seed: int) -> np.ndarray:
+    """Features, (P · V, F) float16, of one view of each picture, (P, V, 160, 160, 3)."""
     rng, found = np.random.default_rng(seed), []
-    framing = LEADS["discriminant"].framing
     for part in np.array_split(people.reshape(-1, *people.shape[2:]), people.shape[0] * people.shape[1] // 32):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            found.append(pooled_features(perceptual, views(part, framing, rng, strength)).half().numpy())
+            found.append(network(views(part, framing, rng, _STRENGTH)).half().numpy())
     return np.concatenate(found)
 
 
@@ -54,26 +55,23 @@ def fit(x: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, n
 
 
 def main() -> None:
-    """Fit the discriminant, write it, and print what it does on the people held out."""
-    from deidlib.inversion.perceptual import STLPIPS
-    from deidlib.vision.networks import only
-
+    """Fit a recogniser, write it, and print what it does on the people held out."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=TRAINED)
     parser.add_argument("people", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--fewer", type=int, help="fit to so many people only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    people = np.load(arguments.people, mmap_mode="r")
-    perceptual = STLPIPS(only("stlpips"))
-    trained, held = people[:-HELD_OUT], people[-HELD_OUT:]
-    x = features_of(perceptual, trained, _STRENGTH, seed=0)
+    people, framing = np.load(arguments.people, mmap_mode="r"), LEADS[arguments.name].framing
+    network = features(arguments.name)
+    trained, held = people[:-HELD_OUT][: arguments.fewer], people[-HELD_OUT:]
+    x = features_of(network, framing, trained, seed=0)
     mean, projection = fit(x, np.repeat(np.arange(len(trained)), trained.shape[1]))
     scale = np.abs(projection).max()
     np.savez(arguments.out, mean=mean.astype(np.float16), projection=(projection / scale).astype(np.float16))
-    network = Discriminant(perceptual, arguments.out)
-    found = embed(network, held.reshape(-1, *held.shape[2:]), LEADS["discriminant"].framing)
-    result = verification(found, np.repeat(np.arange(len(held)), held.shape[1]))
-    print(wording(result, len(held)))
+    found = embed(Discriminant(network, arguments.out), held.reshape(-1, *held.shape[2:]), framing)
+    print(wording(verification(found, np.repeat(np.arange(len(held)), held.shape[1])), len(held)))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,20 @@
-"""Train the small recognisers on virtual people, by margin softmax, and say what they do on people not trained on.
+"""Views of the virtual people that recognisers are fitted to and measured on.
 
-A person's views (:mod:`deidlib.training.identities`) go through changes of place, light, sharpness and coding, so that
-what is learned holds for photographs as cameras and archives leave them. Rebuild a network with
-``python -m deidlib.training.recognisers NAME PEOPLE.npy OUT.npz``.
+A person's pictures (:mod:`deidlib.training.identities`) go through changes of place, light, sharpness and coding, so
+that what is learned holds for photographs as cameras and archives leave them.
 """
 
 from __future__ import annotations
-
-import argparse
-import math
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from deidlib.embedders.framing import Framing, mouth_shown
-from deidlib.embedders.lead import LEADS
-from deidlib.embedders.trained import ARCHITECTURES, DIMENSIONS, save
 
 HELD_OUT = 200  # people at the end of the file, never trained on
 _TO_ARCFACE = np.array([[0.805, 0.0, -8.75], [0.0, 0.805, -7.9]])  # of the stored pictures: medians over 159 of them
-_SCALE, _MARGIN = 24.0, 0.25  # of the margin softmax (CosFace, Wang et al. 2018, arXiv 1801.09414)
 _LUMA = 0.299, 0.587, 0.114
 
 
@@ -97,62 +86,6 @@ def views(pictures: np.ndarray, framing: Framing, rng: np.random.Generator, stre
     return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32).transpose(0, 3, 1, 2)))
 
 
-def margin_softmax(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """CosFace's loss of unit embeddings, (n, d), against the people's centres, (P, d)."""
-    cosines = embeddings @ F.normalize(centres, dim=1).T
-    cosines = cosines - margin * F.one_hot(labels, len(centres))
-    return F.cross_entropy(_SCALE * cosines, labels)
-
-
-def train(
-    name: str, people: np.ndarray, count: int, seed: int = 0, batch: int = 64, log: Callable[[str], None] = print
-) -> nn.Module:
-    """Train a network of :data:`deidlib.embedders.trained.ARCHITECTURES` on so many views.
-
-    Parameters
-    ----------
-    name : str
-        Which of them.
-    people : ndarray, (P, V, 160, 160, 3), uint8
-        As :mod:`deidlib.training.identities` draws them.
-    count : int
-        How many views to train on.
-    """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    network = ARCHITECTURES[name]().to(memory_format=torch.channels_last)
-    framing = LEADS[name].framing
-    centres = nn.Parameter(torch.randn(len(people), DIMENSIONS))
-    matrices = [p for p in (*network.parameters(), centres) if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], betas=(0.9, 0.99)
-    )
-    begun, losses, steps = time.monotonic(), [], count // batch
-    order = rng.permutation(people.shape[0] * people.shape[1])
-    for step in range(steps):
-        done = step / steps
-        for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * done)) + 0.003)
-        at = np.arange(step * batch, (step + 1) * batch) % len(order)
-        if at[0] > at[-1]:
-            order = rng.permutation(order)
-        labels, which = np.divmod(order[at], people.shape[1])
-        faces = views(people[labels, which], framing, rng).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            embeddings = network(faces)
-        targets = torch.from_numpy(labels)
-        loss = margin_softmax(embeddings, centres, targets, _MARGIN * min(1.0, 1.3 * done))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-        if (step + 1) % 100 == 0:
-            elapsed = (time.monotonic() - begun) / 60
-            log(f"{elapsed:5.1f} min  {batch * (step + 1)} views  loss {np.mean(losses[-100:]):.3f}")
-    return network.eval()
-
-
 def embed(network: nn.Module, pictures: np.ndarray, framing: Framing) -> np.ndarray:
     """Embeddings, (n, 128), of stored pictures as they are."""
     rng = np.random.default_rng(0)
@@ -187,25 +120,3 @@ def wording(result: dict[str, float], n: int) -> str:
     """What :func:`verification` found of so many people, in a line."""
     impostors = ", ".join(f"{name} {result[name]:.3f}" for name in ("impostor", "alike", "deviation"))
     return f"{n} people held out: AUC {result['auc']:.4f}, TMR {result['tmr']:.3f} at FMR 0.01; {impostors}"
-
-
-def main() -> None:
-    """Train a network, write it, and print what it does on the people held out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted(ARCHITECTURES))
-    parser.add_argument("people", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--views", type=int, default=100_000)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    people = np.load(arguments.people, mmap_mode="r")
-    network = train(arguments.name, people[:-HELD_OUT], arguments.views, log=lambda line: print(line, flush=True))
-    save(network, arguments.out)
-    held = people[-HELD_OUT:]
-    found = embed(network, held.reshape(-1, *held.shape[2:]), LEADS[arguments.name].framing)
-    result = verification(found, np.repeat(np.arange(len(held)), held.shape[1]))
-    print(wording(result, len(held)))
-
-
-if __name__ == "__main__":
-    main()
