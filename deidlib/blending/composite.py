@@ -1,9 +1,10 @@
 """Blending: the generated face goes into the photograph's own pixel grid, and the patient's pixels go back in.
 
 The photograph is never resampled. Four steps make the generated skin meet the patient's: a tint of the whole face (the
-light's colour, read from nine patches of skin), one gain (the light's strength), a smooth correction that equals the
-remaining difference at the core's border and dies out with the distance (the gradient-domain idea of Pérez et al. 2003
-with a soft boundary), and a cross-fade over the band. In the core the patient's pixels are put back exactly.
+light's colour), one gain (the light's strength), a smooth correction that equals the remaining difference near the core
+and dies out with the distance (the gradient-domain idea of Pérez et al. 2003 with a soft boundary), and a cross-fade
+over the band. All of them read the photograph inside the preserved area alone: what lies outside it are generated
+pixels, in colours that the area itself shows. In the core the patient's pixels are put back exactly.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib.blending.seam import seam_score
-from deidlib.donors.features import skin_patches
-from deidlib.regions.area import band_width, cut_square, distance_outside, fade_weight, smoothstep
+from deidlib.regions.area import (
+    area_of_landmarks,
+    band_width,
+    cut_square,
+    distance_outside,
+    fade_weight,
+    preserved_area,
+    smoothstep,
+)
 from deidlib.storage import tables
 from deidlib.storage.images import RELEASED_LEVEL, decode_png, encode_png
-from deidlib.vision.landmarks import invert_similarity, matrix_of, points_of, resample
+from deidlib.vision.landmarks import eye_centres, invert_similarity, matrix_of, points_of, resample
+
+_LEAST_SKIN = 64  # pixels, from which on a tint is read
+_CLEAR_OF_LIPS = 0.04  # of the distance between the eyes
 
 
 def warp_to_square(face: np.ndarray, aligned_to_native: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
@@ -28,32 +39,41 @@ def warp_to_square(face: np.ndarray, aligned_to_native: np.ndarray, left: int, t
     return resample(face, to_aligned, side)
 
 
-def skin_tint(source: np.ndarray, face: np.ndarray, inside: np.ndarray, points: np.ndarray, limit: float) -> np.ndarray:
+def skin_tint(source: np.ndarray, face: np.ndarray, skin: np.ndarray, limit: float) -> np.ndarray:
     """Factor of each channel, (3,), that gives the generated skin the hue of the photograph's.
 
-    The median over the patches of :data:`deidlib.donors.features.SKIN_PATCHES`, so that a beard, a hand or a strand of
-    hair in some of them does not matter; the geometric mean of the channels is 1.
+    The median over pixels, so that a beard or a strand of hair in some of them does not matter; the geometric mean of
+    the channels is 1.
 
     Parameters
     ----------
     source, face : ndarray, (S, S, 3), uint8
         Photograph and generated face in the grid of the released square.
-    inside : ndarray, (S, S), bool
-        Where the square lies inside the photograph.
-    points : ndarray, (478, 2)
-        The photograph's landmarks in pixels of the square.
+    skin : ndarray, (S, S), bool
+        Where to read both; with hardly a pixel there is no tint.
     limit : float
         Each factor is kept within 1/``limit`` to ``limit``.
     """
-    ratios = []
-    for patch in skin_patches(points, len(source)):
-        if patch and inside[patch].all():
-            photo, generated = (np.maximum(np.median(image[patch], axis=(0, 1)), 1) for image in (source, face))
-            ratio = np.log(photo / generated)
-            ratios.append(ratio - ratio.mean())
-    if not ratios:
+    if np.count_nonzero(skin) < _LEAST_SKIN:
         return np.ones(3)
+    ratios = np.log(np.maximum(source[skin], 1.0) / np.maximum(face[skin], 1.0))
+    ratios -= ratios.mean(axis=1, keepdims=True)
     return np.clip(np.exp(np.median(ratios, axis=0)), 1 / limit, limit)
+
+
+def skin_in_area(points: np.ndarray, area: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Skin that the preserved area shows, (S, S) bool: what of it lies clear of the lips.
+
+    Parameters
+    ----------
+    points : ndarray, (478, 2)
+        The photograph's landmarks in pixels of the square.
+    area, inside : ndarray, (S, S), bool
+        The preserved area; where the square lies inside the photograph.
+    """
+    left, right = eye_centres(points)
+    lips = area_of_landmarks(points, len(area), "mouth", _CLEAR_OF_LIPS * np.hypot(*(right - left)))
+    return area & inside & (lips == 0)
 
 
 def light_gain(source: np.ndarray, face: np.ndarray, weight: np.ndarray, limit: float) -> float:
@@ -127,7 +147,8 @@ def blend(
     photo, generated = source.astype(np.float64), face * tint
     generated = generated * light_gain(photo, generated, near, options["gain_limit"])
     # The difference is read where the images meet: the core's rim and the inner band.
-    rim = ((outside <= 0.7 * width) & inside & (cv2.erode(core, None, iterations=max(1, int(width / 3))) == 0)) * 1.0
+    rim = (outside <= 0.7 * width) & preserved_area(core, band) & inside
+    rim = (rim & (cv2.erode(core, None, iterations=max(1, int(width / 3))) == 0)) * 1.0
     reach = options["reach"] * width
     generated = generated + soft_membrane(photo - generated, rim, outside, reach)
 
@@ -144,7 +165,8 @@ def _blend_row(photo: dict, landmark: dict, region: dict, face: dict, options: d
     generated = warp_to_square(decode_png(face["image"]), matrix_of(landmark), *square)
     core, band = decode_png(region["core"]), decode_png(region["band"])
     points = points_of(landmark) - np.array([region["crop_left"], region["crop_top"]])
-    tint = skin_tint(source, generated, inside, points, options["tint_limit"])
+    skin = skin_in_area(points, preserved_area(core, band), inside)
+    tint = skin_tint(source, generated, skin, options["tint_limit"])
     result = blend(source, inside, generated, core, band, tint, options)
     return {"image": encode_png(result, RELEASED_LEVEL), "seam": seam_score(result, source, core, band)}
 

@@ -187,7 +187,7 @@ def invert(
     from deidlib.storage.parts import in_parts
 
     compute.pin_order()
-    networks = inversion_networks(generator, compute.device(device))
+    networks = inversion_networks(generator, compute.device(device), settings["identity_led_by"])
     shard = (landmarks, "LANDMARKS"), (regions, "REGIONS"), (donors, "DONORS")
     parts = in_parts(photos, *shard, only=_ids(chosen))
     with progress("inversion", count(chosen)) as step, writing(out, "FACES") as append:

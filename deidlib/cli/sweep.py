@@ -43,7 +43,8 @@ def sweep(
 
         compute.pin_order()
         recognisers = open_recognisers(cfg["reid"]["recognisers"])
-        networks = inversion_networks(cfg["generator"], compute.device(device))
+        led_by = cfg["inversion"]["identity_led_by"]
+        networks = inversion_networks(cfg["generator"], compute.device(device), led_by)
         rows = sweep_rows(private, found, networks, recognisers, cfg, threads)
     write_json({"rows": rows}, out)
     say(f"sweep: {sum(map(len, found.values()))} photographs, {len(rows)} scores")

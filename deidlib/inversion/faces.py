@@ -16,7 +16,7 @@ from deidlib.inversion.identity import fit_template
 from deidlib.inversion.invert import BatchSize, Inverted, invert
 from deidlib.inversion.mesh import fit_square
 from deidlib.inversion.objective import WORK_SIDE, Networks, Targets
-from deidlib.regions.area import band_width, cut_square, distance_outside, fade_weight
+from deidlib.regions.area import band_depth, band_width, cut_square, depth_inside, fade_weight
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.vision.landmarks import (
@@ -44,15 +44,14 @@ def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.nd
     ndarray, (side, side), float32
         0 to 1.
     """
-    outside, width = distance_outside(core), band_width(core, band)
-    depth = cv2.distanceTransform((core > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    weight = np.where(core > 0, 1 - 0.5 * np.clip(depth / width, 0, 1), 0)
-    weight = np.where(band > 0, 1 - 0.5 * outside / width, weight)
+    deep = np.clip(depth_inside(core) / band_width(core, band), 0, 1)
+    weight = np.where(core > 0, 1 - 0.5 * deep, 0)
+    weight = np.where(band > 0, 0.5 + 0.5 * band_depth(core, band), weight)
     return np.where(inside, weight, 0).astype(np.float32)
 
 
 def _frames(landmark: dict, aligned_to_native: np.ndarray) -> dict[str, np.ndarray]:
-    """Where guide and mesh look: from pixels of the aligned frame at ``WORK_SIDE``, and the unit of length there."""
+    """Where recognisers and mesh look: from pixels of the aligned frame at ``WORK_SIDE``; the unit of length there."""
     points = transform_points(invert_similarity(aligned_to_native), points_of(landmark).astype(np.float64))
     points = (points + 0.5) * (WORK_SIDE / ALIGNED_SIDE) - 0.5
     left, right = eye_centres(points)
@@ -82,7 +81,6 @@ def _target(photo: dict, landmark: dict, region: dict, donor: dict) -> dict[str,
         "donors": np.array(donor["w"], np.float32),
         "grey": np.array(photo["grey"]),
         "fades": fade,
-        "identities": np.array(donor["sface"], np.float32),
         "likenesses": np.float32(donor["likeness"]),
         **_frames(landmark, matrix),
     }

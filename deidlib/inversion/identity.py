@@ -1,91 +1,151 @@
-"""The guide: SFace, differentiable, so that inversion can be led away from the patient's identity.
+"""The identity loss: recognisers lead the generated face away from the patient, and to the donor.
 
-SFace (Zhong et al. 2021, arXiv 2205.12010) as OpenCV Zoo publishes it: a MobileNet of one convolution and thirteen
-depthwise separable ones. The recogniser that guides never judges alone: the gate's judges embed with other networks.
+Each recogniser of an ensemble embeds the composite, the generated face with the patient's preserved area in it. A
+network by itself can be satisfied by changes that no other would notice; so there are several of different kind, which
+take turns, and each looks at crops a little larger or smaller, turned, moved, mirrored or softened. Those that lead are
+named in the configuration; one that judges is not among them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SIDE = 112  # px of the recogniser's frame
-#: Where the recogniser wants left and right eye, nose tip and mouth corners (of the image), (x, y) in its frame.
+from deidlib.embedders.framing import mouth_shown
+from deidlib.embedders.lead import LEADS, Lead
+
+SIDE = 112  # px of ArcFace's frame
+#: Where left and right eye, nose tip and mouth corners (of the image) lie in that frame, (x, y).
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-_STRIDES = (1, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)  # of the network's fourteen convolutions
-_EPSILON = 1e-3, 2e-5  # of the batch normalisations after a convolution; of the last two
+_CROPS = 6  # that each recogniser looks at in turn
+_AT_A_TIME = 2  # recognisers that look in a step
+_TURN, _SIZE, _SHIFT = 5.0, 0.06, 0.03  # of these crops, at most: degrees; share of their size; of their side
+_TOO_LIKE = 4.0  # how much more it weighs to be too like the patient than too unlike
 
 
-def read_weights(model_file: Path) -> dict[str, np.ndarray]:
-    """Weights of an ONNX file by name, block-quantised ones restored to float32."""
-    import onnx
-    from onnx import numpy_helper
+class Look(NamedTuple):
+    """A crop that a recogniser looks at, and what it is to see there."""
 
-    graph = onnx.load(str(model_file)).graph
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear":
-            quantised, scale, zero = (weights.pop(name) for name in node.input)
-            options = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-            axis, length = options["axis"], quantised.shape[options["axis"]]
-            scale, zero = (np.repeat(x, options["block_size"], axis).take(range(length), axis) for x in (scale, zero))
-            weights[node.output[0]] = (quantised.astype(np.float32) - zero) * scale
-        elif node.op_type == "Reshape" and node.input[1] in weights:
-            weights[node.output[0]] = weights.pop(node.input[0]).reshape(weights.pop(node.input[1]))
-    return weights
+    name: str  # of the recogniser
+    soft: bool  # whether the crop is softened
+    grid: Tensor  # (N, side, side, 2) as :func:`resample` takes it
+    patient: Tensor  # (N, D) unit embedding of the photograph
+    donor: Tensor  # (N, D) of the donor's face
+    likeness: Tensor  # (N,) cosine to the patient that is aimed at
 
 
-class Guide(nn.Module):
-    """SFace's network: aligned faces, (N, 3, 112, 112) RGB in [−1, 1], to unit embeddings, (N, 128).
+class Ensemble(nn.Module):
+    """Recognisers that lead, by name.
 
     Parameters
     ----------
-    weights : mapping
-        As :func:`read_weights` gives them. Batch normalisations are folded into what they follow.
+    networks : mapping
+        Name → network; the names are those of :data:`deidlib.embedders.lead.LEADS`.
     """
 
-    def __init__(self, weights: Mapping[str, np.ndarray]):
+    def __init__(self, networks: Mapping[str, nn.Module]):
         super().__init__()
-        names = ["conv_1", *(f"conv_{k}{part}" for k in range(2, len(_STRIDES) + 1) for part in ("_dw", ""))]
-        kernels, biases, slopes = [], [], []
-        for name in names:
-            gain, shift = _normalisation(weights, f"{name}_batchnorm", _EPSILON[0])
-            kernels.append(weights[f"{name}_conv2d_weight_reshaped"] * gain[:, None, None, None])
-            biases.append(shift)
-            slopes.append(weights[f"{name}_relu_gamma"].reshape(-1))
-        before, after = _normalisation(weights, "bn1", _EPSILON[1]), _normalisation(weights, "fc1", _EPSILON[1])
-        dense = weights["pre_fc1_weight_dequantized"].reshape(128, 1024, -1)
-        bias = weights["pre_fc1_bias_dequantized"] + np.einsum("oci,c->o", dense, before[1])
-        dense = dense * before[0][:, None] * after[0][:, None, None]
-        kernels.append(dense.reshape(128, -1))
-        biases.append(bias * after[0] + after[1])
-        self.kernels, self.biases, self.slopes = (
-            nn.ParameterList(nn.Parameter(torch.tensor(np.asarray(a, np.float32)), requires_grad=False) for a in arrays)
-            for arrays in (kernels, biases, slopes)
+        self.names = tuple(networks)
+        self.networks = nn.ModuleDict(networks)
+        for name in self.names:
+            shown = torch.from_numpy(mouth_shown(LEADS[name].framing))
+            self.register_buffer(f"shown_{name}", shown[None, None], persistent=False)
+
+    def embed(self, name: str, images: Tensor, grid: Tensor, soft: bool = False) -> Tensor:
+        """Unit embeddings, (N, D), of crops of images, (N, 3, S, S) RGB in [−1, 1]."""
+        faces = resample(images, grid)
+        if soft:
+            faces = F.avg_pool2d(faces, 3, stride=1, padding=1, count_include_pad=False)
+        return F.normalize(self.networks[name](faces * getattr(self, f"shown_{name}")).float(), dim=1)
+
+
+def prepare_looks(
+    ensemble: Ensemble, photos: Tensor, donors: Tensor, frames: Tensor, likenesses: Tensor
+) -> dict[str, list[Look]]:
+    """Crops that each recogniser looks at, and what it is to see there.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The recognisers.
+    photos, donors : Tensor, (N, 3, S, S)
+        Photographs, and the donors' faces, in the aligned frame.
+    frames : Tensor, (N, 2, 3)
+        Pixels of these images to ArcFace's frame.
+    likenesses : Tensor, (N,)
+        Cosine to the patient that is aimed at, as SFace sees it. The others aim at what they see in the donor, who is
+        an impostor of the patient's look, within what impostors have (``LEADS``).
+    """
+    looks = {}
+    for name in ensemble.names:
+        lead = LEADS[name]
+        plain, mirrored = (_grid(frames, lead, crop, photos.shape[-1]) for crop in (np.eye(3), _mirror(lead)))
+        patient, donor = (
+            F.normalize(sum(ensemble.embed(name, images, grid) for grid in (plain, mirrored)), dim=1)
+            for images in (photos, donors)
         )
-
-    def forward(self, faces: Tensor) -> Tensor:
-        """Embed aligned faces."""
-        x = faces * (127.5 / 128)
-        strides = [_STRIDES[0], *(s for stride in _STRIDES[1:] for s in (stride, 1))]
-        for kernel, bias, slope, stride in zip(self.kernels, self.biases, self.slopes, strides, strict=False):
-            groups = x.shape[1] // kernel.shape[1]
-            x = F.conv2d(x, kernel, bias, stride=stride, padding=kernel.shape[-1] // 2, groups=groups)
-            x = F.prelu(x, slope)
-        x = F.linear(x.flatten(1), self.kernels[-1], self.biases[-1])
-        return F.normalize(x.float(), dim=1)
+        aim = likenesses if name == "sface" else (patient * donor).sum(1).clamp(lead.impostor, lead.alike)
+        looks[name] = [
+            Look(name, k % 3 == 2, _grid(frames, lead, crop, photos.shape[-1]), patient, donor, aim)
+            for k, crop in enumerate(_crops(lead))
+        ]
+    return looks
 
 
-def _normalisation(weights: Mapping[str, np.ndarray], name: str, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-    gain = weights[f"{name}_gamma"] / np.sqrt(weights[f"{name}_moving_var"] + epsilon)
-    return gain, weights[f"{name}_beta"] - gain * weights[f"{name}_moving_mean"]
+def looks_of_step(looks: Mapping[str, list[Look]], step: int) -> tuple[Look, ...]:
+    """Which crops are looked at in a step: the recognisers take turns, and each takes its crops in turn."""
+    names = list(looks)
+    at_a_time = min(_AT_A_TIME, len(names))
+    turns = [divmod(step * at_a_time + k, len(names)) for k in range(at_a_time)]
+    return tuple(looks[names[which]][crop % _CROPS] for crop, which in turns)
+
+
+def identity_loss(ensemble: Ensemble, composite: Tensor, looks: tuple[Look, ...]) -> Tensor:
+    """Loss, (N,), of a composite, (N, 3, S, S), as the step's recognisers see it: their mean.
+
+    max(4(cos(e, e_patient) − s), s − cos(e, e_patient)) + 1 − cos(e, e_donor), in units of how much impostors differ.
+    """
+    total = torch.zeros(len(composite), device=composite.device)
+    for look in looks:
+        embedding = ensemble.embed(look.name, composite, look.grid, look.soft)
+        over = (embedding * look.patient).sum(1) - look.likeness
+        from_likeness = torch.maximum(_TOO_LIKE * over, -over)
+        unit = LEADS[look.name].deviation / LEADS["sface"].deviation
+        total = total + (from_likeness + 1 - (embedding * look.donor).sum(1)) / unit
+    return total / len(looks)
+
+
+def _grid(frames: Tensor, lead: Lead, crop: np.ndarray, side: int) -> Tensor:
+    framing = lead.framing
+    own = frames.new_tensor(crop[:2] @ np.vstack([framing.matrix, [0, 0, 1]]))
+    matrices = own[:, :2] @ frames
+    matrices = torch.cat([matrices[:, :, :2], matrices[:, :, 2:] + own[:, 2:]], dim=2)
+    return sampling_grid(matrices, side, framing.side)
+
+
+def _mirror(lead: Lead) -> np.ndarray:
+    return np.array([[-1.0, 0.0, lead.framing.side - 1], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _crops(lead: Lead) -> list[np.ndarray]:
+    """Similarities, (3, 3), of a recogniser's frame: the same for every photograph and run."""
+    rng, crops = np.random.default_rng(2022), []
+    middle = (lead.framing.side - 1) / 2
+    for k in range(_CROPS):
+        turn, size = np.radians(_TURN * rng.uniform(-1, 1)), 1 + _SIZE * rng.uniform(-1, 1)
+        shift = lead.framing.side * _SHIFT * rng.uniform(-1, 1, 2)
+        linear = size * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        about = np.eye(3)
+        about[:2] = np.column_stack([linear, middle - linear @ [middle, middle] + shift])
+        crops.append(about @ _mirror(lead) if k % 2 else about)
+    return crops
 
 
 def fit_template(points: np.ndarray) -> np.ndarray:

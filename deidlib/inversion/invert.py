@@ -9,12 +9,14 @@ coordinates of W, so that one unit is one standard deviation of what the generat
            + k·MSE of the upper face's detail + l·MSE of coarse colours beside the head
            + m·RMS shift of the mouth's landmarks,
 
-where c and d keep the code in the domain. e is the guide's embedding of the generated face with the patient's preserved
-area in it; g leads it to the likeness s that an impostor of the patient's look has (led farther, the patient would be
-the least alike of all, and found by that), and to the donor: the same new person in every photograph. k keeps the
-donor's brows and eyes: without it glasses or closed lids may come half-way in. l keeps the donor's background, which
-nothing else would hold, so that rounding would decide on it. m keeps the mouth where a landmark model
-sees it in the photograph: the pixels are the patient's, but the face around them moves what it reads.
+where c and d keep the code in the domain. e is the embedding of the generated face with the patient's preserved area in
+it, by one of several recognisers that take turns (:mod:`deidlib.inversion.identity`). g leads it to the likeness s that
+an impostor of the patient's look has (led farther, the patient would be the least alike of all, and found by that), and
+to the donor: the same new person in every photograph. k keeps the donor's brows and eyes: without it glasses or closed
+lids may come half-way in. l keeps the donor's background, which nothing else would hold, so that rounding would decide
+on it. m keeps the mouth where a landmark model sees it in the photograph: the pixels are the patient's, but the face
+around them moves what it reads.
+
 A step draws the whole face as a preview, a quarter of its size, and the square around the area as the image has it. The
 objective is in :mod:`deidlib.inversion.objective`. Imports torch and numpy only.
 """
@@ -32,6 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deidlib.generators.window import window
+from deidlib.inversion.identity import looks_of_step
 from deidlib.inversion.objective import (
     BOX_SIDE,
     WORK_SIDE,
@@ -106,7 +109,7 @@ def _descend(networks: Networks, problem: Problem, settings: dict, step_loss: Ca
         if problem.marks and (step % _EVERY == 0 or step >= settings["steps"] - _LAST):
             marks = problem.marks[looked % len(problem.marks)]
             looked += 1
-        loss = step_loss(networks, problem, settings, offset, marks)
+        loss = step_loss(networks, problem, settings, offset, marks, looks_of_step(problem.looks, step))
         (gradient,) = torch.autograd.grad(loss.sum(), offset)
         optimiser.step(gradient, rate)
     return offset.detach(), loss.detach()

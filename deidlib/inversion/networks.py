@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from deidlib.embedders.lead import LED_BY
+from deidlib.embedders.opened import embedder
 from deidlib.generators.opened import generator
 from deidlib.vision.networks import landmarker_file, only
 
 
-def inversion_networks(name: str, place):
-    """Open what inversion works with, on a device."""
+def inversion_networks(name: str, place, led_by: Sequence[str] = LED_BY):
+    """Open what inversion works with, on a device.
+
+    Parameters
+    ----------
+    name : str
+        The generator.
+    place : torch.device or str
+        The device.
+    led_by : sequence of str
+        The recognisers that lead, of :data:`deidlib.embedders.lead.LEADS`.
+    """
     from deidlib.generators import latent_prior
-    from deidlib.inversion.identity import Guide, read_weights
+    from deidlib.inversion.identity import Ensemble
     from deidlib.inversion.mesh import Mesh
     from deidlib.inversion.objective import Networks
     from deidlib.inversion.perceptual import STLPIPS
@@ -17,6 +31,7 @@ def inversion_networks(name: str, place):
 
     network = generator(name)
     prior = latent_prior(network)  # before it is moved: the same samples on every device
-    perceptual, guide = STLPIPS(only("stlpips")), Guide(read_weights(only("sface")))
+    perceptual = STLPIPS(only("stlpips"))
+    ensemble = Ensemble({lead: embedder(lead, perceptual) for lead in led_by})
     mesh = Mesh(landmarker_file(), [*LIPS_OUTER, *LIPS_INNER])
-    return Networks(*(part.to(place) for part in (network, perceptual, guide, mesh)), prior)
+    return Networks(*(part.to(place) for part in (network, perceptual, ensemble, mesh)), prior)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from deidlib.generators import Generator, LatentPrior
 from deidlib.generators.window import window
-from deidlib.inversion.identity import Guide, resample, sampling_grid
+from deidlib.inversion.identity import Ensemble, Look, identity_loss, prepare_looks, resample, sampling_grid
 from deidlib.inversion.mesh import SIDE as MESH_SIDE
 from deidlib.inversion.mesh import Mesh
 from deidlib.inversion.perceptual import STLPIPS
@@ -34,7 +34,6 @@ _COARSE = 8  # px of the preview; the background's colours are compared as means
 _DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
 _LUMA = 0.299, 0.587, 0.114
 _SQUARES = 4  # the mesh looks at so many squares in turn
-_TOO_LIKE = 4.0  # how much more it weighs to be too like the patient than too unlike
 _JITTER = 0.05, 8.0  # of these squares: of their size, and px of the mesh's frame
 
 
@@ -43,7 +42,7 @@ class Networks(NamedTuple):
 
     generator: Generator
     perceptual: STLPIPS
-    guide: Guide
+    ensemble: Ensemble
     mesh: Mesh
     prior: LatentPrior
 
@@ -67,15 +66,13 @@ class Targets:
     fades : ndarray, (N, 512, 512), float32
         Share of the photograph in the blended result: 1 in the core, falling to 0 over the band.
     frames : ndarray, (N, 2, 3)
-        Pixels of the aligned frame at 512² to the guide's frame.
+        Pixels of the aligned frame at 512² to ArcFace's frame.
     squares : ndarray, (N, 2, 3)
         Pixels of the aligned frame at 512² to the mesh's frame.
     inter_ocular : ndarray, (N,)
         Distance between the eyes in pixels of the aligned frame at 512².
-    identities : ndarray, (N, 128), float32
-        The guide's embedding of each photograph's donor.
     likenesses : ndarray, (N,), float32
-        Cosine between result and photograph, as the guide embeds them, that is aimed at.
+        Cosine between result and photograph, as SFace embeds them, that is aimed at.
     """
 
     images: np.ndarray
@@ -87,7 +84,6 @@ class Targets:
     frames: np.ndarray
     squares: np.ndarray
     inter_ocular: np.ndarray
-    identities: np.ndarray
     likenesses: np.ndarray
 
     def __len__(self) -> int:
@@ -125,12 +121,9 @@ class Problem(NamedTuple):
     box: Box
     photo: Tensor  # (N, 3, 256, 256)
     fade: Tensor  # (N, 1, 256, 256)
-    frame: Tensor  # (N, 112, 112, 2) sampling grid of the guide's frame
     detail: Tensor  # of the donors' upper faces
     beside: Tensor  # the head, in the donors' pictures
-    patient: Tensor  # (N, 128)
-    donor: Tensor  # (N, 128)
-    likeness: Tensor  # (N,)
+    looks: dict[str, list[Look]]
     marks: list[Marks]
 
 
@@ -166,7 +159,10 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
             box = Box(corners, inside, weight, networks.perceptual.features(inside))
             start = networks.generator.preview(donors[:, None].expand(-1, networks.generator.n_styles, -1))
         start = colourless(start.float(), grey, luma)
-        photo, fade, frame = _resized(photos, _SMALL), _resized(fades, _SMALL), sampling_grid(_in_small(frames), _SMALL)
+        photo, fade = _resized(photos, _SMALL), _resized(fades, _SMALL)
+        looks = {}
+        if settings["guide"]:
+            looks = prepare_looks(networks.ensemble, photo, start, _in_small(frames), moved(batch.likenesses))
         marks = []
         for square in _jittered(squares) if settings["mouth"] else []:
             grid = sampling_grid(_in_small(square), _SMALL, MESH_SIDE)
@@ -180,12 +176,9 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
             box=box,
             photo=photo,
             fade=fade,
-            frame=frame,
             detail=_upper_detail(start),
             beside=_beside(start),
-            patient=networks.guide(resample(photo, frame)),
-            donor=moved(batch.identities),
-            likeness=moved(batch.likenesses),
+            looks=looks,
             marks=marks,
         )
 
@@ -195,7 +188,14 @@ def code(problem: Problem, offset: Tensor) -> Tensor:
     return problem.donors[:, None] + offset @ problem.axes.T
 
 
-def objective(networks: Networks, problem: Problem, settings: Mapping, offset: Tensor, marks: Marks | None) -> Tensor:
+def objective(
+    networks: Networks,
+    problem: Problem,
+    settings: Mapping,
+    offset: Tensor,
+    marks: Marks | None,
+    looks: tuple[Look, ...] = (),
+) -> Tensor:
     """Loss, (N,), of a batch of offsets.
 
     Parameters
@@ -210,6 +210,8 @@ def objective(networks: Networks, problem: Problem, settings: Mapping, offset: T
         From the donors, in standard deviations of W.
     marks : Marks or None
         The square that the mesh looks at, if it does in this step.
+    looks : tuple of Look
+        What the recognisers that lead look at in this step.
     """
     box = problem.box
     with in_bf16(settings, offset.device):
@@ -228,11 +230,8 @@ def objective(networks: Networks, problem: Problem, settings: Mapping, offset: T
         + settings["background"] * beside
     )
     composite = problem.fade * problem.photo + (1 - problem.fade) * image
-    if settings["guide"]:
-        embedding = networks.guide(resample(composite, problem.frame))
-        over = (embedding * problem.patient).sum(1) - problem.likeness
-        from_likeness = torch.maximum(_TOO_LIKE * over, -over)
-        loss = loss + settings["guide"] * (from_likeness + 1 - (embedding * problem.donor).sum(1))
+    if looks:
+        loss = loss + settings["guide"] * identity_loss(networks.ensemble, composite, looks)
     if marks is not None:
         found = networks.mesh(resample(composite, marks.square))
         shift = ((found - marks.points).square().sum(2).mean(1) + 1e-6).sqrt() / marks.unit

@@ -1,4 +1,8 @@
-"""Regions: the released square, the preserved core and the blend band, in the photograph's own pixels."""
+"""Regions: the released square, the preserved area with its core and blend band, in the photograph's own pixels.
+
+The band lies inside the preserved area: the core is the area less the band. Outside the area no pixel is the
+photograph's, and none is blended with it.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ _SUBPIXEL_BITS = 4
 _NOSE_BASE = 2
 _INTER_OCULAR_SHARE = 0.25  # distance between the eyes of a frontal face, of the released square's side
 _ROOM = 0.25  # border around the square of a mask without landmarks, of the mask's longer side
+_BAND_SHARE = 0.3  # most of the half width of teeth or a mask that the band takes
 _EDGE = 2.0  # aligned px kept clear at the border, so that every released pixel is interpolated from inside
 
 
@@ -66,27 +71,52 @@ def smoothstep(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
+def depth_inside(mask: np.ndarray) -> np.ndarray:
+    """Distance in pixels of each pixel of a mask to what lies outside, at least 1; 0 outside."""
+    return cv2.distanceTransform((mask > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def preserved_area(core: np.ndarray, band: np.ndarray) -> np.ndarray:
+    """The whole area in which the photograph shows, (side, side) bool: core and band."""
+    return (core > 0) | (band > 0)
+
+
 def band_width(core: np.ndarray, band: np.ndarray) -> float:
     """Width of the band in pixels, at least 1."""
     return max(1.0, float(distance_outside(core)[band > 0].max(initial=0)))
 
 
+def band_depth(core: np.ndarray, band: np.ndarray) -> np.ndarray:
+    """How deep in the band a pixel lies, (side, side): 0 outside the area, rising over the band to 1 in the core."""
+    depth = depth_inside(preserved_area(core, band))
+    width = float(depth[band > 0].max(initial=0)) + 1
+    return np.where(core > 0, 1.0, np.minimum(depth / width, 1.0))
+
+
 def fade_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Share of the photograph in the blended result, (side, side) in 0–1: 1 in the core, falling to 0 over the band."""
-    step = smoothstep(1 - distance_outside(core) / band_width(core, band))
-    return step * (inside & ((core > 0) | (band > 0)))
+    return smoothstep(band_depth(core, band)) * inside
 
 
 def _dilated(mask: np.ndarray, radius: float) -> np.ndarray:
     return np.where(distance_outside(mask) <= radius, 255, 0).astype(np.uint8) if mask.any() else mask
 
 
-def _lower_face(points: np.ndarray, side: int, along: np.ndarray | None) -> np.ndarray:
-    """The face below the nose base, cut parallel to the line through the eyes (or to ``along``).
+def core_within(area: np.ndarray, width: float, most: float = 1.0) -> np.ndarray:
+    """The core of an area, (side, side) uint8: what lies deeper inside it than the band's ``width`` pixels.
+
+    The band takes at most the share ``most`` of the area's half width, so that a narrow one keeps a core.
+    """
+    depth = depth_inside(area)
+    return np.where(depth > min(width, most * depth.max(initial=0)), 255, 0).astype(np.uint8)
+
+
+def _lower_face(points: np.ndarray, side: int, margin: float, along: np.ndarray | None) -> np.ndarray:
+    """The face below the nose base, cut parallel to the line through the eyes (or to ``along``), grown but for the cut.
 
     The face is the hull of its landmarks: of a turned head the lips reach beyond the mesh's oval.
     """
-    face = _filled(cv2.convexHull(points)[:, 0], side)
+    face = _dilated(_filled(cv2.convexHull(points)[:, 0], side), margin)
     along = points[263] - points[33] if along is None else along
     down = np.array([-along[1], along[0]]) / np.hypot(*along)
     y, x = np.mgrid[:side, :side]
@@ -94,10 +124,10 @@ def _lower_face(points: np.ndarray, side: int, along: np.ndarray | None) -> np.n
     return np.where(below, face, 0).astype(np.uint8)
 
 
-def preserved_core(
+def area_of_landmarks(
     points: np.ndarray, side: int, method: str, margin: float, along: np.ndarray | None = None
 ) -> np.ndarray:
-    """Mask of the preserved area.
+    """Mask of the preserved area, its band included.
 
     Parameters
     ----------
@@ -108,7 +138,7 @@ def preserved_core(
     method : str
         ``teeth`` (inside the lips), ``mouth`` (the lips and a margin) or ``lower_face`` (the face below the nose).
     margin : float
-        How far the core reaches beyond the lips (``mouth``), in pixels.
+        How far the area reaches beyond the lips (``mouth``) or the face's outline (``lower_face``), in pixels.
     along : ndarray, (2,), optional
         Direction of the cut of ``lower_face``; by default that of the line through the eyes, which a profile has not.
 
@@ -122,7 +152,7 @@ def preserved_core(
     if method == "mouth":
         return _dilated(_filled(points[LIPS_OUTER], side), margin)
     if method == "lower_face":
-        return _lower_face(points, side, along)
+        return _lower_face(points, side, margin, along)
     raise InputError(f"preserve: {method!r} is not one of teeth, mouth, lower_face")
 
 
@@ -165,48 +195,50 @@ def _whole_row(photo: dict) -> dict:
     }
 
 
-def _masked_core(photo: dict, left: int, top: int, side: int) -> tuple[np.ndarray, bool]:
+def _masked_area(photo: dict, left: int, top: int, side: int) -> tuple[np.ndarray, bool]:
     """The clinician's mask in the released square, and whether a part of it lies outside."""
     mask = decode_png(photo["mask"])
     square, inside = cut_square(mask, left, top, side)
-    core = np.where(inside, square, 0).astype(np.uint8)
-    return core, np.count_nonzero(core) < np.count_nonzero(mask)
+    area = np.where(inside, square, 0).astype(np.uint8)
+    return area, np.count_nonzero(area) < np.count_nonzero(mask)
 
 
-def _drawn_core(
+def _drawn_area(
     photo: dict, landmark: dict, left: int, top: int, side: int, method: str, margin: float
 ) -> tuple[np.ndarray, bool]:
     """The area that the landmarks give in the released square, and whether a part of it lies outside the photograph."""
     points, along, unit = points_of(landmark) - np.array([left, top], np.float32), None, landmark["inter_ocular"]
     if landmark["route"] != GENERATE:  # a profile's eyes lie one behind the other
         along, unit = matrix_of(landmark)[:, 0], max(unit, _INTER_OCULAR_SHARE * side)
-    core = preserved_core(points, side, method, margin * unit, along)
+    area = area_of_landmarks(points, side, method, margin * unit, along)
     blank = np.zeros((photo["height"], photo["width"]), np.uint8)
-    return core, bool(core[~cut_square(blank, left, top, side)[1]].any())
+    return area, bool(area[~cut_square(blank, left, top, side)[1]].any())
 
 
 def _region_row(photo: dict, landmark: dict, method: str, options: dict) -> dict:
     if landmark["route"] == INTRAORAL:
         return _whole_row(photo)
-    has_face = landmark["points"] is not None
+    has_face, generated = landmark["points"] is not None, landmark["route"] == GENERATE
     left, top, side = released_square(matrix_of(landmark)) if has_face else square_around(decode_png(photo["mask"]))
+    # What is not generated has no band: its area is what is kept.
+    band = options["band"] if generated else 0.0
     if photo["mask"] is not None:
         method = "mask"
-        core, lost = _masked_core(photo, left, top, side)
+        area, lost = _masked_area(photo, left, top, side)
     else:
-        core, lost = _drawn_core(photo, landmark, left, top, side, method, options["margin"])
+        area, lost = _drawn_area(photo, landmark, left, top, side, method, options["margin"] + band)
+    # An area that was grown by the band keeps a core; teeth and masks are as they are.
+    most = _BAND_SHARE if method in ("teeth", "mask") else 1.0
+    core = core_within(area, band * landmark["inter_ocular"], most) if generated else area
     if lost or np.count_nonzero(core) < options["min_pixels"]:
         return {"status": tables.QUARANTINED, "reason": "region_empty"}
-    # What is not generated ends at the core: a blended band would show the patient beyond it.
-    generated = landmark["route"] == GENERATE
-    band = _dilated(core, options["band"] * landmark["inter_ocular"]) & ~core if generated else np.zeros_like(core)
     return {
         "method": method,
         "crop_left": left,
         "crop_top": top,
         "crop_side": side,
         "core": encode_png(core),
-        "band": encode_png(band),
+        "band": encode_png(area & ~core),
         "core_pixels": int(np.count_nonzero(core)),
         "status": tables.OK,
     }
@@ -228,7 +260,8 @@ def preserve_regions(
     method : str
         ``teeth``, ``mouth`` or ``lower_face``.
     options : dict
-        ``margin`` and ``band`` in inter-ocular distances; ``min_pixels`` of the core.
+        ``margin`` and ``band`` in inter-ocular distances; ``min_pixels`` of the core. An area from landmarks is grown
+        by both, and its core by the margin alone; the band of a mask, or of the teeth, lies inside it.
     progress : callable, optional
         Called once a photograph.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib.regions.area import cut_region
+from deidlib.regions.area import cut_region, preserved_area
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.vision.recognisers import Recogniser
@@ -49,9 +49,12 @@ def show_only(image: np.ndarray, visible: np.ndarray) -> np.ndarray:
     return np.where(visible[:, :, None], image, colour)
 
 
-def renderings(image: np.ndarray, core: np.ndarray) -> dict[str, np.ndarray]:
-    """Give a square whole (``""``), its preserved core alone (``_region``), and with the core hidden (``_context``)."""
-    inside = core > 0
+def renderings(image: np.ndarray, area: np.ndarray) -> dict[str, np.ndarray]:
+    """Give a square whole (``""``), its preserved area alone (``_region``), and with the area hidden (``_context``).
+
+    The area is cut at its border, the band included: outside it nothing is the patient's.
+    """
+    inside = area > 0
     return {"": image, "_region": show_only(image, inside), "_context": show_only(image, ~inside)}
 
 
@@ -159,7 +162,7 @@ def embed_shard(
                 ((_, whole),) = embed_renderings({"": original}, recogniser)
                 add(photo_id, "original", recogniser.name, whole)
             if region is not None:
-                core = decode_png(region["core"])
+                area = preserved_area(decode_png(region["core"]), decode_png(region["band"]))
                 square, _ = cut_region(original, region)
                 shown = {"square": (np.ascontiguousarray(square), None)}
                 if result is not None:
@@ -167,7 +170,7 @@ def embed_shard(
                 for name, (image, attempt) in shown.items():
                     add(photo_id, name, PHASH, perceptual_hash(image), attempt)
                     for recogniser in recognisers:
-                        pictures = renderings(image, core)
+                        pictures = renderings(image, area)
                         for suffix, embedding in embed_renderings(pictures, recogniser, shown["square"][0]):
                             add(photo_id, name + suffix, recogniser.name, embedding, attempt)
             if (drawn := donor(photo_id)) is not None:

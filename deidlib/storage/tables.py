@@ -179,8 +179,8 @@ REGIONS = pa.schema(
             "side of the released square; null: the whole photograph (intraoral)",
             "px, native frame",
         ),
-        _field("core", pa.large_binary(), "preserved core in the crop's grid: 8-bit PNG, 255 inside"),
-        _field("band", pa.large_binary(), "blend band around the core in the crop's grid: 8-bit PNG, 255 inside"),
+        _field("core", pa.large_binary(), "preserved area less its band, in the crop's grid: 8-bit PNG, 255 inside"),
+        _field("band", pa.large_binary(), "band at the area's inner edge, in the crop's grid: 8-bit PNG, 255 inside"),
         _field("core_pixels", pa.int64(), "pixels of the core"),
         _field(
             "text_boxes",

@@ -182,7 +182,6 @@ def driven_out(
             frames=np.array([[[0.31, 0, -23.3], [0, 0.31, -22.4]]]),
             squares=np.array([[[0.5, 0, 0], [0, 0.5, 0]]]),
             inter_ocular=np.array([126.0]),
-            identities=np.zeros((1, 128), np.float32),
             likenesses=np.zeros(1, np.float32),
         )
         result = invert(networks, target, settings)

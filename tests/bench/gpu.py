@@ -149,7 +149,6 @@ def virtual_patients(networks: Networks) -> Targets:
     return Targets(
         images=((faces + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy(),
         donors=donors.cpu().numpy(),
-        identities=F.normalize(torch.randn(DISTINCT, 128, generator=rng), dim=1).numpy(),
         **{name: np.stack([value] * DISTINCT) for name, value in fixed.items()},
     )
 

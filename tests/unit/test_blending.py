@@ -1,14 +1,18 @@
 """Blending: the patient's pixels stay exact, nothing of them gets out, and no seam is seen."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deidlib.blending.composite import blend, skin_tint, warp_to_square
+from deidlib.blending.composite import blend, blend_faces, skin_tint, warp_to_square
 from deidlib.blending.seam import seam_score
 from deidlib.cli.common import stage_options
-from deidlib.donors.features import SKIN_PATCHES
-from deidlib.regions.area import distance_outside
+from deidlib.regions.area import cut_square, distance_outside, preserve_regions
+from deidlib.storage import tables
+from deidlib.storage.images import decode_png, encode_png
+from deidlib.vision.detectors import YuNet
+from deidlib.vision.landmarks import find_landmarks
 
 OPTIONS = {"gain_limit": 1.25, "reach": 3.0}
 NEUTRAL = np.ones(3)
@@ -19,6 +23,22 @@ def disc(side, radius):
     core = np.where(np.hypot(x, y) < radius, 255, 0).astype(np.uint8)
     outside = distance_outside(core)
     return core, np.where((outside > 0) & (outside <= 12), 255, 0).astype(np.uint8)
+
+
+def found_in(image, model_files):
+    """A photograph's row, and its landmarks."""
+    photo = {
+        "release_photo_id": "photo",
+        "release_patient_id": "patient",
+        "image": encode_png(image),
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "status": tables.OK,
+    }
+    detector = YuNet(next(iter(model_files("yunet").values())))
+    task = model_files("face_landmarker")["face_landmarker.task"]
+    options = {"max_yaw": 35, "min_inter_ocular": 32}, {"not_stated": "generate"}
+    return photo, find_landmarks(tables.from_rows([photo], tables.PHOTOS), task, detector, *options)
 
 
 def picture(seed, side=96, low=60, high=200):
@@ -67,25 +87,54 @@ def test_colour_cast_is_matched():
     assert seam_score(result, source, core, band) < 1.2
 
 
-def test_the_light_s_colour_is_read_from_the_skin():
-    """A cast over the photograph is found, though two patches are hair and three lie outside the photograph."""
-    points = np.zeros((478, 2))
-    points[list(SKIN_PATCHES.values())] = np.stack(np.meshgrid([30, 70, 110], [30, 70, 110]), axis=2).reshape(9, 2)
-    points[[33, 263]] = [[50, 60], [110, 60]]
+def test_the_light_s_colour_is_read_from_the_area_s_skin():
+    """A cast over the photograph is found, though a third of the skin is hair, and the rest of the picture is blue."""
     face = np.full((160, 160, 3), (180, 140, 120), np.uint8)
     cast = np.array([1.08, 1.0, 0.9])
-    photo = np.rint(face * cast).astype(np.uint8)
-    inside = np.ones((160, 160), bool)
-    inside[:, 100:] = False
-    for index in list(SKIN_PATCHES.values())[:2]:
-        x, y = np.round(points[index]).astype(int)
-        photo[y - 6 : y + 7, x - 6 : x + 7] = (40, 30, 90)
+    skin = np.zeros((160, 160), bool)
+    skin[60:90, 40:120] = True
+    photo = np.full_like(face, (40, 60, 200))
+    photo[skin] = np.rint(face * cast)[skin]
+    photo[60:70, 40:120] = (40, 30, 90)
     expected = cast / np.prod(cast) ** (1 / 3)
-    assert np.allclose(skin_tint(photo, face, inside, points, 1.5), expected, atol=0.01)
-    assert np.allclose(skin_tint(photo, face, inside, points, 1.02), np.clip(expected, 1 / 1.02, 1.02), atol=0.01)
-    assert (skin_tint(photo, face, np.zeros_like(inside), points, 1.5) == 1).all()
+    assert np.allclose(skin_tint(photo, face, skin, 1.5), expected, atol=0.01)
+    assert np.allclose(skin_tint(photo, face, skin, 1.02), np.clip(expected, 1 / 1.02, 1.02), atol=0.01)
+    assert (skin_tint(photo, face, np.zeros_like(skin), 1.5) == 1).all()
     grey = np.repeat(face.mean(axis=2, keepdims=True), 3, axis=2)
-    assert np.allclose(skin_tint(grey, grey, inside, points, 1.5), 1)
+    assert np.allclose(skin_tint(grey, grey, skin, 1.5), 1)
+
+
+@pytest.mark.parametrize("preserve", ["teeth", "mouth", "lower_face", "mask"])
+def test_outside_the_area_nothing_of_the_photograph_shows(preserve, astronaut, model_files):
+    """Another photograph that agrees in the preserved area gives the same result, to the last pixel."""
+    photo, landmarks = found_in(astronaut, model_files)
+    mask = np.zeros(astronaut.shape[:2], np.uint8)
+    mask[148:172, 205:245] = 255
+    photo |= {"mask": encode_png(mask)} if preserve == "mask" else {}
+    photos = tables.from_rows([photo], tables.PHOTOS)
+    regions = preserve_regions(photos, landmarks, preserve, stage_options("regions", '{"min_pixels": 16}'))
+    (region,) = regions.to_pylist()
+    core, band = (decode_png(region[name]) > 0 for name in ("core", "band"))
+    assert core.any()
+    assert band.any()
+    if preserve == "mask":
+        square, _ = cut_square(mask, region["crop_left"], region["crop_top"], region["crop_side"])
+        assert ((core | band) == (square > 0)).all()  # the clinician's drawing, neither more nor less
+    face = encode_png(picture(3, side=1024))
+    faces = tables.from_rows(
+        [{"release_photo_id": "photo", "attempt": 0, "image": face, "status": tables.OK}], tables.FACES
+    )
+    left, top, side = region["crop_left"], region["crop_top"], region["crop_side"]
+    other = 255 - astronaut
+    rows, columns = np.nonzero(core | band)
+    other[rows + top, columns + left] = astronaut[rows + top, columns + left]
+    results = []
+    for image in (astronaut, other):
+        again = tables.from_rows([photo | {"image": encode_png(image)}], tables.PHOTOS)
+        (row,) = blend_faces(again, landmarks, regions, faces, stage_options("blending", "{}")).to_pylist()
+        results.append(decode_png(row["image"]))
+    assert (results[0] == results[1]).all()
+    assert (results[0][core] == cut_square(astronaut, left, top, side)[0][core]).all()
 
 
 def test_outside_the_photograph_the_face_fills():

@@ -20,7 +20,7 @@ from deidlib.cli.common import stage_options
 from deidlib.contract.checks import NAMES, TABLE, failed_checks
 from deidlib.contract.routes import GENERATE
 from deidlib.intake.photos import pixels_sha256
-from deidlib.regions.area import cut_square, distance_outside, preserved_core, released_square
+from deidlib.regions.area import area_of_landmarks, cut_square, distance_outside, released_square
 from deidlib.storage import tables
 from deidlib.storage.images import encode_png
 from deidlib.vision.face_search import FaceSearch
@@ -258,7 +258,7 @@ def case(model_files, landmarker):
     left, top, side = released_square(matrix)
     crop, _ = cut_square(source, left, top, side)
     inter_ocular = np.hypot(*np.subtract(*eye_centres(points)))
-    core = preserved_core(points - np.array([left, top], np.float32), side, "mouth", 0.06 * inter_ocular)
+    core = area_of_landmarks(points - np.array([left, top], np.float32), side, "mouth", 0.06 * inter_ocular)
     distance = distance_outside(core)
     band = np.where((distance > 0) & (distance <= 0.22 * inter_ocular), 255, 0).astype(np.uint8)
     to_crop = matrix - [[0, 0, left], [0, 0, top]]

@@ -11,9 +11,10 @@ from torch.utils._pytree import tree_map
 
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
-from deidlib.inversion.identity import _Resampled, crop, fit_template, sampling_grid
+from deidlib.inversion.identity import _Resampled, crop, fit_template, looks_of_step, sampling_grid
 from deidlib.inversion.invert import BatchSize, invert
 from deidlib.inversion.mesh import SIDE, Mesh, fit_square
+from deidlib.inversion.networks import inversion_networks
 from deidlib.inversion.objective import BOX_SIDE, WORK_SIDE, Targets, box_corners, objective, prepare
 from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
 
@@ -40,8 +41,8 @@ def perceptual(networks):
 
 
 @pytest.fixture(scope="module")
-def guide(networks):
-    return networks.guide
+def sface_torch(networks):
+    return networks.ensemble.networks["sface"]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def prior(networks):
 
 
 @pytest.fixture(scope="module")
-def targets(generator, guide, landmarker):
+def targets(generator, landmarker):
     """Two virtual patients, each towards another person's code."""
     w = torch.from_numpy(read_bank().w[[11, 12, 13, 14]].astype(np.float32))
     with torch.no_grad():
@@ -60,10 +61,6 @@ def targets(generator, guide, landmarker):
     weight = (np.hypot((x - 256) / 70, (y - 370) / 45) < 1).astype(np.float32)
     five = np.array([[193.0, 240.0], [319.0, 240.0], [256.0, 310.0], [205.0, 369.0], [307.0, 369.0]])
     frame = fit_template(five)
-    with torch.no_grad():
-        faces = torch.from_numpy(to_uint8(generator.synthesise(w[2:, None].expand(-1, generator.n_styles, -1))))
-        faces = torch.nn.functional.avg_pool2d(faces.permute(0, 3, 1, 2).float() / 127.5 - 1, 2)
-        identities = guide(crop(faces, torch.tensor(np.stack([frame, frame]), dtype=torch.float32)))
     (points,) = (face.points for face in landmarker.detect(images[0]))
     square = fit_square(points)
     return Targets(
@@ -76,7 +73,6 @@ def targets(generator, guide, landmarker):
         frames=np.stack([frame, frame]),
         squares=np.stack([square, square]),
         inter_ocular=np.array([126.0, 126.0]),
-        identities=identities.numpy(),
         likenesses=np.array([0.1, 0.1], np.float32),
     )
 
@@ -107,12 +103,12 @@ def test_the_background_stays_the_donors(networks, targets):
     assert (drift(20.0) < 0.8 * drift(0.0)).all()
 
 
-def test_guide_is_the_published_network(guide, sface, yunet, astronaut):
+def test_sface_is_the_published_network(sface_torch, sface, yunet, astronaut):
     """The same embedding as OpenCV's own run of the file, on the same aligned face."""
     (box,) = yunet.detect(astronaut)
     photo = torch.from_numpy(astronaut).permute(2, 0, 1)[None].float() / 127.5 - 1
     frame = fit_template(box[4:14].reshape(5, 2).astype(np.float64))
-    embedding = guide(crop(photo, torch.tensor(frame[None], dtype=torch.float32)))[0].numpy()
+    embedding = sface_torch(crop(photo, torch.tensor(frame[None], dtype=torch.float32)))[0].numpy()
     assert embedding @ sface.embed(astronaut) > 0.999
 
 
@@ -175,24 +171,42 @@ def test_mouth_is_read_where_it_was(networks, landmarker, targets):
     assert shifts(10.0).mean() < 0.8 * shifts(0.0).mean()
 
 
-def test_guide_leads_to_a_impostors_likeness_and_to_the_donor(networks, guide, targets):
-    def likeness(strength):
-        settings = SETTINGS | {"steps": 15, "guide": strength, "mouth": 0.0}
+def test_those_that_lead_bring_an_impostors_likeness_and_the_donor(networks, targets):
+    """As each of them sees the composite at full size, in a crop that the loss does not look at."""
+    ensemble = networks.ensemble
+    aims = prepare(networks, targets, SETTINGS, torch.device("cpu")).looks
+    grid = sampling_grid(torch.tensor(targets.frames, dtype=torch.float32), WORK_SIDE)
+
+    def seen(strength):
+        settings = SETTINGS | {"steps": 20, "guide": strength, "mouth": 0.0}
         images = invert(networks, targets, settings).images
         faces, photos = (
             torch.nn.functional.avg_pool2d(torch.from_numpy(i).permute(0, 3, 1, 2).float() / 127.5 - 1, scale)
             for i, scale in ((images, 2), (targets.images, 1))
         )
         fades = torch.from_numpy(targets.fades)[:, None]
-        frames = torch.tensor(targets.frames, dtype=torch.float32)
         with torch.no_grad():
-            found, patient = guide(crop(fades * photos + (1 - fades) * faces, frames)), guide(crop(photos, frames))
-        return (found * patient).sum(1), (found * torch.from_numpy(targets.identities)).sum(1)
+            found = ensemble.embed("sface", fades * photos + (1 - fades) * faces, grid)
+        look = aims["sface"][0]
+        return (found * look.patient).sum(1), (found * look.donor).sum(1)
 
-    (free, free_donor), (guided, guided_donor) = likeness(0.0), likeness(1.0)
+    (free, free_donor), (led, led_donor) = seen(0.0), seen(1.0)
     aim = torch.from_numpy(targets.likenesses)
-    assert ((guided - aim).abs() < (free - aim).abs()).all()
-    assert (guided_donor > free_donor).all()
+    assert ((led - aim).abs() < (free - aim).abs()).all()
+    assert (led_donor > free_donor).all()
+
+
+def test_every_recogniser_that_leads_looks_and_no_step_looks_at_all(networks, targets):
+    looks = prepare(networks, targets, SETTINGS, torch.device("cpu")).looks
+    steps = [looks_of_step(looks, step) for step in range(SETTINGS["steps"] * 3)]
+    assert {look.name for step in steps for look in step} == set(networks.ensemble.names)
+    assert len({id(look) for step in steps for look in step}) > len(looks)  # several crops of each
+    assert max(len(step) for step in steps) <= 2
+
+
+def test_who_leads_is_who_the_configuration_names():
+    assert inversion_networks("mobilestylegan", "cpu", ["dlib"]).ensemble.names == ("dlib",)
+    assert "dlib" not in stage_options("inversion", "{}")["identity_led_by"]  # it judges
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -270,7 +284,7 @@ def test_a_step_stays_on_its_device(networks, targets):
     there = tree_map(lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, problem)
     for marks in (None, there.marks[0]):
         offset = torch.zeros(2, networks.generator.n_styles, 512, device="meta", requires_grad=True)
-        loss = objective(away, there, settings, offset, marks)
+        loss = objective(away, there, settings, offset, marks, looks_of_step(there.looks, 0))
         (gradient,) = torch.autograd.grad(loss.sum(), offset)
         assert loss.device.type == gradient.device.type == "meta"
 
@@ -283,7 +297,7 @@ def test_a_step_compiles_whole(networks, targets):
     found = []
     for step_loss in (objective, compiled):
         offset = torch.zeros(2, networks.generator.n_styles, 512, requires_grad=True)
-        loss = step_loss(networks, problem, settings, offset, problem.marks[0])
+        loss = step_loss(networks, problem, settings, offset, problem.marks[0], looks_of_step(problem.looks, 0))
         found.append((loss.detach(), *torch.autograd.grad(loss.sum(), offset)))
     (loss, gradient), (loss_compiled, gradient_compiled) = found
     assert loss_compiled.numpy() == pytest.approx(loss.numpy(), rel=1e-4)

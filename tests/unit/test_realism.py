@@ -13,7 +13,7 @@ from stylegan2_files import random_network, write_nvidia
 from deidlib.checks.realism import SIDE, seen, view_matrix
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
-from deidlib.regions.area import distance_outside, preserved_core
+from deidlib.regions.area import area_of_landmarks, distance_outside
 from deidlib.training.specimens import draw, weakened
 from deidlib.vision.landmarks import aligned_to_native, eye_centres
 
@@ -86,7 +86,7 @@ def portrait(landmarker, astronaut):
     """The photograph, its landmarks, and core with band."""
     (face,) = landmarker.detect(astronaut)
     inter_ocular = np.hypot(*np.subtract(*eye_centres(face.points)))
-    core = preserved_core(face.points, astronaut.shape[0], "mouth", 0.06 * inter_ocular)
+    core = area_of_landmarks(face.points, astronaut.shape[0], "mouth", 0.06 * inter_ocular)
     return astronaut, face.points, (distance_outside(core) <= 0.22 * inter_ocular).astype(np.uint8)
 
 

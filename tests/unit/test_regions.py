@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deidlib.regions.area import cut_square, preserve_regions, preserved_core, released_square
+from deidlib.regions.area import (
+    area_of_landmarks,
+    band_width,
+    cut_square,
+    distance_outside,
+    preserve_regions,
+    released_square,
+)
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.vision.detectors import YuNet
@@ -15,6 +22,7 @@ from deidlib.vision.landmarks import (
     eye_centres,
     find_landmarks,
     invert_similarity,
+    points_of,
     resample,
     transform_points,
 )
@@ -134,14 +142,19 @@ def test_cores_nest_and_the_band_surrounds(astronaut, model_files, detector):
         assert core.sum() == row["core_pixels"]
         assert not (core & band).any()
         assert band.any()
+        outside = distance_outside(core | band)
+        assert distance_outside(core)[outside > 0].min() > band_width(core, band) / 2  # a band lies all round
         cores[method] = core
     assert (cores["mouth"] >= cores["teeth"]).all()
+    corner = np.array([row["crop_left"], row["crop_top"]], np.float32)
+    lips = area_of_landmarks(points_of(landmarks.to_pylist()[0]) - corner, row["crop_side"], "mouth", 0.0) > 0
+    assert (cores["mouth"] >= lips).all()  # clinicians read the lips' border: it is in the core
     assert cores["lower_face"].sum() > cores["mouth"].sum() > cores["teeth"].sum() > 0
 
 
 def test_margin_widens_the_mouth(astronaut_points):
     points = astronaut_points - astronaut_points.min(axis=0) + 10
-    narrow, wide = (preserved_core(points, 200, "mouth", margin) > 0 for margin in (1.0, 5.0))
+    narrow, wide = (area_of_landmarks(points, 200, "mouth", margin) > 0 for margin in (1.0, 5.0))
     assert (wide >= narrow).all()
     assert wide.sum() > narrow.sum()
 
@@ -152,9 +165,10 @@ def test_own_mask_replaces_the_method(astronaut, model_files, detector):
     photos = photos_table(astronaut, mask=encode_png(mask))
     (row,) = preserve_regions(photos, landmarks_of(photos, model_files, detector), "mouth", REGION_OPTIONS).to_pylist()
     assert row["method"] == "mask"
-    core = decode_png(row["core"])
+    core, band = decode_png(row["core"]), decode_png(row["band"])
     square, _ = cut_square(mask, row["crop_left"], row["crop_top"], row["crop_side"])
-    assert (core == square).all()
+    assert ((core | band) == square).all()
+    assert band.any()
 
 
 def test_mask_beyond_the_released_square_is_quarantined(astronaut, model_files, detector):

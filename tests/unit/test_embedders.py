@@ -1,0 +1,80 @@
+"""Differentiable recognisers: each is the network that it is said to be, and sees what it is said to see."""
+
+import numpy as np
+import pytest
+import torch
+
+from deidlib.donors.bank import drawn, read_bank
+from deidlib.embedders.dlib_file import read_layers
+from deidlib.embedders.dlib_torch import SIDE, DlibTorch
+from deidlib.embedders.framing import Framing, mouth_shown, zoomed
+from deidlib.embedders.lead import LEADS, LED_BY
+from deidlib.inversion.identity import fit_template
+
+
+@pytest.fixture(scope="module")
+def dlib_file(model_files):
+    return model_files("dlib_resnet")["dlib_face_recognition_resnet_model_v1.dat"]
+
+
+@pytest.fixture(scope="module")
+def dlib_torch(dlib_file):
+    return DlibTorch(dlib_file)
+
+
+def as_tensor(image):
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def test_dlib_in_torch_is_dlib(dlib_torch, dlib_resnet, generator, astronaut):
+    """The same embedding as dlib's own run of the file, on a photograph, virtual people, and noise."""
+    chips = [np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)]
+    for image in (astronaut, *drawn(read_bank().w[[3, 40]], generator)):
+        chips.append(dlib_resnet.align(image, dlib_resnet.detect(image)))
+    for chip in chips:
+        found = dlib_torch(as_tensor(chip))[0].numpy()
+        assert np.abs(found - dlib_resnet.embed_aligned(chip)).max() < 1e-5
+
+
+def test_dlib_in_torch_has_a_gradient_everywhere(dlib_torch):
+    chip = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    (gradient,) = torch.autograd.grad(dlib_torch(chip).sum(), chip)
+    # the last rows and columns lie in no whole stride
+    assert (gradient[0].abs().amax(dim=0)[2:-6, 2:-6] > 0).float().mean() > 0.99
+
+
+def test_another_file_is_refused(tmp_path, dlib_file, model_files):
+    text = tmp_path / "notes.dat"
+    text.write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"notes\.dat holds no layer"):
+        read_layers(text)
+    with pytest.raises(ValueError, match="shape_predictor"):
+        DlibTorch(model_files("dlib_resnet")["shape_predictor_5_face_landmarks.dat"])
+
+
+def test_dlib_s_frame_is_dlib_s_alignment(dlib_torch, dlib_resnet, generator, yunet):
+    """An aligned face cut by the table's framing is, to dlib, the person that its own alignment shows."""
+    import cv2
+
+    for image in drawn(read_bank().w[[3, 40, 77]], generator):
+        image = cv2.resize(image, (512, 512), interpolation=cv2.INTER_CUBIC)
+        (box,) = yunet.detect(image)
+        to_arcface = fit_template(box[4:14].reshape(5, 2).astype(np.float64))
+        to_chip = LEADS["dlib"].framing.matrix @ np.vstack([to_arcface, [0, 0, 1]])
+        chip = cv2.warpAffine(image, to_chip, (SIDE, SIDE), flags=cv2.INTER_AREA)
+        found = dlib_torch(as_tensor(chip))[0].numpy()
+        assert np.linalg.norm(found - dlib_resnet.embed(image)) < 0.35  # 0.6: another person
+
+
+def test_a_recogniser_from_which_the_mouth_is_hidden_sees_all_but_the_mouth():
+    framing = Framing(96, zoomed(96, 132.0, (56.0, 60.0)), mouth=False)
+    shown = mouth_shown(framing)
+    places = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2], [56.0, 100.0]])
+    x, y = np.round(places @ framing.matrix[:, :2].T + framing.matrix[:, 2]).astype(int).T
+    assert (shown[y[:2], x[:2]] == 1).all()  # eyes
+    assert (shown[y[3:], x[3:]] == 0).all()  # mouth corners, lower lip
+    assert (mouth_shown(framing._replace(mouth=True)) == 1).all()
+
+
+def test_the_judge_does_not_lead():
+    assert "dlib" not in LED_BY
