@@ -41,6 +41,24 @@ class Discriminant(nn.Module):
         return F.normalize((self.features(faces) - self.mean) @ self.projection, dim=1)
 
 
+class _Places(nn.Module):
+    """Means over n by n places of feature maps of a side, (N, C, side, side), as one vector a face.
+
+    Adaptive mean pooling as products with constant matrices: torch's own has no fixed order on a GPU.
+    """
+
+    def __init__(self, side: int, n: int):
+        super().__init__()
+        shares = torch.zeros(n, side)
+        for k in range(n):
+            window = slice(k * side // n, -(-(k + 1) * side // n))
+            shares[k, window] = 1 / (window.stop - window.start)
+        self.register_buffer("shares", shares)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.shares @ x.float() @ self.shares.T).flatten(1)
+
+
 class PerceptualFeatures(nn.Module):
     """Third and fifth layer of the perceptual distance's network (AlexNet, photographs of everything), in few places.
 
@@ -52,11 +70,12 @@ class PerceptualFeatures(nn.Module):
 
     def __init__(self, perceptual: nn.Module):
         super().__init__()
-        self.perceptual = perceptual
+        self.perceptual, self.places = perceptual, nn.ModuleList([_Places(14, 7), _Places(14, 5)])
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Features, (N, 25216)."""
-        return _in_places(self.perceptual.features(faces), ((2, 7), (4, 5)))
+        """Features, (N, 25216), of faces of 112²."""
+        layers = self.perceptual.features(faces)
+        return torch.cat([places(layers[k]) for k, places in zip((2, 4), self.places, strict=True)], dim=1)
 
 
 class SexFeatures(nn.Module):
@@ -76,20 +95,23 @@ class SexFeatures(nn.Module):
             nn.ParameterList(nn.Parameter(torch.tensor(a), requires_grad=False) for a in arrays)
             for arrays in (kernels, biases)
         )
+        self.places = nn.ModuleList([_Places(13, 5), _Places(6, 5)])
         self.register_buffer("shift", torch.tensor(self._MEAN).reshape(1, 3, 1, 1))
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Features, (N, 16000)."""
+        """Features, (N, 16000), of faces of 112²."""
         x, layers = (faces.flip(1) + 1) * 127.5 - self.shift, []
         for k, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             stride, padding = ((4, 0), (1, 2), (1, 1))[k]
             x = F.relu(F.conv2d(x, kernel, bias, stride=stride, padding=padding))
             layers.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-6))
             if k < 2:
-                x = F.local_response_norm(F.max_pool2d(x, 3, 2), 5, 1e-4, 0.75)
-        return _in_places(layers, ((1, 5), (2, 5)))
+                x = _normalised(F.max_pool2d(x, 3, 2))
+        return torch.cat([places(layer) for layer, places in zip(layers[1:], self.places, strict=True)], dim=1)
 
 
-def _in_places(layers: Sequence[Tensor], which: Sequence[tuple[int, int]]) -> Tensor:
-    """Means of some layers over so many by so many places, as one vector a face."""
-    return torch.cat([F.adaptive_avg_pool2d(layers[k].float(), n).flatten(1) for k, n in which], dim=1)
+def _normalised(x: Tensor) -> Tensor:
+    """Local response normalisation over five channels (Krizhevsky et al. 2012)."""
+    around = F.pad(x.square(), (0, 0, 0, 0, 2, 2))
+    total = sum(around[:, k : k + x.shape[1]] for k in range(5))
+    return x / (1 + 1e-4 / 5 * total) ** 0.75

@@ -5,11 +5,16 @@ import pytest
 import torch
 
 from deidlib.donors.bank import drawn, read_bank
+from deidlib.donors.model import donor_model
 from deidlib.embedders.dlib_file import read_layers
 from deidlib.embedders.dlib_torch import SIDE, DlibTorch
 from deidlib.embedders.framing import Framing, mouth_shown, zoomed
 from deidlib.embedders.lead import LEADS, LED_BY
+from deidlib.embedders.opened import embedder
 from deidlib.inversion.identity import fit_template
+from deidlib.training.discriminant import fit
+from deidlib.training.identities import VIEWS, draw_people
+from deidlib.training.views import embed, verification
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +83,30 @@ def test_a_recogniser_from_which_the_mouth_is_hidden_sees_all_but_the_mouth():
 
 def test_the_judge_does_not_lead():
     assert "dlib" not in LED_BY
+
+
+def test_the_discriminant_knows_people_again_in_another_pose_and_light(generator):
+    """Virtual people that nothing was fitted to: most of their two views lie nearer together than strangers do."""
+    _, editor, bank = donor_model("mobilestylegan")
+    people = np.concatenate(list(draw_people(generator, editor, bank, 12, seed=99)))
+    framing = LEADS["discriminant"].framing
+    found = embed(embedder("discriminant"), people, framing)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)
+    assert verification(found, np.repeat(np.arange(12), VIEWS))["auc"] > 0.85
+
+
+def test_a_discriminant_keeps_what_tells_people_apart():
+    """Of features of which a few differ between people and the others, larger, within them."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(150), 4)
+    x = 8 * rng.standard_normal((600, 700))
+    x[:, :5] = 4 * rng.standard_normal((150, 5))[labels] + rng.standard_normal((600, 5))
+    mean, projection = fit(x.astype(np.float32), labels)
+    leading = np.abs(projection[:, :5]).sum(axis=1)
+    assert leading[:5].min() > 10 * np.median(leading[5:])
+
+    def auc(vectors):
+        return verification(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), labels)["auc"]
+
+    assert auc((x - mean) @ projection[:, :5]) > 0.95
+    assert auc((x - mean) @ projection[:, :5]) > auc(x - mean) + 0.2
