@@ -17,6 +17,7 @@ from deidlib.release.summary import Summary
 
 _TYPES = {
     pa.string(): mlc.DataType.TEXT,
+    pa.bool_(): mlc.DataType.BOOL,
     pa.int32(): mlc.DataType.INT32,
     pa.int64(): mlc.DataType.INT64,
     pa.float32(): mlc.DataType.FLOAT32,

@@ -28,7 +28,13 @@ from deidlib.release.layout import (
 from deidlib.release.tombstones import read_tombstones
 
 DOCUMENTS = (CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, CRATE_FILE, SETTINGS_FILE, TOMBSTONES_FILE)
-_CROISSANT_TYPES = {pa.string(): "sc:Text", pa.int32(): "cr:Int32", pa.int64(): "cr:Int64", pa.float32(): "cr:Float32"}
+_CROISSANT_TYPES = {
+    pa.string(): "sc:Text",
+    pa.bool_(): "sc:Boolean",
+    pa.int32(): "cr:Int32",
+    pa.int64(): "cr:Int64",
+    pa.float32(): "cr:Float32",
+}
 
 
 def document_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) -> list[str]:

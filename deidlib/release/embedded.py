@@ -26,7 +26,13 @@ ROW_GROUP = 100
 ROW_GROUP_BYTES = 64_000_000
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
-_HF_TYPES = {pa.string(): "string", pa.int32(): "int32", pa.int64(): "int64", pa.float32(): "float32"}
+_HF_TYPES = {
+    pa.string(): "string",
+    pa.bool_(): "bool",
+    pa.int32(): "int32",
+    pa.int64(): "int64",
+    pa.float32(): "float32",
+}
 
 
 def write_embedded(folder: Path, index: pa.Table, file_bytes: int = FILE_BYTES) -> list[str]:

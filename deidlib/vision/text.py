@@ -33,7 +33,7 @@ _GROWN = 1.6  # the detector marks lines shrunk: its box grows by this much time
 _DETECTOR_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DETECTOR_STD = np.array([0.229, 0.224, 0.225], np.float32)
 _READ_HEIGHT, _READ_WIDTHS = 48, (24, 1600)  # px
-_ALIKE = dict.fromkeys("OQDGC", "0") | dict.fromkeys("IL", "1") | dict.fromkeys("B3日", "8")
+_ALIKE = dict.fromkeys("OQDGCE69", "0") | dict.fromkeys("IL", "1") | dict.fromkeys("B3日", "8")
 _SQUARISH = 1.5  # width over height up to which a line may as well run upwards
 
 
