@@ -31,8 +31,8 @@ _PRIMARIES = {
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),  # Display P3
 }
 _ADOBE_PRIMARIES, _ADOBE_GAMMA = ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060)), 563 / 256
-#: H.273's transfers with a defined way to sRGB: a gamma, or None for sRGB's own curve. A still picture with the transfer
-#: of BT.709, BT.601 or BT.2020 is meant for the same screens as sRGB, and is shown so.
+#: H.273's transfers with a defined way to sRGB: a gamma, or None for sRGB's own curve. A still picture with the
+#: transfer of BT.709, BT.601 or BT.2020 is meant for the same screens as sRGB, and is shown so.
 _TRANSFERS = {1: None, 2: None, 4: 2.2, 5: 2.8, 6: None, 8: 1.0, 13: None, 14: None, 15: None}
 _UNSPECIFIED, _BT709 = 2, 1
 #: Transfers of HDR: PQ and HLG.

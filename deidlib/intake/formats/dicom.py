@@ -1,4 +1,4 @@
-"""DICOM: one photograph of 8 bits (VL Photographic Image, Secondary Capture). Only its pixels and its colour are read here.
+"""DICOM: one photograph of 8 bits (VL Photographic Image, Secondary Capture). Only its pixels and colour are read here.
 
 Uncompressed, RLE, JPEG (8 bit) and JPEG 2000. Overlays are not drawn. A picture that its header says carries burnt-in
 text, a frame of several, one that has to be windowed to be seen, or any other object is refused.
@@ -39,14 +39,11 @@ _SHOWN_OTHERWISE = ("ModalityLUTSequence", "VOILUTSequence", "PresentationLUTSeq
 def opened(data: bytes, limits: Limits) -> Opened:
     """Decode a DICOM file of one photograph."""
     dataset = pydicom.dcmread(io.BytesIO(data))
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if dataset.get("SOPClassUID") not in PHOTOGRAPHS or syntax not in {
-        *_PLAIN,
-        *_JPEG,
-        *_JPEG_2000,
-        uid.RLELossless,
-    }:
+    syntax, kind = (dataset.file_meta.get(name) for name in ("TransferSyntaxUID", "MediaStorageSOPClassUID"))
+    if kind not in PHOTOGRAPHS or syntax not in {*_PLAIN, *_JPEG, *_JPEG_2000, uid.RLELossless}:
         raise Undecodable("format_unsupported")
+    if dataset.get("SOPClassUID") != kind:  # of a file that breaks off pydicom reads nothing
+        raise Undecodable("image_damaged")
     if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
         raise Undecodable("text_declared")
     if "PixelData" not in dataset:
@@ -55,9 +52,11 @@ def opened(data: bytes, limits: Limits) -> Opened:
     photometric = str(dataset.PhotometricInterpretation)
     if not _is_one_8_bit_picture(dataset, photometric) or _is_shown_otherwise(dataset, photometric):
         raise Undecodable("format_unsupported")
-    if syntax not in _PLAIN:
-        _check_frame(get_frame(dataset.PixelData, 0, number_of_frames=1), dataset, syntax)
-    pixels = _pixels(dataset, photometric)
+    frame = None if syntax in _PLAIN else get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if frame is not None:
+        _check_frame(frame, dataset, syntax)
+    pixels = _of_jpeg(frame, photometric) if syntax in _JPEG else _pixels(dataset, photometric)
+    pixels = 255 - pixels if photometric == "MONOCHROME1" else pixels
     return Opened(Image.fromarray(pixels), profile=_profile(dataset, photometric), plain=syntax in _PLAIN)
 
 
@@ -101,7 +100,7 @@ def _check_frame(frame: bytes, dataset: pydicom.Dataset, syntax: uid.UID) -> Non
 
 
 def _pixels(dataset: pydicom.Dataset, photometric: str) -> np.ndarray:
-    """Grey or RGB uint8; whatever pydicom warns of is damage."""
+    """Grey or RGB uint8 as pydicom decodes it; whatever it warns of is damage."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -112,7 +111,17 @@ def _pixels(dataset: pydicom.Dataset, photometric: str) -> np.ndarray:
             raise Undecodable("image_damaged") from None
     if stored.dtype == np.uint16:  # a palette of 16 bits
         stored = rounding(65535)[stored]
-    return 255 - stored if photometric == "MONOCHROME1" else stored
+    return stored
+
+
+def _of_jpeg(frame: bytes, photometric: str) -> np.ndarray:
+    """Grey or RGB uint8 of a JPEG, whose own word about its colours (JFIF, Adobe, components) counts before DICOM's."""
+    image = Image.open(io.BytesIO(frame), formats=["JPEG"])
+    silent = not {"jfif", "adobe"} & set(image.info) and [layer[0] for layer in image.layer] != list(b"RGB")
+    if photometric == "RGB" and silent and image.mode == "RGB":
+        image.draft("YCbCr", image.size)  # components as stored: without a word libjpeg takes them for YCbCr
+        return np.asarray(image)
+    return np.asarray(image if image.mode == "L" else image.convert("RGB"))
 
 
 def _profile(dataset: pydicom.Dataset, photometric: str) -> bytes | None:

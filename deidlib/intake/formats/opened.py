@@ -91,7 +91,7 @@ class Limits:
             raise Undecodable("image_too_small")
 
 
-#: Zero bytes in a row that entropy coders do not write for a photograph: a block of the file that a disk or a copy lost.
+#: Zero bytes in a row that entropy coders do not write for a photograph: a block that a disk or a copy lost.
 LOST_BLOCK = 256
 
 

@@ -1,4 +1,4 @@
-"""PNG: every chunk keeps its checksum, and colour follows cICP, iCCP, sRGB or gAMA, in this order (PNG, third edition)."""
+"""PNG: every chunk keeps its checksum; colour follows cICP, iCCP, sRGB or gAMA, in this order (PNG, third edition)."""
 
 from __future__ import annotations
 
