@@ -33,6 +33,7 @@ __all__ = ["Undecodable", "decode_mask", "decode_photo", "is_grey"]
 
 #: Where in a file its kind shows, by what, and who opens it.
 _SIGNATURES = (
+    (128, b"DICM", dicom.opened),  # first: what stands before it may pretend to be a TIFF
     (0, b"\xff\xd8\xff", jpeg.opened),
     (0, png.SIGNATURE, png.opened),
     (0, b"II*\0", tiff.opened),
@@ -41,7 +42,6 @@ _SIGNATURES = (
     (0, b"MM\0+", tiff.opened),
     (8, b"WEBP", webp.opened),
     (4, b"ftyp", heif.opened),
-    (128, b"DICM", dicom.opened),
 )
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
