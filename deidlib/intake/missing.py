@@ -13,7 +13,9 @@ import numpy as np
 _REST_ROWS, _REST_SHARE = 64, 1 / 16  # least height of a lost rest: rows, and share of the picture
 _BLOCK = 16  # rows and columns in which a JPEG stores its picture
 _EXTREME = 8  # levels from black or white: bars of these colours are drawn, margins of a scan above all
+_FLAT_SHARE, _CLIPPED_SHARE = 0.15, 0.5
 _LOST_PIXELS = 600  # least length of a line of zeros that counts
+_SCATTERED = 0.2  # share of pixels of that colour that a photograph may have before it
 _CONTRAST = 24  # mean difference in grey levels between such a line and the rows above and below
 
 
@@ -30,6 +32,26 @@ def is_missing_a_part(pixels: np.ndarray, plain: bool = False) -> bool:
     if pixels.dtype == bool or pixels.ndim not in (2, 3):
         return False
     return _rest_is_missing(pixels) or (plain and _line_is_missing(pixels))
+
+
+def is_blank(pixels: np.ndarray) -> bool:
+    """Whether an area shows too much of one and the same colour for a photograph of something.
+
+    Parameters
+    ----------
+    pixels : ndarray, (n, 3), uint8
+        Pixels of the area.
+
+    Returns
+    -------
+    bool
+        Fifteen in a hundred have one colour, or, if that is black or white, where light and shadow are clipped, half.
+    """
+    colours = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    found, counts = np.unique(colours, return_counts=True)
+    levels = found[:, None] >> np.array([16, 8, 0], np.uint32) & 255
+    clipped = (levels <= _EXTREME).all(axis=1) | (levels >= 255 - _EXTREME).all(axis=1)
+    return bool((counts >= np.where(clipped, _CLIPPED_SHARE, _FLAT_SHARE) * len(pixels)).any())
 
 
 def _rest_is_missing(pixels: np.ndarray) -> bool:
@@ -53,7 +75,8 @@ def _starts_within(rows: np.ndarray, colour: np.ndarray) -> bool:
     """Whether, in the last rows of what is there, the colour begins at one column and holds to the right edge."""
     filled = (rows == colour).reshape(*rows.shape[:2], -1).all(axis=2)
     edge = filled.shape[1] - filled[-1, ::-1].argmin()  # of the lowest row, which is not filled whole
-    return filled.shape[1] - edge >= _BLOCK and edge >= _BLOCK and not filled[-1, : edge - 1].any()
+    before = filled[-1, :edge]
+    return filled.shape[1] - edge >= _BLOCK and len(before) >= _BLOCK and before.mean() < _SCATTERED
 
 
 def _line_is_missing(pixels: np.ndarray) -> bool:

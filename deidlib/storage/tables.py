@@ -61,6 +61,10 @@ REASONS: dict[str, str] = {
         "The route intraoral releases the whole photograph, and a face detector reports a face in it. Correct the "
         "view, crop the photograph to the mouth, or draw a mask."
     ),
+    "area_blank": (
+        "The preserved area shows one flat colour, so that this part of the photograph is missing or covered. Copy the "
+        "file again from where it came."
+    ),
     "region_empty": "The preserved area is empty or lies outside the photograph.",
     "text_in_picture": (
         "Text or a code was found where the photograph's own pixels would be released: the reviewer's copy shows it. "

@@ -107,11 +107,12 @@ def _check_scans(segments: list[_Segment]) -> None:
     frame = _frame(segments)
     space = "CMYK" if frame.payload[5:6] == b"\x04" else "GRAY"
     whole = _bare(segments, frame)
-    if not _decodes(whole, space):
-        raise Undecodable("image_damaged")
-    needed = whole.rstrip(b"\0") if len(whole) - len(whole.rstrip(b"\0")) <= _MOST_PADDING else whole
+    unpadded = whole.rstrip(b"\0")
+    unpadded = unpadded if len(whole) - len(unpadded) <= _MOST_PADDING else whole
     # FF 00 is one byte of data: the 00 belongs to the FF.
-    if _decodes(needed.removesuffix(b"\xff")[:-1].removesuffix(b"\xff"), space):
+    shortened = unpadded.removesuffix(b"\xff")[:-1].removesuffix(b"\xff")
+    complete = _decodes(whole, space) or (unpadded != whole and _decodes(unpadded, space))
+    if not complete or _decodes(shortened, space):
         raise Undecodable("image_damaged")
 
 

@@ -24,6 +24,8 @@ _WORK = 1 << 20
 
 def opened(data: bytes, limits: Limits) -> Opened:
     """Decode a TIFF file of one page."""
+    if data[8:10] == _CANON_RAW:
+        raise Undecodable("format_unsupported")
     try:
         image = Image.open(io.BytesIO(data), formats=["TIFF"])
     except UnidentifiedImageError:
@@ -64,7 +66,7 @@ def _has_layout(data: bytes) -> bool:
 
 def _is_raw(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
     """Whether the first picture of the file is but a preview, or sensor values."""
-    if data[8:10] == _CANON_RAW or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _RAW_COLOURS:
+    if _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _RAW_COLOURS:
         return True
     if tags.get(_SUBFILE, 0) & _REDUCED:
         return True
