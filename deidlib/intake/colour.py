@@ -69,6 +69,11 @@ def profile_of(icc: bytes | None, exif: Image.Exif) -> bytes | None:
     return None
 
 
+def srgb_profile() -> bytes:
+    """Profile of sRGB itself, always the same bytes, for files that have to carry one."""
+    return matrix_profile(_PRIMARIES[_BT709], None)
+
+
 def named_profile(name: str) -> bytes | None:
     """Profile by DICOM's Color Space (0028,2002): SRGB, ADOBERGB or DISPLAYP3.
 
