@@ -60,6 +60,18 @@ def test_a_jpeg_is_whole_to_its_last_bytes(name):
     assert reason(data[:-2] + b"\0\0\xff\xff\xff\xd9" + b"preview") == "ok"  # padding, and what follows the end
 
 
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.parametrize(
+    "how", [{"optimize": True}, {"progressive": True}, {"restart_marker_rows": 1}, {"quality": 30}]
+)
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_flat_background_is_no_damage(kind, level, how):
+    framed = np.full((1200, 1600, 3), level, np.uint8)
+    framed[300:684, 500:884] = PHOTO
+    framed[-20:] = np.resize(PHOTO, (20, 1600, 3))
+    assert reason(saved(framed, kind, **(how if kind == "JPEG" else {}))) == "ok"
+
+
 def test_strange_segments_of_a_jpeg_are_no_damage():
     data = saved(PHOTO, "JPEG", comment=b"\xff\xd8\xff\xd9" * 9)
     adobe = b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\x01"

@@ -16,7 +16,7 @@ import simplejpeg
 from PIL import Image
 
 from deidlib.intake import colour
-from deidlib.intake.formats.opened import Limits, Opened, Undecodable
+from deidlib.intake.formats.opened import LOST_BLOCK, Limits, Opened, Undecodable, zero_run
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _DQT, _DHT, _DRI, _APP2 = 0xDB, 0xC4, 0xDD, 0xE2
@@ -25,6 +25,7 @@ _RESTARTS = range(0xD0, 0xD8)
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {_DHT, 0xC8, 0xCC}
 _ACCEPTED, _PROGRESSIVE = {0xC0, 0xC1, 0xC2}, 0xC2
 _ICC = b"ICC_PROFILE\0"
+_COUNTS = 17  # bytes before a Huffman table's symbols: class, and how many codes have each length
 _MOST_PADDING = 8  # zero bytes behind the last scan, which some cameras write
 
 
@@ -111,9 +112,25 @@ def _check_scans(segments: list[_Segment]) -> None:
     unpadded = unpadded if len(whole) - len(unpadded) <= _MOST_PADDING else whole
     # FF 00 is one byte of data: the 00 belongs to the FF.
     shortened = unpadded.removesuffix(b"\xff")[:-1].removesuffix(b"\xff")
+    if frame.marker != _PROGRESSIVE and zero_run(whole, LOST_BLOCK) and not _writes_zeros(segments):
+        raise Undecodable("image_damaged")
     complete = _decodes(whole, space) or (unpadded != whole and _decodes(unpadded, space))
     if not complete or _decodes(shortened, space):
         raise Undecodable("image_damaged")
+
+
+def _writes_zeros(segments: list[_Segment]) -> bool:
+    """Whether every table codes the end of a block as zeros, so that a flat background can be zeros all the way.
+
+    Codes are given out in the order of the table (T.81, annex C): the first one is all zeros.
+    """
+    for segment in segments:
+        left = segment.payload if segment.marker == _DHT else b""
+        while len(left) > _COUNTS:
+            if left[0] >> 4 == 1 and left[_COUNTS] != 0:  # a table of AC coefficients
+                return False
+            left = left[_COUNTS + sum(left[1:_COUNTS]) :]
+    return True
 
 
 def _bare(segments: list[_Segment], frame: _Segment) -> bytes:
