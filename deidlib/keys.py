@@ -114,6 +114,16 @@ def keyed_rng(key: bytes, kind: str, *parts: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(_digest(key, "rng", kind, *parts), "big")))
 
 
+def uid(key: bytes, kind: str, *parts: str) -> str:
+    """DICOM UID that depends on the key, the kind and the parts alone.
+
+    It is a UUID (RFC 9562, version 8) below the root 2.25 (PS3.5, B.2): 122 bits of the digest.
+    """
+    digest = bytearray(_digest(key, "uid", kind, *parts)[:16])
+    digest[6], digest[8] = digest[6] & 0x0F | 0x80, digest[8] & 0x3F | 0x80
+    return f"2.25.{int.from_bytes(digest, 'big')}"
+
+
 def shard_of(key: bytes, patient_id: str, n_shards: int) -> int:
     """Shard number (0 … n_shards − 1) of a patient; it depends on the key, the patient and n_shards alone."""
     if n_shards < 1:

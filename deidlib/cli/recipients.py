@@ -1,4 +1,4 @@
-"""Commands on a finished release: verify, diff, sign. They need nothing but the folder."""
+"""Commands on a finished release: verify, diff, sign, release-dicom. The last also needs the secret key."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deidlib.cli.common import KeyFile, secret
 from deidlib.errors import InputError
 from deidlib.logs import say
 from deidlib.storage.stage import read
@@ -134,6 +135,27 @@ def sign(
     if problems:
         raise InputError(f"this release is not whole ({problems[0]}); see `deidlib verify`, and sign a whole one")
     say(f"signed with {sign_release(release, key)}")
+
+
+def release_dicom(
+    release: Release,
+    out: Annotated[Path, typer.Argument(help="Folder to be made for the objects.", show_default=False)],
+    key_file: KeyFile = None,
+) -> None:
+    """Write a release's photographs as DICOM objects (VL Photographic Image). The release is verified, and not changed.
+
+    Example:
+      deidlib release-dicom results/release/1.0.0 results/dicom-1.0.0
+    """
+    from deidlib.release import verify_release
+    from deidlib.release.dicom_objects import write_objects
+
+    _must_be_folder(release)
+    key = secret(key_file)
+    problems = verify_release(release)
+    if problems:
+        raise InputError(f"this release is not whole ({problems[0]}); see `deidlib verify`, and export a whole one")
+    say(f"{write_objects(release, out, key)} objects written")
 
 
 def _must_be_folder(path: Path) -> None:

@@ -26,6 +26,7 @@ from deidlib.config import load_schema
 from deidlib.intake import contents
 from deidlib.intake.consent import without_consent
 from deidlib.intake.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refuse
+from deidlib.intake.views import view_of
 from deidlib.storage import tables
 from deidlib.storage.atomic import write_file
 
@@ -73,6 +74,7 @@ def read_sheet(
     """
     path = Path(path)
     cells, row = read_cells(path)
+    cells["view"] = pa.array([view_of(view) for view in cells["view"].to_pylist()], pa.string())
     rules = load_schema("samples")["properties"]
     faulty = sorted((int(at), name) for name in rules for at in np.flatnonzero(faulty_cells(cells[name], rules[name])))
     if faulty:

@@ -3,13 +3,14 @@
 What cannot be decoded with certainty raises :class:`Undecodable` with a reason code of tables.REASONS; no
 exception of a decoder gets out, but for want of memory, which is no fault of the file. The choices:
 
-- JPEG, PNG, TIFF and WebP, told by content. A file of several pictures (TIFF pages, animations) is
-  ``format_unsupported``, since nobody can know which is meant; previews and gain maps behind a JPEG are
-  dropped.
+- JPEG, PNG, TIFF, WebP, HEIC, AVIF and DICOM photographs, told by content (:mod:`deidlib.intake.formats`). A file of
+  several pictures (TIFF pages, animations, DICOM frames) is ``format_unsupported``, since nobody can know which is
+  meant; previews and gain maps behind a JPEG are dropped.
+- A decoder's warning is damage, and so is a picture of which a part is missing (:mod:`deidlib.intake.missing`).
 - An embedded ICC profile is converted to sRGB (relative colorimetric, black point compensation). One that
   cannot be read, or belongs to another kind of image, is ``image_damaged``. A profile that equals sRGB to
-  within one level changes nothing. Without a profile, RGB is taken to be sRGB, and CMYK is converted by its
-  definition.
+  within one level changes nothing. Without a profile, the file's codes for a colour space are followed
+  (:mod:`deidlib.intake.colour`); without these RGB is taken to be sRGB, and CMYK is converted by its definition.
 - 16 bit becomes 8 bit by round(x / 257). Floating-point, signed and 32-bit pixels and CIELAB are
   ``format_unsupported``.
 - Transparency is laid on white.
@@ -17,27 +18,31 @@ exception of a decoder gets out, but for want of memory, which is no fault of th
 
 from __future__ import annotations
 
-import functools
-import io
-import struct
 import warnings
-import zlib
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile
 
-from deidlib.errors import InputError
+from deidlib.intake.colour import to_srgb
+from deidlib.intake.formats import dicom, heif, jpeg, png, tiff, webp
+from deidlib.intake.formats.opened import OF_DAMAGE, Limits, Opened, Undecodable, rounding
+from deidlib.intake.missing import is_missing_a_part
 
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-}
-_ORIENTATION = 0x0112
+__all__ = ["Undecodable", "decode_mask", "decode_photo", "is_grey"]
+
+#: Where in a file its kind shows, by what, and who opens it.
+_SIGNATURES = (
+    (128, b"DICM", dicom.opened),  # first: what stands before it may pretend to be a TIFF
+    (0, b"\xff\xd8\xff", jpeg.opened),
+    (0, png.SIGNATURE, png.opened),
+    (0, b"II*\0", tiff.opened),
+    (0, b"MM\0*", tiff.opened),
+    (0, b"II+\0", tiff.opened),
+    (0, b"MM\0+", tiff.opened),
+    (8, b"WEBP", webp.opened),
+    (4, b"ftyp", heif.opened),
+)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,42 +52,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 _WHITE = 255
 _GREY_LEVELS, _GREY_SHARE = 8, 0.99
-#: What Pillow, OpenCV and LittleCMS raise over damaged bytes. The file is in memory, so that an OSError (Pillow's
-#: commonest) tells of the bytes and not of a disk; "decoder error -9", memory by its name, is what a TIFF with absurd
-#: strips gets. Not among them: MemoryError, and ImportError and NameError, which tell of the installation.
-_OF_DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImageCms.PyCMSError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    cv2.error,
-    struct.error,
-    zlib.error,
-)
-
-
-class Undecodable(InputError):
-    """The file gives no pixels that can be vouched for.
-
-    Attributes
-    ----------
-    reason : str
-        Reason code of tables.REASONS.
-    """
-
-    def __init__(self, reason: str):
-        super().__init__(reason)
-        self.reason = reason
 
 
 def decode_photo(data: bytes, max_pixels: int, min_side: int = 1) -> np.ndarray:
@@ -108,7 +79,7 @@ def decode_photo(data: bytes, max_pixels: int, min_side: int = 1) -> np.ndarray:
     MemoryError
         The machine has too little memory for a photograph within the limits.
     """
-    return _guarded(lambda: _on_white(*_colours(*_opened(data, max_pixels, min_side), data, managed=True)))
+    return _guarded(lambda: _photo(data, Limits(max_pixels, min_side)))
 
 
 def decode_mask(data: bytes, max_pixels: int) -> np.ndarray:
@@ -121,7 +92,7 @@ def decode_mask(data: bytes, max_pixels: int) -> np.ndarray:
     MemoryError
         The machine has too little memory for a mask within the limit.
     """
-    colours, alpha = _guarded(lambda: _colours(*_opened(data, max_pixels, 1), data, managed=False))
+    colours, alpha = _guarded(lambda: _colours(_opened(data, Limits(max_pixels, 1)), data, managed=False))
     inside = np.asarray(colours.convert("L")) > 127
     if alpha is not None:
         inside &= np.asarray(alpha) > 127
@@ -151,67 +122,31 @@ def _guarded(decode):
         raise
     except Image.DecompressionBombError:  # Pillow's own limit of pixels, by the header
         raise Undecodable("image_too_large") from None
-    except _OF_DAMAGE as error:
+    except OF_DAMAGE as error:
         if isinstance(error, cv2.error) and getattr(error, "code", None) == cv2.Error.STS_NO_MEM:
             raise MemoryError from None
         raise Undecodable("image_damaged") from None
 
 
-def _format(data: bytes) -> str:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    for signature, name in _SIGNATURES.items():
-        if data.startswith(signature):
-            return name
+def _opened(data: bytes, limits: Limits) -> Opened:
+    for at, signature, opened in _SIGNATURES:
+        if data[at : at + len(signature)] == signature:
+            return opened(data, limits)
     raise Undecodable("format_unsupported")
 
 
-def _opened(data: bytes, max_pixels: int, min_side: int) -> tuple[Image.Image, int, bool]:
-    """Decode with Pillow: the image, its bits a channel, and whether its 16-bit grey has 0 for white."""
-    kind = _format(data)
-    try:
-        image = Image.open(io.BytesIO(data), formats=[kind])
-    except UnidentifiedImageError:
-        readable = kind == "TIFF" and _has_tiff_layout(data)
-        raise Undecodable("format_unsupported" if readable else "image_damaged") from None
-    if image.width * image.height > max_pixels:
-        raise Undecodable("image_too_large")
-    if min(image.size) < min_side:
-        raise Undecodable("image_too_small")
-    if kind != "JPEG" and getattr(image, "n_frames", 1) > 1:
-        raise Undecodable("format_unsupported")
-    bits = data[24] if kind == "PNG" else 8
-    inverted = False
-    if kind == "TIFF":
-        bits = max(image.tag_v2.get(_TIFF_BITS, (1,)))
-        if set(image.tag_v2.get(_TIFF_SAMPLE_FORMAT, (1,))) != {1}:
-            raise Undecodable("format_unsupported")
-        inverted = image.mode == "I;16" and image.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
-    image.load()
-    return image, bits, inverted
+def _photo(data: bytes, limits: Limits) -> np.ndarray:
+    stored = _opened(data, limits)
+    if stored.image.mode != "P" and is_missing_a_part(np.asarray(stored.image), stored.plain):
+        raise Undecodable("image_damaged")
+    return _on_white(*_colours(stored, data, managed=True))
 
 
-def _has_tiff_layout(data: bytes) -> bool:
-    """Whether a TIFF that Pillow does not know is sound enough to be unsupported instead of damaged."""
-    file = io.BytesIO(data)
-    try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-        file.seek(directory.next)
-        directory.load(file)
-        return _TIFF_BITS in directory and _TIFF_PHOTOMETRIC in directory
-    except _OF_DAMAGE:
-        return False
-
-
-def _colours(
-    image: Image.Image, bits: int, inverted: bool, data: bytes, managed: bool
-) -> tuple[Image.Image, Image.Image | None]:
+def _colours(stored: Opened, data: bytes, managed: bool) -> tuple[Image.Image, Image.Image | None]:
     """Upright RGB image and its alpha channel (or None)."""
-    orientation = image.getexif().get(_ORIENTATION, 1)  # 1 after Pillow has turned a TIFF itself
-    profile = image.info.get("icc_profile") if managed else None
-    colours, alpha = _split(_in_8_bit(image, bits, inverted, data))
-    colours = _to_srgb(colours, profile) if profile else colours.convert("RGB")
-    turn = _UPRIGHT.get(orientation)
+    colours, alpha = _split(_in_8_bit(stored.image, stored.bits, stored.inverted, data))
+    colours = to_srgb(colours, stored.profile) if stored.profile and managed else colours.convert("RGB")
+    turn = _UPRIGHT.get(stored.orientation)
     if turn is not None:
         colours = colours.transpose(turn)
         alpha = alpha.transpose(turn) if alpha is not None else None
@@ -222,7 +157,7 @@ def _in_8_bit(image: Image.Image, bits: int, inverted: bool, data: bytes) -> Ima
     if image.mode in ("1", "L", "I;16", "I;16B", "I;16L") and "transparency" in image.info:
         raise Undecodable("format_unsupported")  # a transparent grey level: Pillow gives it at an uncertain scale
     if image.mode.startswith("I;16"):
-        values = _rounding(2**bits - 1)[np.asarray(image)]
+        values = rounding(2**bits - 1)[np.asarray(image)]
         return Image.fromarray(255 - values if inverted else values)
     if bits <= 8:
         return image
@@ -241,14 +176,7 @@ def _reduced_colour(image: Image.Image, data: bytes) -> Image.Image:
     wide = wide[:, :, [2, 1, 0, 3] if has_alpha else [2, 1, 0]]
     if wide.shape != cut.shape or not np.array_equal((wide >> 8).astype(np.uint8), cut):
         raise Undecodable("format_unsupported")
-    return Image.fromarray(_rounding(65535)[wide])
-
-
-@functools.cache
-def _rounding(white: int) -> np.ndarray:
-    """Table from values 0 … white to 0 … 255, rounded; what lies above white becomes white."""
-    values = np.minimum(np.arange(65536, dtype=np.int64), white)
-    return ((values * 255 + white // 2) // white).astype(np.uint8)
+    return Image.fromarray(rounding(65535)[wide])
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -271,38 +199,6 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.mode not in ("L", "RGB", "CMYK"):
         raise Undecodable("format_unsupported")
     return image, None
-
-
-def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    space = profile.profile.xcolor_space.strip()
-    if space == "RGB" and image.mode == "L":
-        image = image.convert("RGB")
-    if {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}.get(space) != image.mode:
-        raise Undecodable("image_damaged")
-    transform = ImageCms.buildTransform(
-        profile,
-        _srgb(),
-        image.mode,
-        "RGB",
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    if image.mode == "RGB" and _changes_nothing(transform):
-        return image
-    return ImageCms.applyTransform(image, transform)
-
-
-@functools.cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    levels = np.linspace(0, 255, 17).round().astype(np.uint8)
-    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(17, -1, 3)
-    moved = np.asarray(ImageCms.applyTransform(Image.fromarray(grid), transform))
-    return int(np.abs(moved.astype(int) - grid).max()) <= 1
 
 
 def _on_white(colours: Image.Image, alpha: Image.Image | None) -> np.ndarray:

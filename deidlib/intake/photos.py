@@ -26,6 +26,8 @@ from deidlib.intake import contents
 from deidlib.intake.cohort import resolve_inside
 from deidlib.intake.consent import agrees
 from deidlib.intake.decoding import Undecodable, decode_mask, decode_photo, is_grey
+from deidlib.intake.header import Header, contradictions, read_header
+from deidlib.logs import say
 from deidlib.storage import images, tables
 
 _BYTES_A_PIXEL, _BYTES_BESIDES = 8, 1 << 26  # 16-bit RGBA without compression, and room for metadata
@@ -96,8 +98,15 @@ def _rows(
     cohort: pa.Table, folder: Path | str, key: bytes, options: Mapping, progress: Callable[[], object] | None
 ) -> Iterator[dict]:
     real = os.path.realpath(folder)
-    for row in cohort.to_pylist():
-        yield _named(row, key) | _decoded(row, real, options)
+    rows = cohort.to_pylist()
+    contradicted = contradictions(rows, [_header(row, real) for row in rows])
+    for row in rows:
+        if row["row"] in contradicted:
+            say(
+                f"line {row['row']} of the sheet: the photograph's DICOM header and the sheet, or the headers of one "
+                f"patient's photographs, differ in {', '.join(contradicted[row['row']])}"
+            )
+        yield _named(row, key) | _decoded(row, real, options, row["row"] in contradicted)
         if progress is not None:
             progress()
 
@@ -111,12 +120,28 @@ def _named(row: Mapping, key: bytes) -> dict:
     }
 
 
-def _decoded(row: Mapping, folder: str, options: Mapping) -> dict:
+def _header(row: Mapping, folder: str) -> Header | None:
+    """Header of a photograph that consent lets us open; a file that cannot be read is judged when it is decoded."""
+    file = resolve_inside(folder, row["path"], {})
+    if file is None or not agrees(row["consent"]):
+        return None
+    try:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            return None
+        with open(file, "rb") as opened:
+            return read_header(opened)
+    except (OSError, ValueError):
+        return None
+
+
+def _decoded(row: Mapping, folder: str, options: Mapping, contradicted: bool) -> dict:
     try:
         if row["duplicate"]:
             raise Undecodable("duplicate_photo_id")
         if not agrees(row["consent"]):
             raise Undecodable("consent_missing")
+        if contradicted:
+            raise Undecodable("header_mismatch")
         max_bytes = options["max_pixels"] * _BYTES_A_PIXEL + _BYTES_BESIDES
         rgb = decode_photo(_file(folder, row, "path", max_bytes), options["max_pixels"], options["min_side"])
         mask = _mask(folder, row, rgb.shape[:2], options["max_pixels"], max_bytes) if row["mask"] else None

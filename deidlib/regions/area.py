@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from deidlib.contract.routes import GENERATE, INTRAORAL
 from deidlib.errors import InputError
+from deidlib.intake.missing import is_blank
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.vision.landmarks import ALIGNED_SIDE, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
@@ -244,6 +245,11 @@ def _region_row(photo: dict, landmark: dict, method: str, options: dict) -> dict
     }
 
 
+def _is_blank(photo: dict, row: dict) -> bool:
+    square, _ = cut_region(decode_png(photo["image"]), row)
+    return is_blank(square[decode_png(row["core"]) > 0])
+
+
 def preserve_regions(
     photos: pa.Table,
     landmarks: pa.Table,
@@ -256,7 +262,8 @@ def preserve_regions(
     Parameters
     ----------
     photos, landmarks : Table
-        ``tables.PHOTOS`` and ``tables.LANDMARKS``. A photograph's own ``mask`` takes the place of ``method``.
+        ``tables.PHOTOS`` and ``tables.LANDMARKS`` of a shard or a part of it. A photograph's own ``mask`` takes the
+        place of ``method``; an area without content is quarantined (:func:`deidlib.intake.missing.is_blank`).
     method : str
         ``teeth``, ``mouth`` or ``lower_face``.
     options : dict
@@ -270,11 +277,14 @@ def preserve_regions(
     Table
         ``tables.REGIONS``.
     """
-    columns = ["release_photo_id", "mask", "width", "height"]
+    columns = ["release_photo_id", "mask", "width", "height", "image"]
     by_id = {row["release_photo_id"]: row for row in photos.select(columns).to_pylist()}
     rows = []
     for landmark in tables.handled(landmarks).to_pylist():
-        row = _region_row(by_id[landmark["release_photo_id"]], landmark, method, options)
+        photo = by_id[landmark["release_photo_id"]]
+        row = _region_row(photo, landmark, method, options)
+        if row["status"] == tables.OK and _is_blank(photo, row):
+            row = {"status": tables.QUARANTINED, "reason": "area_blank"}
         rows.append({"release_photo_id": landmark["release_photo_id"], "route": landmark["route"], **row})
         if progress:
             progress()

@@ -28,8 +28,23 @@ REASONS: dict[str, str] = {
     "duplicate_photo_id": "Two rows carry this photo_id, so neither can be vouched for. Give each its own.",
     "path_outside": "The path leaves the sheet's folder. Put the file below the sheet and use a relative path.",
     "file_missing": "No file at the path the sheet names.",
-    "format_unsupported": "The file is not a JPEG, PNG, TIFF or WebP image of one page with 8 or 16 bits a channel.",
-    "image_damaged": "The image file is truncated, cannot be decoded whole, or its colour profile cannot be read.",
+    "format_unsupported": (
+        "The file is no JPEG, PNG, TIFF, WebP, HEIC, AVIF or DICOM photograph of one page with 8 or 16 bits a channel. "
+        "Convert it (docs/accepted-files.md)."
+    ),
+    "image_damaged": (
+        "The image file is truncated, cannot be decoded whole, shows but a part of its picture, or its colour profile "
+        "cannot be read. Copy it again from where it came."
+    ),
+    "colour_unsupported": (
+        "The file's colours have no sure way to sRGB: HDR, or not sRGB without a word about what they are. Save it in "
+        "sRGB (docs/accepted-files.md)."
+    ),
+    "text_declared": "The DICOM header says that text is burnt into the picture. Remove the text, then the statement.",
+    "header_mismatch": (
+        "The DICOM header and the sheet disagree about patient, age, sex or view (the log of intake names the line). "
+        "Correct the sheet, or the path."
+    ),
     "image_too_large": "More pixels than intake.max_pixels allows (a decompression bomb, or a scan to be reduced).",
     "image_too_small": "Fewer pixels on a side than intake.min_side asks for.",
     "mask_unusable": "The mask image is missing, empty or not of the photograph's size.",
@@ -45,6 +60,10 @@ REASONS: dict[str, str] = {
     "face_in_intraoral": (
         "The route intraoral releases the whole photograph, and a face detector reports a face in it. Correct the "
         "view, crop the photograph to the mouth, or draw a mask."
+    ),
+    "area_blank": (
+        "The preserved area shows one flat colour, so that this part of the photograph is missing or covered. Copy the "
+        "file again from where it came."
     ),
     "region_empty": "The preserved area is empty or lies outside the photograph.",
     "text_in_picture": (
