@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shard_tables import CONFIG, MODELS, Spec, write_private
+from shard_tables import CONFIG, MODELS, Spec, write_private, write_release
 from test_verify import change_index, chunk, set_cell, sign_again
 
 from deidlib.logs import printable
-from deidlib.release import ReleaseError, compare_releases, new_signing_key, sign_release, verify_release, write_release
+from deidlib.release import ReleaseError, compare_releases, new_signing_key, sign_release, verify_release
 from deidlib.release.diff import compare_images
 from deidlib.release.listing import Entry, judged
 from deidlib.release.reading import read_index
