@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,21 @@ from contextlib import contextmanager
 LINE_INTERVAL = 30.0
 
 
+#: Control characters, those that turn the direction of writing or take no room, line separators and lone surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
+_LONGEST = 500
+
+
+def printable(text: str, longest: int = _LONGEST) -> str:
+    """Text that came from elsewhere as a line for a terminal: control characters escaped, cut where it is long."""
+    if len(text) > longest:
+        text = f"{text[: longest // 2]} … {text[-longest // 4 :]}"
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def say(text: str) -> None:
-    """Print one line on standard error, at once (a log may be followed while the command works)."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a text on standard error, at once (a log may be followed while the command works)."""
+    print("\n".join(printable(line, 1 << 16) for line in text.split("\n")), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -15,6 +15,9 @@ from deidlib.storage.stage import read
 if TYPE_CHECKING:
     from deidlib.release.diff import ImageDifference
 
+#: Problems that are printed.
+_MOST_LINES = 1000
+
 Release = Annotated[Path, typer.Argument(help="Folder of a release.", show_default=False)]
 
 
@@ -33,24 +36,33 @@ def verify(
       deidlib verify results/release/1.0.0
     """
     from deidlib.release import content_digest, signed_by, verify_release
-    from deidlib.release.layout import listed_sums
+    from deidlib.release.reading import listed_sums
 
     _must_be_folder(release)
     problems = verify_release(release, public_key)
-    for problem in problems:
+    for problem in problems[:_MOST_LINES]:
         say(problem)
     if problems:
-        say(f"FAILED: {len(problems)} problems")
+        more = f" ({_MOST_LINES} of them shown)" if len(problems) > _MOST_LINES else ""
+        say(f"FAILED: {len(problems)} problems{more}")
         raise typer.Exit(1)
     digest = content_digest(listed_sums(release))  # which hold: the files were compared with them
-    print(f"whole: every file is as it was released (content digest {digest})")
     signer = signed_by(release)
-    if signer is None:
-        print("not signed")
-    elif public_key is None:
-        print(f"signed with {signer}; compare that with the key that the institution published (--public-key)")
+    if signer is not None and public_key is not None:
+        print(f"as released: every file is as it was when it was signed with the key given, {signer}")
     else:
-        print(f"signed with the key given, {signer}")
+        print("consistent: the files agree with SHA256SUMS and with each other")
+    print(f"content digest {digest}")
+    if signer is None:
+        print(
+            "not signed: somebody who changed the files could have changed the checksums as well. Compare the content "
+            "digest with one that the institution published or told you"
+        )
+    elif public_key is None:
+        print(
+            f"signed with {signer}, a key that came with the release: compare it with the one that the institution "
+            "published (--public-key)"
+        )
 
 
 def diff(

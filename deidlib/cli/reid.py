@@ -99,7 +99,9 @@ def reid(
     if release is None:
         cohort = would_be_released(private, shards, cfg)
     else:
-        cohort = finished_release(private, shards, index, release, (release / SUMS_FILE).read_bytes(), cfg, known)
+        from deidlib.release.reading import read_bytes
+
+        cohort = finished_release(private, shards, index, release, read_bytes(release, SUMS_FILE), cfg, known, encoded)
     bank, bank_sum = bank_faces(cfg["generator"], names)
     crowd = gallery_faces(Path(folder), names, known, private / "reid") if folder else {}
     about = {name: {**known[name], **measure_of(name)} for name in names}
@@ -125,13 +127,13 @@ def reid(
 
 def _opened_release(release: Path):
     """Index of a finished release, and the way to its images."""
-    from deidlib.release.layout import read_index
+    from deidlib.release.reading import read_bytes, read_index
 
     if not (release / SUMS_FILE).is_file():
         raise InputError("this is no release; name its folder, for example results/release/1.0.0")
     index = read_index(release)
     path_of = dict(zip(index["release_photo_id"].to_pylist(), index["path"].to_pylist(), strict=True))
-    return index, lambda photo_id: (release / path_of[photo_id]).read_bytes()
+    return index, lambda photo_id: read_bytes(release, path_of[photo_id] or "")
 
 
 def _told(result: Mapping, shards: int) -> None:

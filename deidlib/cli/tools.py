@@ -65,6 +65,40 @@ def status(
     print(page(found, datetime.now()))
 
 
+def mask_page(
+    out: Annotated[Path, typer.Argument(help="HTML file to write.", show_default=False)],
+    photo: Annotated[
+        str | None,
+        typer.Option(help="Photograph of a run (release_photo_id) that the page shows.", show_default=False),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Results folder of that run.")] = Path("results"),
+) -> None:
+    """Write a page to draw masks on: one file, without a server and without a network.
+
+    It opens photographs from the disk. With --photo it comes with a photograph of a run and its proposed area; the
+    page then shows a patient, and has to lie below the results' private folder.
+
+    Example:
+      deidlib mask-page mask.html
+      deidlib mask-page results/private/mask.html --photo abcdefghijklmnop
+    """
+    from deidlib.report.mask import mask_page as page
+    from deidlib.report.mask import read_photograph
+    from deidlib.storage.results import PRIVATE, Results
+    from deidlib.storage.stage import read_json
+
+    shown = None
+    if photo is not None:
+        if PRIVATE not in out.absolute().parent.parts:
+            raise InputError("this page shows a patient: name a file below the results' private folder")
+        run = Results.of_folder(results)
+        shown = read_photograph(run.private, read_json(run.plan)["shards"], photo)
+        open_private(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(shown), encoding="utf-8")
+    say("written; open it in a browser")
+
+
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Models; by default all.", show_default=False)] = None,
     checksums: Annotated[

@@ -101,7 +101,7 @@ def claim(index: pa.Table) -> dict[str, Any] | None:
         said = json.loads((index.schema.metadata or {})[CLAIM_KEY])
         names = said["quasi_identifiers"]
         whole = isinstance(said["k"], int) and all(isinstance(name, str) for name in names)
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, RecursionError):
         return None
     return said if whole else None
 

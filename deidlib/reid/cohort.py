@@ -66,7 +66,14 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
 
 
 def finished_release(
-    private: Path, shards: list[str], index: pa.Table, release: Path, sums: bytes, cfg: Mapping, known: Mapping
+    private: Path,
+    shards: list[str],
+    index: pa.Table,
+    release: Path,
+    sums: bytes,
+    cfg: Mapping,
+    known: Mapping,
+    encoded: Callable[[str], bytes],
 ) -> Cohort:
     """What a finished release holds: its images are embedded; a shard that was embedded before is not embedded again.
 
@@ -82,6 +89,8 @@ def finished_release(
         Its ``SHA256SUMS``: says which release the embeddings that are kept belong to.
     known : mapping
         Recogniser → its entry of the registry.
+    encoded : callable
+        ``release_photo_id`` → the image's file.
     """
     names = cfg["reid"]["recognisers"]
     rows = {row["release_photo_id"]: row for row in index.to_pylist()}
@@ -94,16 +103,14 @@ def finished_release(
         chosen = {o.photo_id: rows[o.photo_id]["attempt"] for o in outcomes if o.photo_id in rows}
         attempts |= chosen
         files = {i: release / rows[i]["path"] for i in chosen}
-        clean = {i: not png_problems(file.read_bytes()) for i, file in files.items()}
+        clean = {i: not png_problems(encoded(i)) for i in files}
         photos += _photos(folder, outcomes, chosen, clean, {i: file.stat().st_mtime for i, file in files.items()})
         kept = cache / f"{shard}.parquet"
         kept_in.append(kept)
         open_private(kept)
         if not kept.is_file():
             opened = opened or open_recognisers(names)
-            table = embed_photos(
-                folder, chosen, opened, cfg, lambda photo_id, files=files: files[photo_id].read_bytes()
-            )
+            table = embed_photos(folder, chosen, opened, cfg, encoded)
             tables.write(table, kept, tables.EMBEDDINGS)
     if len(attempts) != len(rows):
         raise InputError(

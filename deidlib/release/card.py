@@ -22,6 +22,9 @@ _HF_LICENCES = frozenset(
     | {f"cc-{terms}-4.0" for terms in ("by", "by-sa", "by-nc", "by-nc-sa", "by-nc-nd", "by-nd")}
 )
 
+#: Most characters of a card's front matter.
+_FRONT_MATTER_LENGTH = 1 << 16
+
 #: Blocks of the configuration that tell a recipient how the images were made (settings.json has all of them).
 _SETTINGS = frozenset(
     ["generator", "preserve", "identity", "attempts", "landmarks", "views", "regions", "blending", "checks", "release"]
@@ -65,12 +68,33 @@ def read_card(text: str) -> dict:
     """
     parts = text.split("---\n", 2)
     try:
-        summary = yaml.safe_load(parts[1])["deidlib"]
-    except (IndexError, KeyError, TypeError, yaml.YAMLError):
+        if len(parts[1]) > _FRONT_MATTER_LENGTH:
+            raise ValueError
+        summary = yaml.load(parts[1], _PlainLoader)["deidlib"]  # a SafeLoader
+    except (LookupError, TypeError, ValueError, RecursionError, yaml.YAMLError):
         raise InputError("the card has no front matter of deidlib's") from None
-    if not isinstance(summary, dict) or counts_sentence(summary) not in parts[2]:
+    if not (isinstance(summary, dict) and all(_is_plain(value) for value in summary.values())):
+        raise InputError("the card's front matter holds something else than numbers and texts")
+    if counts_sentence(summary) not in parts[2]:
         raise InputError("the card's text and its front matter state different counts")
     return summary
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < 10**12)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads what deidlib writes: no anchors, which can stand for any amount of text, and little nesting."""
+
+    def compose_node(self, parent, index):
+        """Compose a node, unless it is an alias or lies too deep."""
+        self._depth = getattr(self, "_depth", 0) + 1
+        if self._depth > 12 or self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases and deep nesting are not read")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 def _front_matter(summary: Summary) -> str:

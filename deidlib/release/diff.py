@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from deidlib.errors import ReleaseError
+from deidlib.errors import InputError, ReleaseError
+from deidlib.logs import printable
 from deidlib.release import redact
-from deidlib.release.layout import SETTINGS_FILE, read_index, reading_threads
+from deidlib.release.layout import INDEX_FILE, SETTINGS_FILE, reading_threads
+from deidlib.release.reading import read_bytes, read_index, read_json
 from deidlib.release.tombstones import read_tombstones
 from deidlib.release.verify import layout_problems
 from deidlib.storage import images, tables
+from deidlib.storage.png import png_problems, png_size
 
 #: Columns of the index that follow from the image or say where it lies: a change in them has the image's reason.
 _OF_THE_IMAGE = ("sha256", "attempt", "route", "region_method", "width", "height", "core_pixels")
@@ -26,6 +31,9 @@ _MEASURED = ("sface_cosine", "dlib_distance", "seam")
 _CHECK = "; check it with `deidlib verify`"
 #: Photographs that wait for a thread at a time.
 _AT_A_TIME = 256
+#: Images of more pixels are in memory one pair at a time; rows that are compared at once.
+_LARGE, _ROWS = 16_000_000, 512
+_ONE_LARGE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -124,26 +132,37 @@ def compare_images(old: Path, new: Path) -> ImageDifference:
 
 
 def _pixel_difference(old: Path, before: Mapping, new: Path, after: Mapping) -> PixelDifference | None:
-    a, b = _pixels(old, before), _pixels(new, after)
-    if a.shape != b.shape:
+    a, b = _png(old, before), _png(new, after)
+    width, height = png_size(a)
+    if png_size(b) != (width, height):
         return PixelDifference(same_size=False)
-    apart = cv2.absdiff(a, b)
-    largest = int(apart.max(initial=0))
+    with _ONE_LARGE if width * height > _LARGE else nullcontext():
+        a, b = images.decode_png(a), images.decode_png(b)
+        total = largest = equal_pixels = 0
+        for start in range(0, height, _ROWS):
+            apart = cv2.absdiff(a[start : start + _ROWS], b[start : start + _ROWS])
+            total += int(apart.sum(dtype=np.int64))
+            largest = max(largest, int(apart.max(initial=0)))
+            equal_pixels += int((apart.max(axis=2) == 0).sum())
     if not largest:
         return None
-    equal_pixels = int((apart.reshape(*apart.shape[:2], -1).max(axis=2) == 0).sum())
     core = min(before["core_pixels"] or 0, after["core_pixels"] or 0)
-    return PixelDifference(True, float(apart.mean(dtype=np.float64)), largest, apart.size, equal_pixels >= core)
+    return PixelDifference(True, total / a.size, largest, a.size, equal_pixels >= core)
 
 
-def _pixels(folder: Path, row: Mapping) -> np.ndarray:
+def _png(folder: Path, row: Mapping) -> bytes:
+    """File of a photograph, which is what its index says, and decodes to no more than its header announces."""
     try:
-        data = (folder / row["path"]).read_bytes()
-        if hashlib.sha256(data).hexdigest() == row["sha256"]:
-            return images.decode_png(data)
-    except (OSError, ValueError, cv2.error):
+        data = read_bytes(folder, row["path"] or "")
+        if hashlib.sha256(data).hexdigest() == row["sha256"] and not png_problems(data):
+            return data
+    except InputError:
         pass
-    raise ReleaseError(f"{folder.name}: the image of {row['release_photo_id']} is not what the index says{_CHECK}")
+    raise _refusal(f"{folder.name}: the image of {row['release_photo_id']} is not what the index says{_CHECK}")
+
+
+def _refusal(text: str) -> ReleaseError:
+    return ReleaseError(printable(text))
 
 
 def compare_releases(old: Path, new: Path, crosswalk: pa.Table | None = None) -> Difference:
@@ -185,30 +204,47 @@ def read_tombstones_or_refuse(folder: Path) -> list[str]:
     try:
         return read_tombstones(folder)
     except ValueError as error:
-        raise ReleaseError(f"{folder.name}: {error}{_CHECK}") from None
+        raise _refusal(f"{folder.name}: {error}{_CHECK}") from None
 
 
 def _rows(folder: Path) -> dict[str, dict]:
     try:
         index = read_index(folder)
     except ValueError as error:
-        raise ReleaseError(f"{folder.name}: {error}; name a release's folder{_CHECK}") from None
+        raise _refusal(f"{folder.name}: {error}; name a release's folder{_CHECK}") from None
     if problems := layout_problems(index.schema):
-        raise ReleaseError(f"{folder.name}: {problems[0]}")
+        raise _refusal(f"{folder.name}: {problems[0]}")
+    ids = ("release_photo_id", "release_patient_id")
+    if any(name not in index.schema.names for name in (*ids, *_OF_THE_IMAGE, "path")) or not all(
+        tables.is_pseudonym(value or "") for name in ids for value in pc.unique(index[name]).to_pylist()
+    ):
+        raise _refusal(f"{folder.name}: {INDEX_FILE} lacks a column, or holds an id that deidlib does not give{_CHECK}")
     return {row["release_photo_id"]: row for row in index.to_pylist()}
 
 
 def _settings(folder: Path) -> dict[str, str]:
     try:
-        return dict(redact.flat_config(json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))))
-    except (OSError, ValueError, AttributeError):
-        raise ReleaseError(f"{folder.name}: {SETTINGS_FILE} is missing or damaged{_CHECK}") from None
+        settings = read_json(folder, SETTINGS_FILE)
+        _refuse_odd_keys(settings)
+        return dict(redact.flat_config(settings))
+    except (ValueError, AttributeError, RecursionError):
+        raise _refusal(f"{folder.name}: {SETTINGS_FILE} is missing or damaged{_CHECK}") from None
+
+
+def _refuse_odd_keys(settings: Mapping, depth: int = 0) -> None:
+    """Refuse settings nested deeper, or with longer keys, than a configuration's: a line is written for each value."""
+    for key, value in settings.items():
+        if depth > 10 or len(key) > 200:
+            raise ValueError
+        if isinstance(value, Mapping):
+            _refuse_odd_keys(value, depth + 1)
 
 
 def _changed_settings(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     names = sorted((old.keys() | new.keys()) - {"version", "release.date"})
     absent = "not set"
-    return [f"{n}: {old.get(n, absent)} → {new.get(n, absent)}" for n in names if old.get(n) != new.get(n)]
+    changed = [n for n in names if old.get(n) != new.get(n)]
+    return [printable(f"{n}: {old.get(n, absent)} → {new.get(n, absent)}") for n in changed]
 
 
 def _why_added(row: Mapping, patients: set[str]) -> str:
@@ -241,4 +277,4 @@ def _why_changed(old: Mapping, new: Mapping, settings: list[str]) -> str:
         reasons.append("moved to another folder, which held too many images or no longer does")
     if not reasons:
         reasons.append(f"measured anew: {', '.join(columns)}")
-    return "; ".join(reasons)
+    return printable("; ".join(reasons))

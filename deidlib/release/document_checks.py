@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from deidlib.columns.table_risk import claimed_k
 from deidlib.release import card, redact
@@ -25,7 +23,10 @@ from deidlib.release.layout import (
     TOMBSTONES_FILE,
     content_digest,
 )
+from deidlib.release.parquet_limits import open_parquet, plain_text
+from deidlib.release.reading import opened, read_bytes, read_json, read_text
 from deidlib.release.tombstones import read_tombstones
+from deidlib.storage import tables
 
 DOCUMENTS = (CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, CRATE_FILE, SETTINGS_FILE, TOMBSTONES_FILE)
 _CROISSANT_TYPES = {
@@ -50,15 +51,15 @@ def document_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) ->
         Checksums of its files.
     """
     try:
-        summary = card.read_card((folder / CARD_FILE).read_bytes().decode())
-    except (OSError, ValueError):
+        summary = card.read_card(read_text(folder, CARD_FILE))
+    except ValueError:
         return [f"{CARD_FILE}: missing, or without the front matter that deidlib writes"]
     problems = _card_problems(summary, index, sums)
     problems += _tombstone_problems(folder, summary, index)
     for check in (_datasheet_problems, _settings_problems, _croissant_problems, _crate_problems):
         try:
             problems += check(folder, summary, index, sums)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             name = check.__name__.removeprefix("_").removesuffix("_problems")
             problems.append(f"{_FILES[name]}: missing, or not in the form that deidlib writes")
     return problems
@@ -98,13 +99,13 @@ def _tombstone_problems(folder: Path, summary: dict, index: pa.Table) -> list[st
 
 
 def _datasheet_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
-    text = (folder / DATASHEET_FILE).read_text(encoding="utf-8")
+    text = read_text(folder, DATASHEET_FILE)
     stated = (f", version {summary['version']}\n", card.counts_sentence(summary), summary["content_digest"])
     return [] if all(part in text for part in stated) else [f"{DATASHEET_FILE}: states other summary than the card"]
 
 
 def _settings_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
-    settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    settings = read_json(folder, SETTINGS_FILE)
     problems = []
     if settings != redact.public_config(settings):
         problems.append(f"{SETTINGS_FILE}: holds what may not be published (a path, a key, a dropped column)")
@@ -114,7 +115,7 @@ def _settings_problems(folder: Path, summary: dict, index: pa.Table, sums: Mappi
 
 
 def _croissant_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
-    content = json.loads((folder / CROISSANT_FILE).read_text(encoding="utf-8"))
+    content = read_json(folder, CROISSANT_FILE)
     problems = []
     if content["version"] != summary["version"] or not content["datePublished"].startswith(summary["date"]):
         problems.append(f"{CROISSANT_FILE}: states another version or date than the card")
@@ -131,7 +132,7 @@ def _croissant_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapp
 
 
 def _crate_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
-    entities = {e["@id"]: e for e in json.loads((folder / CRATE_FILE).read_text(encoding="utf-8"))["@graph"]}
+    entities = {e["@id"]: e for e in read_json(folder, CRATE_FILE)["@graph"]}
     root = entities["./"]
     problems = []
     if (root["version"], root["datePublished"]) != (summary["version"], summary["date"]):
@@ -151,34 +152,39 @@ def _crate_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[
     return problems
 
 
-def embedded_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
-    """List where ``data/*.parquet`` (where it is there) holds other rows or images than index and image files."""
-    found = sorted(path for path in sums if path.startswith(f"{EMBEDDED_FOLDER}/"))
+def embedded_problems(folder: Path, index: pa.Table, there: Collection[str], sizes: Mapping[str, int]) -> list[str]:
+    """List where ``data/*.parquet`` (where it is there) holds other rows or images than index and image files.
+
+    ``there`` are the paths of all files of the folder, ``sizes`` the bytes of those that may be opened.
+    """
+    found = sorted(path for path in there if path.startswith(f"{EMBEDDED_FOLDER}/"))
     if not found:
         return []
-    sizes: dict[str, int] = {}
+    of_patients: dict[str, int] = {}
     for row in index.select(["release_patient_id", "path"]).to_pylist():
-        path = folder / row["path"]
-        size = path.stat().st_size if row["path"] in sums else 0
-        sizes[row["release_patient_id"]] = sizes.get(row["release_patient_id"], 0) + size
-    expected = embedded_files(sizes)
+        patient = row["release_patient_id"]
+        of_patients[patient] = of_patients.get(patient, 0) + sizes.get(row["path"], 0)
+    if not all(tables.is_pseudonym(patient or "") for patient in of_patients):
+        return []  # told of the index; such patients are in no file
+    expected = embedded_files(of_patients)
     problems = [f"{path}: belongs to no patients of the index" for path in found if path not in expected]
     problems += [f"{path}: missing, though images are embedded" for path in expected if path not in found]
-    for path in set(found) & set(expected):
+    for path in set(found) & set(expected) & sizes.keys():
         patients = pa.array(expected[path])
         rows = index.filter(pc.is_in(index["release_patient_id"], value_set=patients))
-        problems += _embedded_file_problems(folder, path, rows, sums)
+        problems += _embedded_file_problems(folder, path, rows, sizes)
     return sorted(problems)
 
 
-def _embedded_file_problems(folder: Path, path: str, rows: pa.Table, sums: Mapping[str, str]) -> list[str]:
+def _embedded_file_problems(folder: Path, path: str, rows: pa.Table, sizes: Mapping[str, int]) -> list[str]:
     try:
-        with pq.ParquetFile(folder / path) as file:
-            if not file.schema_arrow.equals(embedded_schema(rows.schema), check_metadata=True):
+        with opened(folder, path) as file:
+            parquet, schema = open_parquet(file)
+            if not schema.equals(embedded_schema(rows.schema), check_metadata=True):
                 return [f"{path}: has another schema than the index and its images"]
             at = 0
-            for batch in file.iter_batches(batch_size=16):
-                part = pa.Table.from_batches([batch])
+            for batch in parquet.iter_batches(batch_size=16):
+                part = plain_text(pa.Table.from_batches([batch]), sizes[path])
                 if part.select(rows.schema.names).to_pylist() != rows.slice(at, batch.num_rows).to_pylist():
                     return [f"{path}: holds other rows than the index"]
                 for row in part.select(["path", "image"]).to_pylist():
@@ -186,10 +192,10 @@ def _embedded_file_problems(folder: Path, path: str, rows: pa.Table, sums: Mappi
                         return [f"{path}: holds another image than {row['path']}"]
                 at += batch.num_rows
             return [] if at == rows.num_rows else [f"{path}: holds other rows than the index"]
-    except (OSError, ValueError, pa.ArrowException):
+    except (OSError, ValueError, TypeError, pa.ArrowException):
         return [f"{path}: cannot be read"]
 
 
 def _is_image(folder: Path, row: dict) -> bool:
     name, data = row["image"]["path"], row["image"]["bytes"]
-    return name == Path(row["path"]).name and (folder / row["path"]).read_bytes() == data
+    return name == Path(row["path"]).name and read_bytes(folder, row["path"]) == data

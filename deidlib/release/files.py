@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deidlib.errors import ReleaseError
-from deidlib.release.layout import SUMS_FILE, checksums, listed_sums
+from deidlib.release.layout import SUMS_FILE, checksums
+from deidlib.release.reading import listed_sums
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 

@@ -11,16 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from deidlib.errors import InputError
 
 INDEX_FILE = "index.parquet"
 CARD_FILE = "README.md"
@@ -95,24 +89,6 @@ def reading_threads() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def listed_sums(folder: Path) -> dict[str, str]:
-    """Checksums as ``SHA256SUMS`` lists them: path → digest.
-
-    Raises
-    ------
-    ValueError
-        It is missing, or a line is not a checksum and a path.
-    """
-    try:
-        text = (Path(folder) / SUMS_FILE).read_bytes().decode()
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{SUMS_FILE}: missing or not a list of checksums") from None
-    lines = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in text.split("\n") if line]
-    if not all(lines):
-        raise InputError(f"{SUMS_FILE}: a line is not a checksum and a path")
-    return {line[2]: line[1] for line in lines}
-
-
 def file_digest(path: Path) -> str:
     """SHA-256 (hex) of a file."""
     with open(path, "rb") as file:
@@ -139,13 +115,3 @@ def content_digest(sums: Mapping[str, str] | Path) -> str:
     sums = sums if isinstance(sums, Mapping) else checksums(sums)
     kept = {path: sum_ for path, sum_ in sums.items() if path == INDEX_FILE or path.startswith(f"{IMAGES_FOLDER}/")}
     return hashlib.sha256(sums_text(kept).encode()).hexdigest()
-
-
-def read_index(folder: Path) -> pa.Table:
-    """Read a release's index and validate every cell; a ValueError where that cannot be done."""
-    try:
-        index = pq.read_table(Path(folder) / INDEX_FILE)
-        index.validate(full=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{INDEX_FILE}: cannot be read ({type(error).__name__})") from None
-    return index

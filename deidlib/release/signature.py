@@ -16,9 +16,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from deidlib.errors import ReleaseError
+from deidlib.errors import InputError, ReleaseError
 from deidlib.release.files import sync_folder, write_synced
 from deidlib.release.layout import PUBLIC_KEY_FILE, SIGNATURE_FILE, SUMS_FILE
+from deidlib.release.reading import read_bytes
+
+_KEY_BYTES = 1 << 16
 
 
 def new_signing_key(path: Path) -> Path:
@@ -78,13 +81,13 @@ def sign_release(folder: Path, key_file: Path) -> str:
     """
     key = _read_private(key_file)
     public = public_bytes(key.public_key())
-    there = _read(folder / PUBLIC_KEY_FILE)
+    there = _read(folder, PUBLIC_KEY_FILE)
     if there is not None and there != public:
         raise ReleaseError(
             f"{folder.name} is signed with another key already ({fingerprint(there)}); remove {SIGNATURE_FILE} and "
             f"{PUBLIC_KEY_FILE} from it to sign it anew"
         )
-    signature = key.sign((folder / SUMS_FILE).read_bytes())
+    signature = key.sign(read_bytes(folder, SUMS_FILE))
     for name, data in ((SIGNATURE_FILE, signature), (PUBLIC_KEY_FILE, public)):
         aside = folder.parent / f".{folder.name}.{name}.partial"
         try:
@@ -112,7 +115,7 @@ def signature_problems(folder: Path, public_key: Path | None = None) -> list[str
     ReleaseError
         ``public_key`` is none.
     """
-    signature, inside = _read(folder / SIGNATURE_FILE), _read(folder / PUBLIC_KEY_FILE)
+    signature, inside = _read(folder, SIGNATURE_FILE), _read(folder, PUBLIC_KEY_FILE)
     given = None if public_key is None else _given(public_key)
     if signature is None and inside is None:
         return [] if given is None else [f"{SIGNATURE_FILE}: missing, the release is not signed"]
@@ -125,7 +128,7 @@ def signature_problems(folder: Path, public_key: Path | None = None) -> list[str
     if given is not None and given != inside:
         return [f"{PUBLIC_KEY_FILE}: another key ({fingerprint(inside)}) than the one given ({fingerprint(given)})"]
     try:
-        key.verify(signature, _read(folder / SUMS_FILE) or b"")
+        key.verify(signature, _read(folder, SUMS_FILE) or b"")
     except InvalidSignature:
         return [f"{SIGNATURE_FILE}: does not fit {SUMS_FILE} and the key {fingerprint(inside)}"]
     return []
@@ -133,7 +136,7 @@ def signature_problems(folder: Path, public_key: Path | None = None) -> list[str
 
 def signed_by(folder: Path) -> str | None:
     """Fingerprint of the key in a release's folder, None where there is none."""
-    inside = _read(folder / PUBLIC_KEY_FILE)
+    inside = _read(folder, PUBLIC_KEY_FILE)
     return None if inside is None else fingerprint(inside)
 
 
@@ -156,10 +159,10 @@ def _public(data: bytes) -> Ed25519PublicKey | None:
 
 
 def _given(path: Path) -> bytes:
-    data = _read(path)
     try:
-        key = serialization.load_pem_public_key(data or b"")
-    except (ValueError, UnsupportedAlgorithm):
+        with open(path, "rb") as file:
+            key = serialization.load_pem_public_key(file.read(_KEY_BYTES))
+    except (OSError, ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
         raise ReleaseError("the given public key is no Ed25519 key in PEM; ask the institution for its .pub file")
@@ -184,8 +187,9 @@ def _read_private(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def _read(path: Path) -> bytes | None:
+def _read(folder: Path, name: str) -> bytes | None:
+    """Content of a file of a release; None where it is missing or cannot be one."""
     try:
-        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
-    except OSError:
+        return read_bytes(folder, name)
+    except InputError:
         return None

@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from deidlib.errors import InputError, ReleaseError
 from deidlib.release.decision import WAITING
 from deidlib.release.files import write_synced
-from deidlib.release.layout import INDEX_FILE, TOMBSTONES_FILE, read_index
+from deidlib.release.layout import INDEX_FILE, TOMBSTONES_FILE
+from deidlib.release.reading import read_bytes, read_index
 from deidlib.release.versions import precedence, versions_in
 from deidlib.storage import tables
 
@@ -98,8 +99,8 @@ def read_tombstones(folder: Path) -> list[str]:
         There is none, or it holds something else than sorted ids, each once.
     """
     try:
-        text = (folder / TOMBSTONES_FILE).read_bytes().decode("ascii")
-    except (OSError, UnicodeDecodeError):
+        text = read_bytes(folder, TOMBSTONES_FILE).decode("ascii")
+    except ValueError:
         raise InputError(f"{TOMBSTONES_FILE}: missing or not a list of ids") from None
     ids = text.split("\n")[:-1]
     if text != tombstones_text(ids) or ids != sorted(set(ids)) or not all(tables.is_pseudonym(name) for name in ids):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,34 +10,29 @@ import pyarrow as pa
 
 from deidlib.columns.rules import identifying
 from deidlib.columns.table_risk import CLAIM_KEY, k_problems
+from deidlib.errors import InputError
+from deidlib.logs import printable
 from deidlib.release.document_checks import DOCUMENTS, document_problems, embedded_problems
-from deidlib.release.layout import (
-    EMBEDDED_FOLDER,
-    INDEX_FILE,
-    SUMS_FILE,
-    checksums,
-    image_paths,
-    listed_sums,
-    read_index,
-    reading_threads,
-    sums_text,
-)
+from deidlib.release.layout import EMBEDDED_FOLDER, INDEX_FILE, SUMS_FILE, UNLISTED, image_paths, reading_threads
+from deidlib.release.listing import WORKFLOW_FILE, Listing, list_release
+from deidlib.release.reading import digest, opened, read_index, read_sums
 from deidlib.release.signature import signature_problems
-from deidlib.storage import images, tables
+from deidlib.storage import tables
 from deidlib.storage.png import png_problems, png_size
 
 #: Images that wait for a thread at a time.
 _AT_A_TIME = 256
-_WORKFLOW_FILE = re.compile(r"Snakefile|workflow/rules/[a-z_]+\.smk")
 
 
 def verify_release(folder: Path, public_key: Path | None = None) -> list[str]:
     """List everything that is wrong with a release folder, each as ``path: what``; empty: it is whole.
 
-    Needs nothing but the folder. Checked: the checksum of every file, missing and extra files, the signature where
+    Needs nothing but the folder. Names, kinds and sizes of all that lies there are judged first, and nothing is opened
+    that a release cannot hold. Checked then: the checksum of every file, missing and extra files, the signature where
     there is one, layout, schema and forbidden columns of the index, agreement of index and images (path, checksum,
-    size), images that decode and hold pixels and nothing else, unique ids, embedded images that are the same ones, and
-    that card, settings, Croissant, RO-Crate and tombstones agree with the index and each other.
+    size), images that hold pixels and nothing else, unique ids, embedded images that are the same ones, and
+    that card, settings, Croissant, RO-Crate and tombstones agree with the index and each other. Control characters of
+    what is quoted from the release are escaped.
 
     Parameters
     ----------
@@ -50,9 +43,14 @@ def verify_release(folder: Path, public_key: Path | None = None) -> list[str]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        return [f"{folder.name}: no such folder"]
-    sums = checksums(folder)
-    problems = _sums_problems(folder, sums) + _odd_entries(folder, sums) + signature_problems(folder, public_key)
+        return [printable(f"{folder.name}: no such folder")]
+    return [printable(problem) for problem in _problems(folder, public_key)]
+
+
+def _problems(folder: Path, public_key: Path | None) -> list[str]:
+    found = list_release(folder)
+    sums = _checksums(folder, found)
+    problems = _sums_problems(folder, sums, found) + found.problems + signature_problems(folder, public_key)
     if any(problem.startswith(f"{INDEX_FILE}: checksum differs") for problem in problems):
         return problems  # a damaged Parquet file is not parsed
     try:
@@ -63,8 +61,8 @@ def verify_release(folder: Path, public_key: Path | None = None) -> list[str]:
     problems += schema_problems
     if schema_problems and not all("may not be in a release" in problem for problem in schema_problems):
         return problems
-    problems += _index_problems(folder, index, sums) + document_problems(folder, index, sums)
-    return problems + embedded_problems(folder, index, sums)
+    problems += _index_problems(folder, index, sums, found.refused) + document_problems(folder, index, sums)
+    return problems + embedded_problems(folder, index, sums.keys() | found.refused, found.files)
 
 
 def layout_problems(schema: pa.Schema) -> list[str]:
@@ -80,34 +78,35 @@ def layout_problems(schema: pa.Schema) -> list[str]:
     return [f"{INDEX_FILE}: does not say which layout it has; deidlib writes layout {tables.INDEX_LAYOUT}"]
 
 
-def _sums_problems(folder: Path, sums: dict[str, str]) -> list[str]:
+def _checksums(folder: Path, found: Listing) -> dict[str, str]:
+    """SHA-256 of the files that may be opened: path → digest, sorted; one that cannot be read has an empty digest."""
+
+    def of(path: str) -> str:
+        try:
+            return digest(folder, path)
+        except InputError:
+            return ""
+
+    paths = sorted(found.files.keys() - UNLISTED)
+    with ThreadPoolExecutor(reading_threads()) as pool:
+        return dict(zip(paths, pool.map(of, paths), strict=True))
+
+
+def _sums_problems(folder: Path, sums: dict[str, str], found: Listing) -> list[str]:
     try:
-        listed = listed_sums(folder)
+        listed, in_form = read_sums(folder)
     except ValueError as error:
         return [str(error)]
-    problems = [f"{path}: listed in {SUMS_FILE} but missing" for path in listed.keys() - sums.keys()]
-    problems += [f"{path}: not listed in {SUMS_FILE}" for path in sums.keys() - listed.keys()]
+    there = (sums.keys() | found.refused) - UNLISTED
+    problems = [f"{path}: listed in {SUMS_FILE} but missing" for path in listed.keys() - there]
+    problems += [f"{path}: not listed in {SUMS_FILE}" for path in there - listed.keys()]
     problems += [
         f"{path}: checksum differs, the file was changed"
         for path in sums.keys() & listed.keys()
         if sums[path] != listed[path]
     ]
-    if not problems and (folder / SUMS_FILE).read_bytes() != sums_text(sums).encode():
+    if not problems and not in_form:
         problems.append(f"{SUMS_FILE}: not in the form it was written in")
-    return sorted(problems)
-
-
-def _odd_entries(folder: Path, sums: dict[str, str]) -> list[str]:
-    expected = {parent.as_posix() for path in sums for parent in Path(path).parents}
-    problems = []
-    for place, folders, names in os.walk(folder):
-        for name in [*folders, *names]:
-            path = Path(place) / name
-            relative = path.relative_to(folder).as_posix()
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                problems.append(f"{relative}: not a plain file")
-            elif path.is_dir() and relative not in expected:
-                problems.append(f"{relative}: empty folder")
     return sorted(problems)
 
 
@@ -130,7 +129,7 @@ def _schema_problems(schema: pa.Schema) -> list[str]:
     return problems
 
 
-def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str]) -> list[str]:
+def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str], refused: set[str]) -> list[str]:
     problems = []
     if index.num_rows == 0:
         problems.append(f"{INDEX_FILE}: holds no photograph")
@@ -151,33 +150,32 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str]) -> list
         known.add(row["path"])
         if row["path"] in sums:
             there.append(row)
-        else:
+        elif row["path"] not in refused:
             problems.append(f"{row['path']}: named by the index but missing")
     with ThreadPoolExecutor(reading_threads()) as pool:
         for first in range(0, len(there), _AT_A_TIME):
             few = there[first : first + _AT_A_TIME]
             for found in pool.map(lambda row: _image_problems(folder, row, sums), few):
                 problems += found
-    strange = [
-        path
-        for path in sorted(sums.keys() - known)
-        if not _WORKFLOW_FILE.fullmatch(path) and not path.startswith(f"{EMBEDDED_FOLDER}/")
+    strange = (sums.keys() | refused) - known
+    return problems + [
+        f"{path}: belongs to no photograph of the index"
+        for path in sorted(strange)
+        if not WORKFLOW_FILE.fullmatch(path) and not path.startswith(f"{EMBEDDED_FOLDER}/") and path not in UNLISTED
     ]
-    return problems + [f"{path}: belongs to no photograph of the index" for path in strange]
 
 
 def _image_problems(folder: Path, row: dict, sums: dict[str, str]) -> list[str]:
     path = row["path"]
-    data = (folder / path).read_bytes()
-    problems = [f"{path}: {problem}" for problem in png_problems(data)]
+    try:
+        with opened(folder, path) as file:
+            start = file.read(24)
+            file.seek(0)
+            problems = [f"{path}: {problem}" for problem in png_problems(file)]
+    except InputError as error:
+        return [str(error)]
     if sums[path] != row["sha256"]:
         problems.append(f"{path}: checksum differs from the index")
-    if problems:
-        return problems
-    if png_size(data) != (row["width"], row["height"]):
-        return [f"{path}: size differs from the index"]
-    try:
-        images.decode_png(data)
-    except ValueError:
-        return [f"{path}: does not decode"]
-    return []
+    if not problems and png_size(start) != (row["width"], row["height"]):
+        problems.append(f"{path}: size differs from the index")
+    return problems

@@ -13,7 +13,7 @@ from deidlib.outcomes.outcomes import STEPS
 from deidlib.release import content_digest, redact, verify_release
 from deidlib.release.card import read_card
 from deidlib.release.layout import CARD_FILE
-from deidlib.release.verify import read_index
+from deidlib.release.reading import read_index
 from deidlib.report.attacks import nothing_attacked
 from deidlib.report.criteria import conclusion, photograph_criteria, suite_criteria
 from deidlib.report.smile import SEED, smile_numbers

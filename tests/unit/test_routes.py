@@ -30,7 +30,7 @@ from deidlib.outcomes.attempts import photos_to_retry
 from deidlib.regions.area import cut_region, preserve_regions
 from deidlib.regions.text import hold_text
 from deidlib.release import verify_release
-from deidlib.release.verify import read_index
+from deidlib.release.reading import read_index
 from deidlib.report.page import build_audit
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
