@@ -199,6 +199,8 @@ def _flow(tally: Tally) -> list[dict]:
     entering, flow = tally.photographs, []
     for step in STEPS:
         lost = {reason: n for (at, reason), n in tally.lost.items() if at == step}
+        if step == "review" and not lost:
+            continue  # a row only where a reviewer turned a photograph down
         ordered = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
         flow.append({"step": step, "entering": entering, "held_back": dict(ordered)})
         entering -= sum(lost.values())
