@@ -180,7 +180,16 @@ def _add_run(crate: ROCrate, summary: Summary) -> None:
     action["result"] = [get(INDEX_FILE), get(f"{IMAGES_FOLDER}/")]
     if summary.institution:
         action["agent"] = get("#institution")
-    crate.root_dataset["mentions"] = action
+    crate.root_dataset["mentions"] = [action, *_review(crate, summary)]
+
+
+def _review(crate: ROCrate, summary: Summary) -> list[ContextEntity]:
+    """The review before release, where a person looked: counts and roles, no names."""
+    if not summary.review["looked_at"]:
+        return []
+    action = _add(crate, "#review", "ReviewAction", name="Review before release", description=summary.reviewed)
+    action["object"] = crate.dereference(f"{IMAGES_FOLDER}/")
+    return [action]
 
 
 def _page(name: str, version: str) -> str:

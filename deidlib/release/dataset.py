@@ -89,7 +89,8 @@ def write_release(
         index, quarantine = _write_shards(private, aside, shards, rules, paths, threads)
         index = protect(index, config).index
         gone = tombstones(private, release_root, version, index)
-        write_documents(aside, index, quarantine, gone, config, models, version, release_date(config, folder))
+        date = release_date(config, folder)
+        write_documents(aside, index, quarantine, gone, config, models, version, date, decision.review)
         look()
         move_into_place(aside, folder)
     with told_when_full("the ledger of the private folder was not brought up to date"):

@@ -66,6 +66,7 @@ def write_documents(
     models: list[dict],
     version: str,
     date: str,
+    review: dict | None = None,
 ) -> None:
     """Write everything but the images, which lie in ``folder`` already; ``SHA256SUMS`` last.
 
@@ -83,6 +84,8 @@ def write_documents(
         As for :func:`deidlib.release.write_release`.
     date : str
         From :func:`release_date`.
+    review : dict, optional
+        From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
     """
     from deidlib.release.crate import ro_crate, workflow_files
     from deidlib.release.croissant import croissant
@@ -93,7 +96,7 @@ def write_documents(
     sums |= {name: file_digest(folder / name) for name in (INDEX_FILE, *embedded)}
     reasons = Counter(row[2] for row in quarantine)
     digest = content_digest(sums)
-    summary = gather(index, reasons, len(tombstones), len(embedded), version, date, digest, config, models)
+    summary = gather(index, reasons, len(tombstones), len(embedded), version, date, digest, config, models, review)
     documents = {
         CARD_FILE: card.data_card(summary).encode(),
         DATASHEET_FILE: card.datasheet(summary).encode(),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from deidlib.columns.table_risk import claim, measured_k
 from deidlib.release import redact
+from deidlib.review.effect import nobody_looked, review_words
 from deidlib.storage import tables
 
 _TALLIED = {
@@ -67,6 +68,8 @@ class Summary:
         See :func:`deidlib.release.redact.public_models`.
     embedded : int
         Parquet files that hold the images as well.
+    review : dict
+        What reviewers did: see :func:`deidlib.review.effect.review_numbers`.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Summary:
     config: dict
     models: list
     embedded: int
+    review: dict
 
     @property
     def deidlib_version(self) -> str:
@@ -102,6 +106,11 @@ class Summary:
     def per_patient(self) -> bool:
         """Whether all photographs of a patient show the same new person."""
         return self.config.get("identity", "per_patient") == "per_patient"
+
+    @property
+    def reviewed(self) -> str:
+        """Whether a person looked, in words."""
+        return review_words(self.review)
 
     @property
     def worst_text(self) -> dict[str, str]:
@@ -124,6 +133,7 @@ def gather(
     content_digest: str,
     config: Mapping,
     models: list[dict],
+    review: Mapping | None = None,
 ) -> Summary:
     """Gather the summary of a release.
 
@@ -139,6 +149,8 @@ def gather(
         See :class:`Summary`.
     config, models
         As for :func:`deidlib.release.write_release`.
+    review : mapping, optional
+        From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
     """
     options = config.get("release", {})
     patients = Counter(index["release_patient_id"].to_pylist())
@@ -175,6 +187,7 @@ def gather(
         config=shown | {"version": version, "release": {**shown.get("release", {}), "date": date}},
         models=redact.public_models(models),
         embedded=embedded,
+        review=dict(review or nobody_looked(index.num_rows)),
     )
 
 

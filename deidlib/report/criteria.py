@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deidlib.contract.checks import Check, holds
 from deidlib.report.tally import CHECKS, FACELESS_CHECKS, Tally, applicable
+from deidlib.review.verdicts import REQUIRED
 from deidlib.storage.tables import REASONS
 
 #: Groups of criteria, in the order of the first page.
@@ -83,6 +84,26 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
         _check_row(check, applicable(tally.faceless[name]), thresholds)
         for name, check in FACELESS_CHECKS.items()
         if tally.faceless[name]
+    ]
+
+
+def review_criteria(review: dict) -> list[dict]:
+    """The criterion on a review that the configuration requires; none where it does not.
+
+    ``review`` is from :func:`deidlib.review.effect.review_numbers`.
+    """
+    if review["mode"] != REQUIRED:
+        return []
+    n, waiting = review["photographs"], review["waiting"]
+    return [
+        _row(
+            "reviewed",
+            "Reviewers decided on every photograph that passed the checks",
+            waiting == 0,
+            (n - waiting, n, n),
+            (f"{n:,}", f"{n - waiting:,} of {n:,}"),
+            f"{_count(waiting, 'photograph')} still to be decided (`deidlib review`).",
+        )
     ]
 
 

@@ -15,7 +15,7 @@ from deidlib.release.card import read_card
 from deidlib.release.layout import CARD_FILE
 from deidlib.release.reading import read_index
 from deidlib.report.attacks import nothing_attacked
-from deidlib.report.criteria import conclusion, photograph_criteria, suite_criteria
+from deidlib.report.criteria import conclusion, photograph_criteria, review_criteria, suite_criteria
 from deidlib.report.smile import SEED, smile_numbers
 from deidlib.report.tally import (
     JUDGES,
@@ -27,6 +27,7 @@ from deidlib.report.tally import (
     rate,
     summary,
 )
+from deidlib.review.effect import nobody_looked, review_words
 from deidlib.storage import provenance, tables
 
 #: Distributions whose versions the audit states.
@@ -57,6 +58,7 @@ def audit_numbers(
     config: dict,
     models: list[dict],
     tombstones: int = 0,
+    review: dict | None = None,
 ) -> dict:
     """Everything that ``audit.json`` holds.
 
@@ -72,11 +74,19 @@ def audit_numbers(
         As for :func:`deidlib.release.write_release`.
     tombstones : int
         Ids that recipients of earlier versions are told to delete.
+    review : dict, optional
+        From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
     """
+    review = review or nobody_looked(len(tally.released_ids))
     thresholds = config["checks"]
     release = _release_numbers(tally, release_folder, index)
-    withheld = not release["written"] and suite is not None and suite["gate"].get("passed") is not True
-    rows = photograph_criteria(tally, thresholds, release, withheld) + suite_criteria(suite, len(tally.released_ids))
+    refused = suite is not None and suite["gate"].get("passed") is not True
+    withheld = not release["written"] and (refused or review["waiting"] > 0)
+    rows = (
+        photograph_criteria(tally, thresholds, release, withheld)
+        + review_criteria(review)
+        + suite_criteria(suite, len(tally.released_ids))
+    )
     verdict = conclusion(rows, tally, release["written"])
     attacked = {key: value for key, value in (suite or nothing_attacked()).items() if key != "gate"}
     return {
@@ -88,6 +98,7 @@ def audit_numbers(
         "gate": {"passed": verdict["passed"], "criteria": rows},
         "release": release,
         "tombstones": tombstones,
+        "review": review | {"words": review_words(review)},
         "cohort": _cohort_numbers(tally, attempts, release["written"]),
         "privacy": {name: judge_numbers(tally, name, thresholds) for name in JUDGES},
         "fidelity": _fidelity_numbers(tally, thresholds),
@@ -188,7 +199,7 @@ def _cohort_numbers(tally: Tally, attempts: int, written: bool) -> dict:
         "methods": _sorted(tally.methods),
         "attempts": [
             {"attempt": number, "judged": tally.judged[number], "released": tally.attempts[number]}
-            for number in range(attempts)
+            for number in range(max([attempts, *(made + 1 for made in tally.judged)]))
         ],
         "failed_checks": _sorted(tally.failed_checks),
     }

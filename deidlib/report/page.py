@@ -17,6 +17,8 @@ from deidlib.report import attacks, figures, gallery
 from deidlib.report.numbers import audit_numbers, index_of
 from deidlib.report.pdf import to_pdf
 from deidlib.report.tally import CHECKS, JUDGES, Tally, add
+from deidlib.review.effect import review_numbers
+from deidlib.review.verdicts import OPTIONAL
 from deidlib.storage.atomic import write_file
 
 _GALLERY = ["release_patient_id", "release_photo_id", "path", "view", "route"]
@@ -94,7 +96,9 @@ def build_audit(
     suite = attacks.read_attacks(attacks_file)
     folder = Path(release_folder) if release_folder is not None else None
     index = index_of(folder)
-    audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models, tombstones)
+    mode = {"review": config.get("review", OPTIONAL), "reviewers": config.get("reviewers", 1)}
+    review = review_numbers(private, shards, mode)
+    audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models, tombstones, review)
     audit["panel"] = read_summaries(private, audit["release"]["content_sha256"])
     return audit, audit_page(audit, _shown(audit, folder, index))
 

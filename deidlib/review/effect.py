@@ -13,6 +13,7 @@ from deidlib.review.decisions import AGAINST, Decision, by_photo, read_decisions
 from deidlib.review.verdicts import (
     DISAGREEMENT,
     OFF,
+    OPTIONAL,
     REASON_OF,
     REQUIRED,
     UNDECIDED,
@@ -97,6 +98,30 @@ def review_numbers(private: Path, shards: Iterable[str], config: Mapping) -> dic
     open_ = sum(one.state in (UNDECIDED, DISAGREEMENT) for one in found.values())
     waiting = open_ if mode == REQUIRED else 0
     return {"mode": mode, "reviewers": config["reviewers"], "waiting": waiting, **count_verdicts(found)}
+
+
+def nobody_looked(photographs: int) -> dict:
+    """Give the numbers of :func:`review_numbers` where nothing was reviewed."""
+    counts = {"photographs": photographs, "looked_at": 0, "verdicts": {}, "roles": {}}
+    return {"mode": OPTIONAL, "reviewers": 1, "waiting": 0, **counts}
+
+
+def review_words(review: Mapping) -> str:
+    """Say in words whether a person looked, for audit, data card and RO-Crate."""
+    looked, photographs = review["looked_at"], review["photographs"]
+    if not looked:
+        return "No person looked at the photographs before their release" + (
+            ": the review was switched off." if review["mode"] == OFF else "."
+        )
+    roles = ", ".join(f"{role.replace('_', ' ')} {n}" for role, n in review["roles"].items())
+    decided = {state: n for state, n in review["verdicts"].items() if state != UNDECIDED}
+    words = (
+        f"A person looked at {looked:,} of the {photographs:,} photographs that passed the checks, each beside its "
+        f"original (by role: {roles})"
+    )
+    if decided:
+        words += "; decisions: " + ", ".join(f"{state.replace('_', ' ')} {n:,}" for state, n in decided.items())
+    return words + (". Two people had to decide alike." if review["reviewers"] > 1 else ".")
 
 
 def _verdict(outcome: Outcome, decisions: Sequence[Decision], reviewers: int) -> Verdict:

@@ -158,7 +158,9 @@ def requested_option():
 
 def effect_of_review():
     """Params function: digest of what reviewers decided against a shard's photographs, so that it counts."""
-    return lambda wildcards: "off" if config["review"] == "off" else reviews.effect_of_shard(PRIVATE, wildcards.shard)
+    return lambda wildcards: (
+        "off" if config["review"] == "off" else reviews.effect_of_shard(PRIVATE, wildcards.shard)
+    )
 
 
 def all_of_review():
