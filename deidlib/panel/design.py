@@ -11,7 +11,8 @@ from deidlib.panel import material, pages, plan
 from deidlib.panel.draw import draw_study
 from deidlib.panel.errors import PanelError
 from deidlib.panel.study import STUDY_FILE, Study, to_json
-from deidlib.release.layout import content_digest, listed_sums
+from deidlib.release.layout import content_digest
+from deidlib.release.reading import listed_sums
 
 RATERS_FOLDER, ANSWERS_FOLDER, NOTICE_FILE = "raters", "answers", "NOTICE.txt"
 

@@ -18,7 +18,7 @@ from deidlib.donors.features import skin_lab
 from deidlib.intake.consent import agrees
 from deidlib.panel.errors import PanelError
 from deidlib.regions.area import cut_region
-from deidlib.release.layout import read_index
+from deidlib.release.reading import read_index
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.vision.landmarks import points_of

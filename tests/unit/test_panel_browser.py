@@ -143,8 +143,13 @@ def test_answers_survive_closing_and_the_rater_goes_on_where_he_was(browser, stu
     at = picture(browser)
     first = stored(browser)["answers"]
     assert len(first) == 2
-    browser.get("about:blank")
-    browser.get(address(study))
+
+    def reopened():
+        browser.get("about:blank")  # Chromium may hand another process the storage as it was a moment ago
+        browser.get(address(study))
+        return stored(browser).get("answers") == first
+
+    wait(browser, reopened)
     begin(browser)
     assert picture(browser) == at
     assert stored(browser)["answers"] == first
