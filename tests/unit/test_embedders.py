@@ -9,7 +9,7 @@ from deidlib.donors.model import donor_model
 from deidlib.embedders.dlib_file import read_layers
 from deidlib.embedders.dlib_torch import SIDE, DlibTorch
 from deidlib.embedders.framing import Framing, mouth_shown, zoomed
-from deidlib.embedders.lead import LEADS, LED_BY
+from deidlib.embedders.lead import LEADS, LED_BY, TRAINED
 from deidlib.embedders.opened import embedder
 from deidlib.inversion.identity import fit_template
 from deidlib.training.discriminant import fit
@@ -85,12 +85,13 @@ def test_the_judge_does_not_lead():
     assert "dlib" not in LED_BY
 
 
-def test_the_discriminant_knows_people_again_in_another_pose_and_light(generator):
-    """Virtual people that nothing was fitted to: most of their two views lie nearer together than strangers do."""
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_was_fitted_knows_people_again_in_another_pose_and_light(name, generator):
+    """Virtual people that nothing was fitted to: most of their views lie nearer together than impostors do."""
     _, editor, bank = donor_model("mobilestylegan")
     people = np.concatenate(list(draw_people(generator, editor, bank, 12, seed=99)))
-    framing = LEADS["discriminant"].framing
-    found = embed(embedder("discriminant"), people, framing)
+    framing = LEADS[name].framing
+    found = embed(embedder(name), people, framing)
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)
     assert verification(found, np.repeat(np.arange(12), VIEWS))["auc"] > 0.85
 
