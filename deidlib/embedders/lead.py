@@ -32,8 +32,8 @@ LEADS: dict[str, Lead] = {
     "sface": Lead(Framing(112, SEE_ALL, mouth=True), False, 0.12, 0.27, 0.084),
     "dlib": Lead(Framing(150, _DLIB_CHIP, mouth=True), False, 0.8, 0.88, 0.05),
     "discriminant": Lead(Framing(112, SEE_ALL, mouth=True), True, 0.036, 0.215, 0.096),
-    "outline": Lead(Framing(112, zoomed(112, 132.0, (56.0, 60.0)), mouth=False), True, 0.036, 0.215, 0.096),
+    "outline": Lead(Framing(112, zoomed(112, 132.0, (56.0, 60.0)), mouth=False), True, 0.038, 0.228, 0.125),
 }
 TRAINED = tuple(name for name, lead in LEADS.items() if lead.trained)
 #: Who leads by default. dlib's, which judges, does not.
-LED_BY = ("sface", "discriminant")
+LED_BY = ("sface", "discriminant", "outline")

@@ -23,7 +23,7 @@ _SUBPIXEL_BITS = 4
 _NOSE_BASE = 2
 _INTER_OCULAR_SHARE = 0.25  # distance between the eyes of a frontal face, of the released square's side
 _ROOM = 0.25  # border around the square of a mask without landmarks, of the mask's longer side
-_BAND_SHARE = 0.3  # most of the half width of teeth or a mask that the band takes
+_BAND_SHARE = 0.3  # most of the half width of a mask that the band takes
 _EDGE = 2.0  # aligned px kept clear at the border, so that every released pixel is interpolated from inside
 
 
@@ -137,9 +137,9 @@ def area_of_landmarks(
     side : int
         Side of the released square.
     method : str
-        ``teeth`` (inside the lips), ``mouth`` (the lips and a margin) or ``lower_face`` (the face below the nose).
+        ``teeth`` (inside the lips), ``mouth`` (the lips) or ``lower_face`` (the face below the nose).
     margin : float
-        How far the area reaches beyond the lips (``mouth``) or the face's outline (``lower_face``), in pixels.
+        How far the area reaches beyond what the landmarks enclose, in pixels.
     along : ndarray, (2,), optional
         Direction of the cut of ``lower_face``; by default that of the line through the eyes, which a profile has not.
 
@@ -149,7 +149,7 @@ def area_of_landmarks(
         255 inside.
     """
     if method == "teeth":
-        return _filled(points[LIPS_INNER], side)
+        return _dilated(_filled(points[LIPS_INNER], side), margin)
     if method == "mouth":
         return _dilated(_filled(points[LIPS_OUTER], side), margin)
     if method == "lower_face":
@@ -222,14 +222,14 @@ def _region_row(photo: dict, landmark: dict, method: str, options: dict) -> dict
     has_face, generated = landmark["points"] is not None, landmark["route"] == GENERATE
     left, top, side = released_square(matrix_of(landmark)) if has_face else square_around(decode_png(photo["mask"]))
     # What is not generated has no band: its area is what is kept.
-    band = options["band"] if generated else 0.0
+    band, most, margin = options["band"] if generated else 0.0, 1.0, options["margin"]
     if photo["mask"] is not None:
-        method = "mask"
+        method, most = "mask", _BAND_SHARE  # nothing is added to a drawing: its band takes a part of it
         area, lost = _masked_area(photo, left, top, side)
     else:
-        area, lost = _drawn_area(photo, landmark, left, top, side, method, options["margin"] + band)
-    # An area that was grown by the band keeps a core; teeth and masks are as they are.
-    most = _BAND_SHARE if method in ("teeth", "mask") else 1.0
+        if method == "teeth":  # lips need not be seen: the margin is the band
+            band, margin = min(band, margin), 0.0
+        area, lost = _drawn_area(photo, landmark, left, top, side, method, margin + band)
     core = core_within(area, band * landmark["inter_ocular"], most) if generated else area
     if lost or np.count_nonzero(core) < options["min_pixels"]:
         return {"status": tables.QUARANTINED, "reason": "region_empty"}
@@ -268,7 +268,8 @@ def preserve_regions(
         ``teeth``, ``mouth`` or ``lower_face``.
     options : dict
         ``margin`` and ``band`` in inter-ocular distances; ``min_pixels`` of the core. An area from landmarks is grown
-        by both, and its core by the margin alone; the band of a mask, or of the teeth, lies inside it.
+        by both, and its core by the margin alone; that of the teeth is grown by a band as wide as the margin; the band
+        of a mask takes a part of it.
     progress : callable, optional
         Called once a photograph.
 

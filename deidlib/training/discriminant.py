@@ -2,7 +2,8 @@
 
 Linear discriminant analysis (Fisher 1936; Belhumeur et al. 1997) on the leading principal components: the differences
 between views of one person are whitened, and the directions in which people then differ most are kept. Rebuild with
-``python -m deidlib.training.discriminant NAME PEOPLE.npy OUT.npz``.
+``python -m deidlib.training.discriminant NAME PEOPLE.npy OUT.npz``. The shipped ones were fitted to 2122 people (the
+discriminant) and 1000 of them (the outline), four views each, of ``python -m deidlib.training.identities``.
 """
 
 from __future__ import annotations
