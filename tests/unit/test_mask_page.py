@@ -35,7 +35,9 @@ MOST_PIXELS = 10**6
 def photograph(kind: str, orientation: int | None, where: str = "exif") -> bytes:
     """A picture whose stored top left corner is white and the rest dark, with an orientation in its metadata."""
     pixels = np.full((HEIGHT, WIDTH, 3), (60, 40, 30), np.uint8)
-    pixels[:60, :80] = 255
+    pixels[:60, :80] = 235
+    grain = np.random.default_rng(0).normal(0, 6, pixels.shape)  # a flat area looks like a lost part of a file
+    pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
     options: dict = {}
     if orientation is not None and where == "exif":
         exif = Image.Exif()
