@@ -94,6 +94,13 @@ function withoutTurn(bytes, type) {
   let at = 0;
   for (const [, start, end] of parts) { kept.push(bytes.subarray(at, start)); at = end; }
   kept.push(bytes.subarray(at));
+  if (parts.length && starts(bytes, 0, "RIFF")) {
+    /* A WebP file says how long it is. */
+    const head = bytes.slice(0, 12), length = kept.reduce((sum, part) => sum + part.length, 0);
+    new DataView(head.buffer).setUint32(4, length - 8, true);
+    kept[0] = kept[0].subarray(12);
+    kept.unshift(head);
+  }
   return { orientation: orientation >= 2 && orientation <= 8 ? orientation : 1, blob: new Blob(kept, { type }), known: true };
 }
 

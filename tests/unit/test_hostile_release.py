@@ -222,7 +222,7 @@ def bomb_embedded(folder: Path) -> None:
 
 def bomb_json(name: str):
     def bomb(folder: Path) -> None:
-        (folder / name).write_text('{"a":' * 700_000 + "1" + "}" * 700_000)
+        (folder / name).write_text('{"a":' * 600_000 + "1" + "}" * 600_000)
 
     return bomb
 

@@ -21,6 +21,7 @@ from shard_tables import Spec, ids
 from typer.testing import CliRunner
 
 from deidlib.cli import app
+from deidlib.intake import contents
 from deidlib.intake.decoding import decode_mask, decode_photo
 from deidlib.intake.photos import intake_photos
 from deidlib.report.mask import Photograph, mask_page, read_photograph
@@ -34,7 +35,9 @@ MOST_PIXELS = 10**6
 def photograph(kind: str, orientation: int | None, where: str = "exif") -> bytes:
     """A picture whose stored top left corner is white and the rest dark, with an orientation in its metadata."""
     pixels = np.full((HEIGHT, WIDTH, 3), (60, 40, 30), np.uint8)
-    pixels[:60, :80] = 255
+    pixels[:60, :80] = 235
+    grain = np.random.default_rng(0).normal(0, 6, pixels.shape)  # a flat area looks like a lost part of a file
+    pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
     options: dict = {}
     if orientation is not None and where == "exif":
         exif = Image.Exif()
@@ -180,7 +183,8 @@ def test_intake_takes_the_saved_mask_with_the_cells_that_the_page_names(page, tm
     (sheet / cell).write_bytes(saved)
     assert Path(cell).name == name
     row = {"row": 2, "patient_id": "p1", "photo_id": "a", "path": "p1/smile.jpeg", "consent": "yes", "mask": cell}
-    cohort = tables.from_rows([row | {"columns": "{}", "duplicate": False, "fingerprint": "1|1"}], tables.COHORT)
+    planned = "|".join(contents.digests([str(sheet / "p1" / "smile.jpeg"), str(sheet / cell)], {}))
+    cohort = tables.from_rows([row | {"columns": "{}", "duplicate": False, "fingerprint": planned}], tables.COHORT)
     (photo,) = intake_photos(cohort, sheet, b"k" * 32, {"max_pixels": MOST_PIXELS, "min_side": 64}).to_pylist()
     assert (photo["status"], photo["width"], photo["height"]) == ("ok", HEIGHT, WIDTH)
     assert photo["mask"] == encode_png(decode_mask(saved, MOST_PIXELS))
@@ -279,7 +283,7 @@ def test_one_finger_paints_two_fingers_enlarge_and_a_pen_keeps_fingers_from_pain
     page.open(file)
     touch(page, [(100, 100), (150, 100), (200, 100)])
     painted = page.inside()
-    assert painted > 1000
+    assert painted > 400
     scale = page.browser.execute_script("return scale")
     touch(page, [(140, 100), (120, 100), (90, 100)], [(160, 100), (180, 100), (210, 100)])
     assert page.browser.execute_script("return scale") > 2 * scale
