@@ -33,8 +33,8 @@ def embedder(name: str, perceptual=None):
 
 def features(name: str, perceptual=None):
     """Open what a recogniser that was fitted here takes its features from."""
+    from deidlib.embedders.perceptual import STLPIPS
     from deidlib.embedders.trained import PerceptualFeatures, SexFeatures
-    from deidlib.inversion.perceptual import STLPIPS
 
     if name == "discriminant":
         return PerceptualFeatures(perceptual or STLPIPS(only("stlpips")))

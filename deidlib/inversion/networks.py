@@ -22,11 +22,11 @@ def inversion_networks(name: str, place, led_by: Sequence[str] = LED_BY):
     led_by : sequence of str
         The recognisers that lead, of :data:`deidlib.embedders.lead.LEADS`.
     """
+    from deidlib.embedders.perceptual import STLPIPS
     from deidlib.generators import latent_prior
     from deidlib.inversion.identity import Ensemble
     from deidlib.inversion.mesh import Mesh
     from deidlib.inversion.objective import Networks
-    from deidlib.inversion.perceptual import STLPIPS
     from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
 
     network = generator(name)

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deidlib.embedders.perceptual import STLPIPS
 from deidlib.generators import Generator, LatentPrior
 from deidlib.generators.window import window
 from deidlib.inversion.identity import Ensemble, Look, identity_loss, prepare_looks, resample, sampling_grid
 from deidlib.inversion.mesh import SIDE as MESH_SIDE
 from deidlib.inversion.mesh import Mesh
-from deidlib.inversion.perceptual import STLPIPS
 
 WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
 BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at

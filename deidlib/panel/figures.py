@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from deidlib.report.figures.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SOFT, drawing, to_svg
+from deidlib.pages.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SOFT, drawing, to_svg
 
 _LIKERT = ("#8a5a00", "#d9b36c", "#e3e7eb", "#8fb6dc", "#1f5f99")  # told apart in grey as well, with numbers in them
 _VERSIONS = {"result": "whole result", "mouth": "mouth alone"}

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from deidlib.pages import templates
 from deidlib.panel.questions import TEXTS, block_questions
 from deidlib.panel.study import ACQUAINTED, Rater, Study
-from deidlib.release import redact
 
 PAGE_FILE, PICTURES_FOLDER, NOTICE_FILE = "index.html", "pictures", "NOTICE.txt"
 #: All files of a rater's folder carry this modification time, so that the order of writing tells nothing.
@@ -68,7 +68,7 @@ def write_rater_folder(study: Study, rater: Rater, folder: Path) -> None:
     data = page_data(study, rater)
     notice = _HOLDS_ORIGINALS if data["originals"] else _HOLDS_RESULTS
     (folder / NOTICE_FILE).write_text(notice, encoding="utf-8")
-    html = redact.render("panel/rater.html.j2", data=data, title=data["title"], rater=rater.name)
+    html = templates.render("panel/rater.html.j2", data=data, title=data["title"], rater=rater.name)
     (folder / PAGE_FILE).write_text(html, encoding="utf-8")
 
 

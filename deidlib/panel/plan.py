@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from deidlib.pages import templates
+from deidlib.pages.pdf import to_pdf
 from deidlib.panel import power
 from deidlib.panel.questions import N_CHOICES, TEXTS, block_questions
 from deidlib.panel.study import ACQUAINTED, PANEL, Study
-from deidlib.release import redact
-from deidlib.report.pdf import to_pdf
 
 #: Shares of right answers at which power is stated.
 _REALISM_TRUE, _IDENTITY_TRUE = 0.65, 0.35
@@ -56,7 +56,7 @@ def write_plan(study: Study, folder: Path) -> None:
     """Write ``plan.html``, ``plan.pdf`` and ``plan.json``."""
     numbers = plan_numbers(study)
     settings = study.settings
-    html = redact.render("panel/plan.html.j2", study=study, plan=numbers, settings=settings)
+    html = templates.render("panel/plan.html.j2", study=study, plan=numbers, settings=settings)
     shown = {"study": study.id, "release": study.release, "settings": settings, "notes": study.notes, **numbers}
     (Path(folder) / "plan.json").write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (Path(folder) / "plan.html").write_text(html, encoding="utf-8")

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from deidlib.pages import templates
+from deidlib.pages.pdf import to_pdf
 from deidlib.panel import figures
 from deidlib.panel.analysis import headline
 from deidlib.panel.study import ACQUAINTED
 from deidlib.panel.summary import SIMULATED_FILE, SUMMARY_FILE
-from deidlib.release import redact
-from deidlib.report.pdf import to_pdf
 
 LABELS = {
     "angle_class": "Angle class",
@@ -54,7 +54,7 @@ def report_page(results: Mapping) -> str:
         "usefulness": figures.likert_figure(results["usefulness"]) if results["usefulness"] else None,
         "identity": figures.identity_figure(results["identity"]) if results["identity"] else None,
     }
-    return redact.render(
+    return templates.render(
         "panel/report.html.j2",
         results=results,
         findings=findings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 from deidlib.errors import InputError
+from deidlib.pages import templates
 from deidlib.release import redact
 from deidlib.release.layout import EMBEDDED_FOLDER, INDEX_FILE
 from deidlib.release.summary import Summary, counts_sentence
@@ -33,7 +34,7 @@ _SETTINGS = frozenset(
 
 def data_card(summary: Summary) -> str:
     """Markdown of the data card, from the summary of this run only."""
-    return redact.render(
+    return templates.render(
         "datacard.md.j2",
         front_matter=_front_matter(summary),
         summary=summary,
@@ -44,7 +45,7 @@ def data_card(summary: Summary) -> str:
 
 def datasheet(summary: Summary) -> str:
     """Markdown of the datasheet: the questions of Gebru et al. (2021), answered where the run knows the answer."""
-    return redact.render(
+    return templates.render(
         "datasheet.md.j2",
         summary=summary,
         checks=summary.config.get("checks", {}),

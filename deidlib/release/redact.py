@@ -1,4 +1,4 @@
-"""What of a run may be published: its settings without paths or keys, its models, its text templates."""
+"""What of a run may be published: its settings without paths or keys, and its models."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
-
-import jinja2
 
 _PRIVATE_KEYS = re.compile(r"(^|_)(cohort|results|key|file|folder|path|dir|sheet|gallery)$")
 _LIKE_A_PATH = re.compile(r"^(~|\.{0,2}/|[A-Za-z]:[\\/]|\\\\)|\.(tsv|csv|key|parquet|ya?ml|png|jpe?g)$")
@@ -80,23 +77,3 @@ def public_models(models: list[dict]) -> list[dict]:
         row["files"] = [{"file": name.rsplit("/", 1)[-1], "sha256": str(sums[name])} for name in sorted(sums)]
         rows.append(row)
     return sorted(rows, key=lambda row: row["name"])
-
-
-def render(template: str, **values) -> str:
-    """Fill a template of the ``reports`` folder; HTML is escaped, and an unknown value is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template_folders()),
-        undefined=jinja2.StrictUndefined,
-        autoescape=jinja2.select_autoescape(["html.j2", "html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["plural"] = lambda n, one, many=None: f"{n:,} {one if n == 1 else many or one + 's'}"
-    return environment.get_template(template).render(**values)
-
-
-def template_folders() -> list[Path]:
-    """Folders in which templates lie, of an installed package and of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    return [package / "reports", package.parent / "reports"]

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from deidlib.errors import InputError
-from deidlib.release.redact import render
+from deidlib.pages.templates import render
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.storage.results import Results

@@ -9,13 +9,14 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from deidlib.outcomes.outcomes import read_outcomes
+from deidlib.pages import templates
+from deidlib.pages.pdf import to_pdf
 from deidlib.panel.summary import read_summaries
 from deidlib.release import redact
 from deidlib.release.layout import TOMBSTONES_FILE
 from deidlib.release.tombstones import read_tombstones
 from deidlib.report import attacks, figures, gallery
 from deidlib.report.numbers import audit_numbers, index_of
-from deidlib.report.pdf import to_pdf
 from deidlib.report.tally import CHECKS, JUDGES, Tally, add
 from deidlib.review.effect import review_numbers
 from deidlib.review.verdicts import OPTIONAL
@@ -122,7 +123,7 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
         Released images: ``release_photo_id, view, uri``.
     """
     ranks = attacks.rank_table(audit)
-    return redact.render(
+    return templates.render(
         "audit.html.j2",
         audit=audit,
         gallery=shown,

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from deidlib.outcomes.outcomes import Outcome, read_outcomes
+from deidlib.pages import templates
 from deidlib.regions.area import cut_region
-from deidlib.release import redact
 from deidlib.report import gallery
 from deidlib.report.marked import text_found
 from deidlib.storage.atomic import write_file
@@ -51,7 +51,7 @@ def write_reviewer_copy(private: Path, out: Path, shards: list[str], version: st
     order = {outcome.photo["release_photo_id"]: place for place, (_, outcome) in enumerate(chosen)}
     pairs.sort(key=lambda pair: order[pair["release_photo_id"]])
     marked = [row for shard in shards for row in text_found(Path(private) / "shards" / shard, most)][:most]
-    html = redact.render("reviewer.html.j2", pairs=pairs, marked=marked, passed=len(passed), version=version)
+    html = templates.render("reviewer.html.j2", pairs=pairs, marked=marked, passed=len(passed), version=version)
     write_file(Path(out), html.encode())
     return Path(out)
 

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from deidlib.errors import DeidlibError, InputError
-from deidlib.release import redact
+from deidlib.pages import templates
 from deidlib.review import views
 from deidlib.review.cases import Cohort
 from deidlib.review.decisions import Overtaken
@@ -193,12 +193,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 def page(static: bool = False) -> str:
     """The page's HTML; ``static``: one that takes its data from a file beside it."""
-    return redact.render("review/page.html.j2", static=static)
+    return templates.render("review/page.html.j2", static=static)
 
 
 def asset(name: str) -> bytes:
     """Script or style of the page."""
-    for folder in redact.template_folders():
+    for folder in templates.template_folders():
         file = folder / "review" / name
         if file.is_file():
             return file.read_bytes()

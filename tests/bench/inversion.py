@@ -112,7 +112,7 @@ def rows(stage: dict[str, pa.Table]) -> list[tuple[dict, dict, dict]]:
 
 def baseline(stage: dict[str, pa.Table], asked: argparse.Namespace) -> dict:
     """Faces of the seed method."""
-    from deidlib.inversion.perceptual import STLPIPS
+    from deidlib.embedders.perceptual import STLPIPS
 
     generator, perceptual = opened.generator("mobilestylegan"), STLPIPS(vision_networks.only("stlpips"))
     rng = torch.Generator().manual_seed(2004)
@@ -207,7 +207,7 @@ def measure(stage: dict[str, pa.Table], made: dict) -> tuple[dict, dict[str, int
 
     A mean is over those photographs that have a value, None where none has.
     """
-    from deidlib.inversion.perceptual import STLPIPS
+    from deidlib.embedders.perceptual import STLPIPS
 
     perceptual, judges = (
         STLPIPS(vision_networks.only("stlpips")),

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from weasyprint.urls import FatalURLFetchingError
 
 from deidlib.cli import app
+from deidlib.pages.pdf import to_pdf
 from deidlib.report import figures, write_reviewer_copy
-from deidlib.report.pdf import to_pdf
 from deidlib.report.smile import smile_numbers
 from deidlib.storage import images
 

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from deidlib.report.figures.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, WASH, drawing, to_svg
+from deidlib.pages.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, WASH, drawing, to_svg
 
 #: Kind of score → what its legend says, and how it is drawn.
 SCORE_KINDS = {
@@ -50,7 +50,7 @@ def score_figure(
     Parameters
     ----------
     key, title : str
-        See :func:`deidlib.report.figures.svg.to_svg`.
+        See :func:`deidlib.pages.svg.to_svg`.
     measure : str
         Title of the axis.
     scores : list of dict
@@ -236,7 +236,7 @@ def forest_figure(key: str, title: str, rows: list[dict], titles: dict[str, str]
     Parameters
     ----------
     key, title : str
-        See :func:`deidlib.report.figures.svg.to_svg`.
+        See :func:`deidlib.pages.svg.to_svg`.
     rows : list of dict
         ``label, attacks`` in the order to draw, from the top; attacks hold ``recogniser, rate, ci95, chance, hits,
         trials, intended``.

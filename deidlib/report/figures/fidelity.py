@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from deidlib.pages.svg import BLUE, INK, RED, SOFT, drawing, to_svg
 from deidlib.report.figures.attacks import stairs_of
-from deidlib.report.figures.svg import BLUE, INK, RED, SOFT, drawing, to_svg
 
 
 def smile_figure(measures: list[dict]) -> Markup | None:
