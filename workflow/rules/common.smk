@@ -86,11 +86,8 @@ def sheet_state(wildcards):
     Snakemake asks for it only where it decides whether to plan, so no job of another rule reads the sheet.
     """
     try:
-        return keys.pseudonym(
-            keys.read_key(os.environ["DEIDLIB_KEY_FILE"]),
-            "sheet",
-            cohort.sheet_state(os.environ["DEIDLIB_SHEET"]),
-        )
+        key = keys.read_key(settings.key_file(config))
+        return keys.pseudonym(key, "sheet", cohort.sheet_state(Path(config["cohort"]).expanduser()))
     except DeidlibError as error:
         refuse(error)
 
