@@ -58,9 +58,13 @@ def review(
 
 
 def _serve(cohort, role: str, reviewer: int, port: int) -> None:
+    from deidlib.report.mask import mask_page, read_photograph
     from deidlib.review.server import ReviewServer
 
-    with ReviewServer(cohort, role, reviewer, port) as server:
+    def draw(photo: str) -> str:
+        return mask_page(read_photograph(cohort.private, cohort.shards, photo))
+
+    with ReviewServer(cohort, role, reviewer, port, draw) as server:
         print(f"Open this address in a browser on this machine (Ctrl-C ends):\n\n  {server.address}\n", flush=True)
         try:
             server.serve_forever()

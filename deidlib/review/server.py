@@ -27,6 +27,11 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+#: The mask page is one file, with its script and style in it.
+_MASK_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cache-Control": "no-store",
@@ -51,12 +56,15 @@ class ReviewServer(ThreadingHTTPServer):
         1 or 2.
     port : int
         0: any free one.
+    mask_page : callable, optional
+        Gives the HTML of a page on which the mask of a photograph (``release_photo_id``) is drawn.
     """
 
     daemon_threads = True
 
-    def __init__(self, cohort: Cohort, role: str, reviewer: int = 1, port: int = 0):
+    def __init__(self, cohort: Cohort, role: str, reviewer: int = 1, port: int = 0, mask_page=None):
         self.cohort, self.role, self.reviewer = cohort, role, reviewer
+        self.mask_page = mask_page
         self.token = secrets.token_urlsafe(32)
         try:
             super().__init__((ADDRESS, port), _Handler)
@@ -133,8 +141,12 @@ class _Handler(BaseHTTPRequestHandler):
                     "reviewers": cohort.settings.reviewers,
                     "reviewer": reviewer,
                     "role": self.server.role,
+                    "masks": self.server.mask_page is not None,
                 }
                 self._send_json(told)
+            case ["mask", photo] if self.server.mask_page:
+                text = self.server.mask_page(cohort.case(photo).photo)
+                self._send(HTTPStatus.OK, text.encode(), "text/html; charset=utf-8", _MASK_POLICY)
             case ["photo", photo]:
                 self._send_json(views.detail(cohort, cohort.case(photo), reviewer))
             case [size, photo, which] if size in ("picture", "thumbnail") and which in ("original", "result"):
@@ -181,9 +193,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_json(self, value, status: HTTPStatus = HTTPStatus.OK) -> None:
         self._send(status, json.dumps(value).encode(), "application/json")
 
-    def _send(self, status: HTTPStatus, data: bytes, kind: str) -> None:
+    def _send(self, status: HTTPStatus, data: bytes, kind: str, policy: str = POLICY) -> None:
+        if status >= HTTPStatus.BAD_REQUEST:
+            self.close_connection = True  # what was sent with the request may not have been read
         self.send_response(status)
-        for name, value in _HEADERS.items():
+        for name, value in (_HEADERS | {"Content-Security-Policy": policy}).items():
             self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))

@@ -125,6 +125,7 @@ function folderBackend(data) {
 const backend = window.REVIEW_DATA ? folderBackend(window.REVIEW_DATA) : servedBackend();
 let patients = [];
 let reviewers = 1;
+let masks = false; // whether the server has a page to draw masks on
 let order = []; // [patient number, photograph number], in the order of the sheet
 let at = -1;
 let detail = null;
@@ -156,6 +157,7 @@ function taken(told) {
   const current = at >= 0 ? entryAt(at).id : null;
   patients = told.patients;
   reviewers = told.reviewers;
+  masks = Boolean(told.masks);
   order = patients.flatMap((patient, p) => patient.photos.map((_, n) => [p, n]));
   at = current === null ? -1 : order.findIndex((_, index) => entryAt(index).id === current);
   if (!$("reasons").children.length) {
@@ -256,6 +258,10 @@ function drawVerdict() {
     return line;
   }));
   const nothing = detail.held ? [] : ["The checks found nothing that needs a closer look."];
+  if (detail.mine === "area_wrong" && masks) {
+    const link = element("a", { href: `mask/${encodeURIComponent(detail.id)}`, target: "_blank", rel: "noopener" }, "Draw the mask now");
+    $("verdict").append(element("p", {}, link));
+  }
   $("remarks").className = detail.remarks.length ? "" : "none";
   $("remarks").replaceChildren(...(detail.remarks.length ? detail.remarks : nothing).map((text) => element("li", {}, text)));
 }

@@ -18,9 +18,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 from shard_tables import ids
 from test_review_server import change_image, decide, serving
 
+from deidlib.report.mask import mask_page, read_photograph
 from deidlib.review.cases import Cohort
 from deidlib.review.decisions import read_decisions
 from deidlib.review.static import import_decisions, write_static
+from deidlib.storage import tables
 
 pytestmark = pytest.mark.browser
 PHOTOS = [ids(spec)[1] for spec in specs()]
@@ -293,3 +295,20 @@ def test_two_reviewers_learn_of_their_disagreement(browser, tmp_path):
         wait(browser, lambda: shown(browser) == PHOTOS[0])
         assert "disagree" in text(browser, "verdict")
         assert "Reviewer 1 (clinician)" in text(browser, "verdict")
+
+
+def test_from_a_wrong_area_to_its_mask(browser, results):
+    def draw(photo):
+        return mask_page(read_photograph(results / "private", ["s0000"], photo))
+
+    sheet = tables.from_rows([{"row": row, "path": "photo.jpg"} for row in range(2, 8)], tables.COHORT)
+    tables.write(sheet, results / "private" / "shards" / "s0000" / "cohort.parquet", tables.COHORT)
+    with serving(results, mask_page=draw) as server:
+        show(browser, server.address)
+        press(browser, "a")
+        wait(browser, lambda: shown(browser) == PHOTOS[1])
+        browser.find_element(By.CSS_SELECTOR, "#strip button").click()
+        wait(browser, lambda: shown(browser) == PHOTOS[0])
+        browser.get(browser.find_element(By.CSS_SELECTOR, "#verdict a").get_attribute("href"))
+        wait(browser, lambda: browser.find_elements(By.TAG_NAME, "canvas"))
+        assert not troubles(browser)

@@ -25,8 +25,8 @@ from deidlib.storage.images import decode_png
 
 
 @contextmanager
-def serving(results, reviewer=1, role="clinician"):
-    with ReviewServer(Cohort(results), role, reviewer) as server:
+def serving(results, reviewer=1, role="clinician", mask_page=None):
+    with ReviewServer(Cohort(results), role, reviewer, mask_page=mask_page) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
