@@ -180,7 +180,8 @@ def _add_run(crate: ROCrate, summary: Summary) -> None:
     action["result"] = [get(INDEX_FILE), get(f"{IMAGES_FOLDER}/")]
     if summary.institution:
         action["agent"] = get("#institution")
-    crate.root_dataset["mentions"] = [action, *_review(crate, summary)]
+    actions = [action, *_review(crate, summary)]
+    crate.root_dataset["mentions"] = actions if len(actions) > 1 else action  # RO-Crate asks for no list of one
 
 
 def _review(crate: ROCrate, summary: Summary) -> list[ContextEntity]:

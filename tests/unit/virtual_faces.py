@@ -64,7 +64,9 @@ def stage_tables(images: list[np.ndarray]) -> tuple[pa.Table, pa.Table]:
         key = {"release_photo_id": photo}
         photos.append(key | {"release_patient_id": patient, "image": encode_png(image), "status": tables.OK})
         side = image.shape[0]
-        place = {"crop_left": 0, "crop_top": 0, "crop_side": side, "core": encode_png(mouth(side))}
+        band = encode_png(np.zeros((side, side), np.uint8))
+        area = {"core": encode_png(mouth(side)), "band": band}
+        place = {"crop_left": 0, "crop_top": 0, "crop_side": side, **area}
         regions.append(key | place | {"status": tables.OK})
     return tables.from_rows(photos, tables.PHOTOS), tables.from_rows(regions, tables.REGIONS)
 
