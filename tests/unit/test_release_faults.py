@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from shard_tables import CONFIG, MODELS, Spec, write_private, write_release
+from shard_tables import CONFIG, MODELS, Spec, outcomes_of, verdict_on, write_private, write_release
 
-from deidlib.release import ReleaseError, verify_release
+from deidlib.release import ReleaseError, decide, verify_release
 from deidlib.release.documents import write_index
 from deidlib.release.embedded import write_embedded
 from deidlib.release.files import told_when_full
@@ -25,8 +25,8 @@ RUN = """
 import itertools, os, resource, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from shard_tables import CONFIG, MODELS, outcomes_of, verdict_on
-from deidlib.release import ReleaseError, decide, write_release
+from shard_tables import CONFIG, MODELS
+from deidlib.release import ReleaseError, write_release
 import deidlib.release.crate, deidlib.release.croissant
 
 def limit(number):  # no file may grow beyond this: writing fails in the middle, as on a full disk
@@ -43,15 +43,10 @@ def kill(number):  # at the n-th call that makes a file or a name last
 
 calls = itertools.count(1)
 for folder, fault, number in (text.split(":") for text in sys.argv[2:]):
-    folder = Path(folder)
-    if os.fork() == 0:  # what is decided before: a process of its own, for Arrow's threads do not outlive a fork
-        decide(folder / "private", ["s0000"], verdict_on(outcomes_of(folder / "private", ["s0000"], 1)))
-        os._exit(0)
-    os.wait()
     child = os.fork()
     if child == 0:
         (limit if fault == "limit" else kill)(int(number))
-        code = 0
+        code, folder = 0, Path(folder)
         try:
             write_release(folder / "private", folder / "release", ["s0000"], "1.0.0", CONFIG, MODELS, threads=2)
         except ReleaseError as error:
@@ -83,7 +78,9 @@ def undisturbed(tmp_path_factory) -> dict[str, bytes]:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
+    """Results that were decided on, to be released."""
     write_private(tmp_path / "private", SPECS, 1)
+    decide(tmp_path / "private", ["s0000"], verdict_on(outcomes_of(tmp_path / "private", ["s0000"], 1)))
     return tmp_path
 
 
