@@ -37,7 +37,7 @@ demo: models demo/key demo/cohort/samples.tsv
 		--config cohort=demo/cohort/samples.tsv results=demo/results key_file=demo/key
 
 test: models
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile
 
 test-slurm: models
 	@$(BIN)/python -m pytest tests/slurm -rs

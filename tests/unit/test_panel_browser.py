@@ -98,6 +98,9 @@ def let_days_pass(browser):
     """Set the ends of the sessions back, as if the wash-out were over."""
 
     def passed():
+        if not stored(browser):  # Chromium may hand another process the storage as it was a moment ago
+            browser.refresh()
+            return False
         browser.execute_script(
             "const kept = JSON.parse(localStorage.getItem(storageKey));"
             "for (const times of Object.values(kept.sessions).filter((one) => one.finished))"
