@@ -34,7 +34,7 @@ OWN_TEXT_FIELDS = ("task", "path", "licence", "citation", "use")
 OWN_GENERATORS = ("stylegan2",)
 #: What an entry's block `recogniser` has to say.
 RECOGNISER_FIELDS = ("name", "title", "role", "published_accuracy")
-ROLES = ("guide", "judge")
+ROLES = ("identity_loss", "judge")
 
 _MEND = "Run `deidlib models fetch`."
 

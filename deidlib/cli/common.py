@@ -133,9 +133,14 @@ def add(app: typer.Typer, name: str, function: Callable) -> None:
     app.command(name, help=text)(function)
 
 
-def stage_options(stage: str, text: str) -> dict:
-    """Take the stage's settings from ``--options``, completed with defaults and checked."""
-    return settings({stage: _json_object(text, "--options")})[stage]
+def stage_options(stage: str, text: str, generator: str | None = None) -> dict:
+    """Take the stage's options from ``--options``, completed with defaults and the generator's preset, and checked."""
+    from deidlib import config
+
+    try:
+        return config.complete_options(stage, _json_object(text, "--options"), generator)
+    except config.ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def settings(given: str | dict) -> dict:

@@ -37,7 +37,7 @@ class Likeness:
     features : dict
         As :func:`deidlib.donors.features.measure` gives.
     sface : ndarray, (128,), or None
-        The guide's embedding; None where it found no face.
+        SFace's embedding; None where it found no face.
     jaw : bool
         Whether the preserved area reaches the jaw, so that the donor's has to meet it.
     """
@@ -48,7 +48,7 @@ class Likeness:
 
 
 def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
-    """Entries, (N,) bool, that the guide does not find similar to the patient, without glasses and a second face.
+    """Entries, (N,) bool, that SFace does not find similar to the patient, without glasses and a second face.
 
     A mixture of faces with and without has half of them.
     """
@@ -145,8 +145,8 @@ def _draw_donor(
     order = np.argsort(fit, kind="stable")[: np.count_nonzero(allowed)]
     if len(order) < options["mix"]:
         raise InputError(
-            f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max, or build a "
-            "larger bank with `deidlib donors build`"
+            f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max in a preset of "
+            "your own, or build a larger bank with `deidlib donors build`"
         )
     mixtures = draw_mixtures(order, for_mixtures, options["pool"], options["mix"])
     mixed = [mix_identity(bank, editor.prior, *mixture) for mixture in mixtures]

@@ -39,7 +39,7 @@ def collect_outcomes(
     attempts : int
         Number of attempts; tables of attempts 0 … attempts − 1 must exist.
     options : mapping
-        ``config["checks"]``, the bounds.
+        The bounds: options of the stage ``checks``.
     identity : str
         ``per_photo``: a photograph is released at the first attempt that it passes. ``per_patient``: all of a
         patient's photographs are released at one attempt, so that they show one new person: the first of those at

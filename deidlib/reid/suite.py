@@ -224,14 +224,14 @@ def _compared(whole: Attack, region: Attack) -> str:
 
 def _on_roles(evidence: Evidence) -> list[str]:
     """What a verdict of a recogniser that took part in making the release is worth."""
-    guides = [about["title"] for about in evidence.recognisers.values() if about["role"] == "guide"]
+    leading = [about["title"] for about in evidence.recognisers.values() if about["role"] == "identity_loss"]
     gated = [about["title"] for name, about in evidence.recognisers.items() if name in GATED]
     independent = [about["title"] for name, about in evidence.recognisers.items() if name not in GATED]
     words = []
-    if guides:
+    if leading:
         words.append(
-            f"{' and '.join(guides)} guides the method: new faces are chosen so that it does not recognise the "
-            "patient. Its own verdict proves little."
+            f"{' and '.join(leading)} leads the method by the identity loss: new faces are chosen so that it does not "
+            "recognise the patient. Its own verdict proves little."
         )
     if gated:
         words.append(

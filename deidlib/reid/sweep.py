@@ -1,4 +1,4 @@
-"""The sweep: a sample of the photographs with other preserved areas and other strengths of the identity loss."""
+"""The sweep: a sample of the photographs with other preserved areas and other weights of the identity loss."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deidlib.config import stage_options
 from deidlib.contract.routes import GENERATE
 from deidlib.inversion.objective import Networks
 from deidlib.logs import progress
@@ -39,7 +40,7 @@ def sweep_rows(
     private: Path, sample: dict[str, dict[str, int]], networks: Networks, recognisers: list, cfg: Mapping, threads: int
 ) -> list[dict]:
     """Score the sample with every setting; see :mod:`deidlib.reid.tradeoff`."""
-    points = len(settings_to_sweep(cfg["preserve"], cfg["inversion"]["guide"]))
+    points = len(settings_to_sweep(cfg["preserve"], stage_options(cfg, "inversion")["identity_weight"]))
     rows = []
     with progress("sweep", points * sum(map(len, sample.values()))) as step:
         for shard, chosen in sorted(sample.items()):

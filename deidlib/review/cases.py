@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deidlib.config import complete_config
+from deidlib.config import complete_config, stage_options
 from deidlib.errors import InputError
 from deidlib.outcomes.outcomes import Outcome, read_outcomes
 from deidlib.review.decisions import Decision, by_photo, decisions_file, read_decisions
@@ -83,7 +83,8 @@ def read_settings(results: Path) -> Settings:
     except (OSError, ValueError):
         raise InputError("no run worked in this folder; name the results folder of a run") from None
     defaults = complete_config({"cohort": "samples.tsv"})
-    return Settings(*(run.get(name, defaults[name]) for name in ("checks", "reviewers")))
+    checks = run.get("checks") or stage_options(defaults, "checks")
+    return Settings(checks, run.get("reviewers", defaults["reviewers"]))
 
 
 def read_cases(private: Path, shard: str) -> list[Case]:

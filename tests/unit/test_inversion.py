@@ -21,14 +21,14 @@ from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
 SETTINGS = {
     "steps": 7,
     "learning_rate": 0.05,
-    "perceptual": 2.0,
-    "pixel": 2.0,
-    "stay": 0.05,
-    "spread": 0.2,
-    "guide": 0.5,
-    "keep": 20.0,
-    "background": 5.0,
-    "mouth": 10.0,
+    "perceptual_weight": 2.0,
+    "pixel_weight": 2.0,
+    "latent_weight": 0.05,
+    "layer_variance_weight": 0.2,
+    "identity_weight": 0.5,
+    "upper_face_weight": 20.0,
+    "background_weight": 5.0,
+    "mouth_landmark_weight": 10.0,
     "batch": 1,
     "bf16": False,
     "compile": False,
@@ -92,7 +92,7 @@ def test_area_is_fitted_and_the_code_stays_near_the_donor(networks, prior, targe
 
 def test_the_background_stays_the_donors(networks, targets):
     def drift(background: float) -> np.ndarray:
-        made = invert(networks, targets, SETTINGS | {"steps": 12, "background": background})
+        made = invert(networks, targets, SETTINGS | {"steps": 12, "background_weight": background})
         with torch.no_grad():
             donors = torch.from_numpy(targets.donors)[:, None].expand(-1, networks.generator.n_styles, -1)
             own = to_uint8(networks.generator.synthesise(donors))
@@ -160,7 +160,7 @@ def test_mouth_is_read_where_it_was(networks, landmarker, targets):
     """By MediaPipe itself, which finds the face anew in every image."""
 
     def shifts(strength):
-        settings = SETTINGS | {"steps": 25, "mouth": strength}
+        settings = SETTINGS | {"steps": 25, "mouth_landmark_weight": strength}
         faces = invert(networks, targets, settings).images.reshape(2, WORK_SIDE, 2, WORK_SIDE, 2, 3).mean(axis=(2, 4))
         fade = targets.fades[..., None]
         results = np.rint(fade * targets.images + (1 - fade) * faces).astype(np.uint8)
@@ -178,7 +178,7 @@ def test_those_that_lead_bring_an_impostors_likeness_and_the_donor(networks, tar
     grid = sampling_grid(torch.tensor(targets.frames, dtype=torch.float32), WORK_SIDE)
 
     def seen(strength):
-        settings = SETTINGS | {"steps": 20, "guide": strength, "mouth": 0.0}
+        settings = SETTINGS | {"steps": 20, "identity_weight": strength, "mouth_landmark_weight": 0.0}
         images = invert(networks, targets, settings).images
         faces, photos = (
             torch.nn.functional.avg_pool2d(torch.from_numpy(i).permute(0, 3, 1, 2).float() / 127.5 - 1, scale)

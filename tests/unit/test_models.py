@@ -247,7 +247,7 @@ def test_a_users_own_network_is_a_checked_file_beside_the_registry(tmp_path):
         models.files("mine_net", loaded)
 
 
-@pytest.mark.parametrize(("change", "named"), [({"role": "jury"}, "guide, judge"), ({"title": ""}, "`title`")])
+@pytest.mark.parametrize(("change", "named"), [({"role": "jury"}, "identity_loss, judge"), ({"title": ""}, "`title`")])
 def test_a_recogniser_declares_what_the_audit_prints(tmp_path, change, named):
     entry_ = own_recogniser(tmp_path / "mine.onnx")
     (tmp_path / "models.yaml").write_text(yaml.safe_dump({"m": entry_ | {"recogniser": entry_["recogniser"] | change}}))
@@ -337,7 +337,7 @@ def test_another_file_than_the_registered_checkpoint_is_refused(checkpoint, monk
     ("content", "message"),
     [
         ({"sface": {"path": "a.onnx"}}, "holds sface; what can be brought along is stylegan2"),
-        ({"mine": {"path": "a.onnx", "recogniser": {"role": "guide"}}}, "has the role judge"),
+        ({"mine": {"path": "a.onnx", "recogniser": {"role": "identity_loss"}}}, "has the role judge"),
         ({"stylegan2": {"package": "x"}}, "stylegan2 needs a `path` and a `sha256`"),
         ({"stylegan2": "a.pkl"}, "stylegan2 needs a `path` and a `sha256`"),
         (["stylegan2"], "holds no models"),
