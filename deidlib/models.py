@@ -257,6 +257,12 @@ def _validated(registry: dict, path: Path) -> dict[str, dict]:
                 raise ModelError(f"{where}: model {name} needs a text for `{field}`")
         if "path" in entry:
             file = (path.parent / Path(entry["path"]).expanduser()).absolute()
+            if name in OWN_GENERATORS and file.suffix != ".safetensors":
+                command = f"deidlib weights convert {file.name} {file.with_suffix('.safetensors').name}"
+                raise ModelError(
+                    f"{where}: {name} names {file.name}, but the stages read safetensors alone. Run once `{command}`, "
+                    "and register what it writes"
+                )
             # In the data card the file goes by the model's name: its own may say whose it is.
             members = {f"{name}{file.suffix}": entry.get("sha256")}
             entry |= {"path": str(file), "members": members, "package": "own file", "version": ""}

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from deidlib.errors import DeidlibError, InputError
 from deidlib.logs import say
-from deidlib.storage.results import PRIVATE
+from deidlib.storage.results import PRIVATE, Results
 
 if TYPE_CHECKING:
     pass
@@ -94,7 +94,7 @@ def _discarded(error: Exception) -> str | None:
     try:
         path.unlink(missing_ok=True)
         if path.name == "cohort.parquet":  # written beside the plan, which Snakemake knows alone
-            (private / "plan.json").unlink(missing_ok=True)
+            Results(private).plan.unlink(missing_ok=True)
     except OSError:
         return None
     return f"{path.relative_to(private)} is damaged and was removed; start the workflow again, which makes it anew"

@@ -104,7 +104,7 @@ def reid(
 
         cohort = finished_release(private, shards, index, release, read_bytes(release, SUMS_FILE), cfg, known, encoded)
     bank, bank_sum = bank_faces(cfg["generator"], names)
-    crowd = gallery_faces(Path(folder), names, known, private / "reid") if folder else {}
+    crowd = gallery_faces(Path(folder), names, known, Results(private).reid) if folder else {}
     about = {name: {**known[name], **measure_of(name)} for name in names}
     evidence = Evidence(cohort.photos, cohort.embeddings, about, bank, crowd, cohort.risk)
     more = [lambda attacker: parrot_attacks(attacker, cfg["reid"]["fmr"], cfg["reid"]["seed"])]

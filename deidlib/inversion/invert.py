@@ -18,7 +18,7 @@ on it. m keeps the mouth where a landmark model sees it in the photograph: the p
 around them moves what it reads.
 
 A step draws the whole face as a preview, a quarter of its size, and the square around the area as the image has it. The
-objective is in :mod:`deidlib.inversion.objective`. Imports torch and numpy only.
+objective is in :mod:`deidlib.inversion.objective`. Imports torch, numpy and lpips only.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 See :mod:`deidlib.inversion.invert` for the equation. What stays the same from step to step (targets, sampling
 grids, the patient's embedding and landmarks) is computed once, by :func:`prepare`. A step reads nothing back from the
-device and has one shape whatever the photographs, so that it can be compiled or captured. Imports torch and numpy only.
+device and has one shape whatever the photographs, so that it can be compiled or captured. Imports torch, numpy and
+lpips only.
 """
 
 from __future__ import annotations

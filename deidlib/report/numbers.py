@@ -35,6 +35,7 @@ from deidlib.storage import provenance, tables
 SOFTWARE = (
     "deidlib",
     "torch",
+    "lpips",
     "mediapipe",
     "opencv-contrib-python-headless",
     "dlib-bin",

@@ -16,7 +16,7 @@ from deidlib.review.pictures import Pictures
 from deidlib.review.remarks import failures, near_misses
 from deidlib.review.verdicts import Verdict, verdict
 from deidlib.storage import tables
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, stage_table
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Cohort:
     def cases(self, shard: str) -> list[Case]:
         """Cases of a shard as its tables are now."""
         with self._lock:
-            stamp = _file_stamp(Results(self.private).shard(shard) / "outcomes.parquet")
+            stamp = _file_stamp(stage_table(Results(self.private).shard(shard), "outcomes"))
             known = self._cases.get(shard)
             if known is None or known[0] != stamp:
                 known = stamp, read_cases(self.private, shard)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from deidlib.cli.common import stage_options
@@ -334,7 +335,7 @@ def test_first_layer_is_the_published_one(perceptual, model_files, height, width
     blur = torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16
     padded = torch.nn.functional.pad(sharp, (2, 2, 2, 2), mode="reflect")
     expected = torch.nn.functional.conv2d(padded, blur.expand(64, 1, 3, 3), stride=2, groups=64)
-    found = perceptual._first(x)
+    found = perceptual.net.first(x)
     assert found.shape == expected.shape
     assert torch.allclose(found[:, :, :last, :last], expected[:, :, :last, :last], atol=1e-4)
 
@@ -348,3 +349,38 @@ def test_perceptual_distance_orders_images(perceptual, targets):
     assert perceptual(a, a).item() == 0
     assert perceptual(a, shifted).item() < perceptual(a, noisy).item()
     assert perceptual(a, shifted).item() < perceptual(a, b).item()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_perceptual_distance_and_its_gradient_are_those_of_the_published_formula(perceptual, weighted):
+    """Zhang et al. 2018, equation 1, on the layers' activations; in double precision, by equations alone."""
+    rng = torch.Generator().manual_seed(4)
+    a, b = (torch.rand(2, 3, 65, 97, generator=rng) * 2 - 1 for _ in range(2))
+    weight = torch.rand(2, 1, 65, 97, generator=rng) if weighted else None
+    found = a.clone().requires_grad_()
+    distance = perceptual.distance(perceptual.features(found), perceptual.features(b), weight)
+    distance.sum().backward()
+    exact, expected = copy.deepcopy(perceptual).double(), a.double().requires_grad_()
+    total = 0
+    activations = (exact.net(exact.scaling_layer(images)) for images in (expected, b.double()))
+    for *both, layer in zip(*activations, exact.lins, strict=True):
+        x, y = (f / (torch.linalg.vector_norm(f, dim=1, keepdim=True) + 1e-10) for f in both)
+        local = torch.einsum("nchw,c->nhw", (x - y) ** 2, layer.model[1].weight[0, :, 0, 0])
+        at = torch.ones_like(local) if weight is None else F.adaptive_avg_pool2d(weight.double(), local.shape[1:])[:, 0]
+        total = total + (local * at).sum(dim=(1, 2)) / at.sum(dim=(1, 2))
+    total.sum().backward()
+    assert torch.allclose(distance.double(), total, rtol=1e-5)
+    assert (found.grad - expected.grad).abs().max() < 1e-4 * expected.grad.abs().max()
+    if not weighted:
+        assert torch.equal(distance, perceptual(a, b).flatten()), "the package's own forward"
+
+
+def test_the_perceptual_distance_draws_no_random_numbers_and_downloads_nothing(model_files, tmp_path, monkeypatch):
+    from deidlib.embedders.perceptual import STLPIPS, plain_lpips
+
+    state = torch.random.get_rng_state()
+    opened = STLPIPS(model_files("stlpips")["alex_shift_tolerant.pth"])
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not any(tensor.is_meta for tensor in opened.state_dict().values())
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert plain_lpips() is None, "its AlexNet is not in the cache"

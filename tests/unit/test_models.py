@@ -258,6 +258,9 @@ def test_a_recogniser_declares_what_the_audit_prints(tmp_path, change, named):
 # A user's own model ---------------------------------------------------------------------------------------------------
 
 
+OWN = ("task", "licence", "citation", "use")
+
+
 def own_entry(checkpoint: Path, **changes) -> dict:
     return {
         "task": "generator",
@@ -272,7 +275,7 @@ def own_entry(checkpoint: Path, **changes) -> dict:
 
 @pytest.fixture
 def checkpoint(tmp_path) -> Path:
-    path = tmp_path / "weights-of-st-example.pkl"
+    path = tmp_path / "weights-of-st-example.safetensors"
     path.write_bytes(b"weights")
     return path
 
@@ -314,7 +317,7 @@ def test_own_generator_is_published_without_its_path_or_file_name(checkpoint, mo
     published = {model["name"]: model for model in public_models(_models({"generator": "stylegan2"}))}
     assert "mobilestylegan" not in published, "what was not used"
     sum_ = hashlib.sha256(b"weights").hexdigest()
-    assert published["stylegan2"]["files"] == [{"file": "stylegan2.pkl", "sha256": sum_}]
+    assert published["stylegan2"]["files"] == [{"file": "stylegan2.safetensors", "sha256": sum_}]
     assert published["stylegan2"]["licence"] == "NVIDIA Source Code License-NC"
     assert "st-example" not in str(published)
     assert str(checkpoint.parent) not in str(published)
@@ -342,6 +345,10 @@ def test_another_file_than_the_registered_checkpoint_is_refused(checkpoint, monk
         ({"stylegan2": "a.pkl"}, "stylegan2 needs a `path` and a `sha256`"),
         (["stylegan2"], "holds no models"),
         ({"stylegan2": {"path": "a.pkl", "sha256": "ab12"}}, "needs a text for `task`"),
+        (
+            {"stylegan2": {"path": "a.pkl", "sha256": "ab12"} | dict.fromkeys(OWN, "x")},
+            r"`deidlib weights convert a\.pkl a\.safetensors`",
+        ),
     ],
 )
 def test_wrong_file_of_ones_own_is_refused(checkpoint, monkeypatch, content, message):
