@@ -21,7 +21,7 @@ from deidlib.storage import tables
 _COSINE_UNIT = 0.06
 _DRAWS = 12
 _AGAIN = 4  # of the mixtures drawn, how many are drawn again with another age
-_STRANGER, _MOST_ALIKE, _STRANGERS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
+_UNKNOWN, _MOST_ALIKE, _IMPOSTORS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
 _NO_GLASSES = -7.0  # log-odds that the donor is moved to: those of half of the bank's faces without any
 _GLASSES_UNIT = 0.3  # of log-odds above GLASSES
 _PLAIN = 1.0  # clutter that the donor is moved to: a tenth of the bank's faces have less
@@ -76,8 +76,8 @@ def impostor_likeness(bank: Bank, fit: np.ndarray, look: Likeness, rng: np.rando
         More at later attempts.
     """
     if look.sface is None:
-        return _STRANGER
-    impostors = bank.sface[np.argsort(fit, kind="stable")[:_STRANGERS]] @ look.sface
+        return _UNKNOWN
+    impostors = bank.sface[np.argsort(fit, kind="stable")[:_IMPOSTORS]] @ look.sface
     return float(np.minimum(rng.choice(impostors, size=draws), _MOST_ALIKE).min())
 
 

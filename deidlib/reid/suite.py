@@ -121,7 +121,7 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
         results["scores"] += score_classes(attacker)
         results["ranks"] += ranks
         del faces, attacker  # before those of the next are read
-    attacks += _traces(evidence, np.random.default_rng([options["seed"], 2]))
+    attacks += _side_channels(evidence, np.random.default_rng([options["seed"], 2]))
     verdict = release_gate(attacks, evidence.recognisers, _facts(evidence, unmeasured), options)
     return {
         **{key: results[key] for key in ("recognisers", "calibration", "scores", "ranks")},
@@ -138,7 +138,7 @@ def _about(name: str, about: Mapping) -> dict:
     return {"name": name, **{key: about.get(key) for key in keys}}
 
 
-def _traces(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
+def _side_channels(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
     hashes = cohort_faces(evidence.embeddings(), PHASH, ("released", "square"))
     return [
         side_channels.metadata_attack(evidence.photos, rng),

@@ -23,7 +23,7 @@ REGION_WORDS = {
 FORESTS = {
     "finding": ("finding the patient with a recogniser", ("verification", "identification")),
     "learned": ("attackers who learned from other patients", ("parrot", "reversal")),
-    "links": ("links, donors and traces", ("",)),
+    "links": ("links, donors and side channels", ("",)),
 }
 #: False match rates at which the error trade-off is tabled.
 _STATED_FMR = (0.01, 0.001)
