@@ -227,14 +227,17 @@ def test_an_own_preset_replaces_what_it_names_and_says_so(tmp_path):
         config.complete_config(GOOD | {"preset": str(tmp_path / "none.yaml")})
 
 
-def test_releases_of_two_presets_have_two_digests_of_their_settings():
-    from deidlib.release.redact import config_digest
+def test_a_changed_preset_reaches_the_stages_it_concerns_and_the_releases_documents():
+    """The workflow gives each stage its options: others than before run it again."""
+    from deidlib.release.redact import config_digest, flat_config
 
-    shipped, own = (
-        config_digest(config.complete_config(GOOD | {"preset": given}))
-        for given in (None, {"blending": {"gain_limit": 1.2}})
-    )
-    assert shipped != own
+    shipped, own = (config.complete_config(GOOD | {"preset": p}) for p in (None, {"blending": {"gain_limit": 1.2}}))
+    stages = ("landmarks", "regions", "donors", "inversion", "blending", "checks")
+    changed = [s for s in stages if config.stage_options(shipped, s) != config.stage_options(own, s)]
+    assert changed == ["blending"]
+    assert config_digest(shipped) != config_digest(own)
+    told = dict(flat_config(own))
+    assert (told["preset.name"], told["preset.blending.gain_limit"]) == ('"own"', "1.2")
 
 
 def test_the_key_file_comes_from_the_configuration_then_from_the_environment():
