@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env models demo test test-slurm soak bench bench-gpu bench-scale lint format clean
+.PHONY: help env models demo test test-slurm soak bench bench-gpu bench-scale lint format tables clean
 
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-scale  plan a million photographs: seconds and memory of each part (2 minutes)"
 	@echo "make env     make the environment .venv from uv.lock"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
+	@echo "make tables  make the tables of config/README.md from the schemas"
 	@echo "make clean   remove the demo's results"
 
 env:
@@ -60,6 +61,9 @@ lint: env
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@mkdir -p .snakemake && rm -f .snakemake/lint.key && $(BIN)/deidlib keygen .snakemake/lint.key 2>/dev/null
 	@DEIDLIB_KEY_FILE=.snakemake/lint.key $(BIN)/snakemake --lint --config cohort=config/samples.tsv
+
+tables: env
+	@$(BIN)/python docs/settings.py
 
 format: env
 	@$(BIN)/ruff check --fix .

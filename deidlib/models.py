@@ -34,7 +34,7 @@ OWN_TEXT_FIELDS = ("task", "path", "licence", "citation", "use")
 OWN_GENERATORS = ("stylegan2",)
 #: What an entry's block `recogniser` has to say.
 RECOGNISER_FIELDS = ("name", "title", "role", "published_accuracy")
-ROLES = ("guide", "judge")
+ROLES = ("identity_loss", "judge")
 
 _MEND = "Run `deidlib models fetch`."
 
@@ -257,6 +257,12 @@ def _validated(registry: dict, path: Path) -> dict[str, dict]:
                 raise ModelError(f"{where}: model {name} needs a text for `{field}`")
         if "path" in entry:
             file = (path.parent / Path(entry["path"]).expanduser()).absolute()
+            if name in OWN_GENERATORS and file.suffix != ".safetensors":
+                command = f"deidlib weights convert {file.name} {file.with_suffix('.safetensors').name}"
+                raise ModelError(
+                    f"{where}: {name} names {file.name}, but the stages read safetensors alone. Run once `{command}`, "
+                    "and register what it writes"
+                )
             # In the data card the file goes by the model's name: its own may say whose it is.
             members = {f"{name}{file.suffix}": entry.get("sha256")}
             entry |= {"path": str(file), "members": members, "package": "own file", "version": ""}

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from deidlib.errors import InputError
 from deidlib.logs import say
+from deidlib.storage.results import Results
 
 
 def hold_results(results: Path, about: Mapping[str, Any]) -> TextIO:
@@ -34,7 +35,7 @@ def hold_results(results: Path, about: Mapping[str, Any]) -> TextIO:
         Another run works in the folder, or SLURM jobs of an earlier start do.
     """
     os.makedirs(results, exist_ok=True)
-    lock = open(os.path.join(results, ".lock"), "a", encoding="utf-8")  # noqa: SIM115 (closing it gives the lock up)
+    lock = open(Results.of_folder(results).run_file, "a", encoding="utf-8")  # noqa: SIM115 (closing it gives the lock up)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from deidlib.outcomes.attempts import GROUP_COLUMN, released_attempts
 from deidlib.storage import sealed, tables
+from deidlib.storage.results import Results, stage_table
 
-RUN_FILE = ".lock"
 STAGES = ("photos", "landmarks", "regions")
 ATTEMPT_STAGES = ("donors", "faces", "blended", "checks")
 #: Over the whole cohort, in their order, after the shards' attempts and embeddings.
@@ -148,24 +148,23 @@ def read_status(results: Path) -> Status:
     FileNotFoundError
         Nothing was planned here yet.
     """
-    private = Path(results) / "private"
-    plan = json.loads((private / "plan.json").read_text(encoding="utf-8"))
-    run, running = _run(Path(results))
+    here = Results.of_folder(results)
+    plan = json.loads(here.plan.read_text(encoding="utf-8"))
+    run, running = _run(here.run_file)
     status = Status(plan["n_photos"], len(plan["shards"]), running=running)
-    status.attempts = run.get("attempts") or _attempts_seen(private, plan["shards"])
-    status.begun = (private / "shards" / "pinned.json").stat().st_mtime
+    status.attempts = run.get("attempts") or _attempts_seen(here, plan["shards"])
+    status.begun = here.pinned.stat().st_mtime
     names = [*STAGES, *(f"{stage} {attempt}" for attempt in range(status.attempts) for stage in ATTEMPT_STAGES)]
     status.stages = {name: Stage() for name in names}
     for shard in plan["shards"]:
-        _add_shard(status, private / "shards" / shard, run.get("identity") or "per_patient")
-    releases, reports = Path(results) / "release", Path(results) / "report"
-    status.versions = sorted(file.parent.name for file in releases.glob("*/SHA256SUMS"))
+        _add_shard(status, here.shard(shard), run.get("identity") or "per_patient")
+    status.versions = sorted(file.parent.name for file in here.releases.glob("*/SHA256SUMS"))
     version = run.get("version") or "*"
     found = (
-        (private / "reid" / "sweep.json").is_file(),
-        (private / "reid" / "attacks.json").is_file(),
-        any(releases.glob(f"{version}/SHA256SUMS")),
-        any(reports.glob(f"{version}/audit.html")),
+        here.sweep.is_file(),
+        here.attacks.is_file(),
+        any(here.releases.glob(f"{version}/SHA256SUMS")),
+        any(here.reports.glob(f"{version}/audit.html")),
     )
     status.later = dict(zip(LATER_STAGES, found, strict=True))
     return status
@@ -198,9 +197,9 @@ def page(status: Status, now: datetime) -> str:
 
 def _add_shard(status: Status, folder: Path, identity: str) -> None:
     stopped: dict[str, str] = {}
-    photos = _known(status, folder / "photos.parquet", "photos", ["release_photo_id", "release_patient_id"])
+    photos = _known(status, stage_table(folder, "photos"), "photos", ["release_photo_id", "release_patient_id"])
     for stage in STAGES:
-        table = _known(status, folder / f"{stage}.parquet", stage, ["release_photo_id", "status", "reason"])
+        table = _known(status, stage_table(folder, stage), stage, ["release_photo_id", "status", "reason"])
         if table is None:
             continue
         gone = table.filter(pc.not_equal(table["status"], tables.OK)).to_pylist()
@@ -211,7 +210,7 @@ def _add_shard(status: Status, folder: Path, identity: str) -> None:
     for attempt in range(status.attempts):
         handled = done = None
         for stage in ATTEMPT_STAGES:
-            path = folder / f"attempt-{attempt}" / f"{stage}.parquet"
+            path = stage_table(folder, stage, attempt)
             kept = "passed" if stage == "checks" else "status"
             table = _known(status, path, stage, ["release_photo_id", kept] if stage == "checks" else [kept])
             if table is None:
@@ -227,7 +226,7 @@ def _add_shard(status: Status, folder: Path, identity: str) -> None:
                 done = path.stat().st_mtime if stage == "faces" else None
         if photos is not None:
             status.inversions.append(Inversion(attempt, photos.num_rows, handled, done))
-    status.embedded += (folder / "embeddings.parquet").is_file()
+    status.embedded += stage_table(folder, "embeddings").is_file()
     status.reasons.update(stopped.values())
     if not finished or photos is None:
         return
@@ -259,10 +258,10 @@ def _count(stage: Stage, photos: int, stopped: int) -> None:
     stage.stopped += stopped
 
 
-def _run(results: Path) -> tuple[dict, bool | None]:
+def _run(file: Path) -> tuple[dict, bool | None]:
     """What the last run said of itself, and whether it is going on (None where the file system cannot tell)."""
     try:
-        with open(results / RUN_FILE, encoding="utf-8") as file:
+        with open(file, encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 running = False
@@ -275,8 +274,8 @@ def _run(results: Path) -> tuple[dict, bool | None]:
         return {}, None
 
 
-def _attempts_seen(private: Path, shards: list[str]) -> int:
-    return max((len(list((private / "shards" / shard).glob("attempt-*"))) for shard in shards), default=1) or 1
+def _attempts_seen(results: Results, shards: list[str]) -> int:
+    return max((len(results.attempts(shard)) for shard in shards), default=1) or 1
 
 
 def _pace(status: Status, now: datetime) -> list[str]:

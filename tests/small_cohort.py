@@ -16,8 +16,10 @@ from skimage import data
 SETTINGS = {
     "attempts": 2,
     "device": "cpu",
-    "inversion": {"steps": 2},
-    "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "latent_distance_max": 10.0, "realism_min": -100.0},
+    "preset": {
+        "inversion": {"steps": 2},
+        "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "latent_distance_max": 10.0, "realism_min": -100.0},
+    },
     "reid": {"sweep_photos": 0},
     "release": {"k": 1, "columns": {}, "date": "2026-03-01"},
 }

@@ -134,7 +134,7 @@ def blend(
     tint : ndarray, (3,)
         Factors of the generated face's channels, see :func:`skin_tint`.
     options : dict
-        ``gain_limit`` of the light; ``reach`` of the correction, in widths of the band.
+        ``gain_limit`` of the light; ``correction_width``, in widths of the band.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def blend(
     # The difference is read where the images meet: the core's rim and the inner band.
     rim = (outside <= 0.7 * width) & preserved_area(core, band) & inside
     rim = (rim & (cv2.erode(core, None, iterations=max(1, int(width / 3))) == 0)) * 1.0
-    reach = options["reach"] * width
+    reach = options["correction_width"] * width
     generated = generated + soft_membrane(photo - generated, rim, outside, reach)
 
     fade = fade_weight(core, band, inside)

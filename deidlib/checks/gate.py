@@ -72,7 +72,7 @@ def check_photos(
     realism
         :class:`deidlib.checks.realism.Realism`: scores the generated face.
     options : mapping
-        ``config["checks"]``, the bounds (:mod:`deidlib.contract.checks`).
+        The bounds (:mod:`deidlib.contract.checks`): options of the stage ``checks``.
     progress : callable, optional
         Called once a photograph.
 

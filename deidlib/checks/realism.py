@@ -1,7 +1,7 @@
 """Realism: whether the face of a result looks like one that the generator draws, seen in its pixels.
 
 A small convolutional network, trained on nothing else than to tell the generator's own faces from those driven out of
-its domain (:mod:`deidlib.training.realism`). It shares no layer with the recognisers that guide and judge. The
+its domain (:mod:`deidlib.training.realism`). It shares no layer with the recognisers that lead and judge. The
 preserved area is blanked first: it is the patient's own, and says nothing of the generated face.
 """
 

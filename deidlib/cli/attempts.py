@@ -66,7 +66,7 @@ def choose(
     choice(generator, GENERATORS, "--generator")
     if (failed is None) != (attempt == 0):
         raise typer.BadParameter("attempt 0 takes no checks, and every later one those of the attempt before")
-    settings, key = stage_options("donors", options), secret(key_file)
+    settings, key = stage_options("donors", options, generator), secret(key_file)
     areas = read(regions, "REGIONS", ["release_photo_id", "route", "method", "status"]).to_pylist()
     handle = [row["release_photo_id"] for row in areas if row["status"] == "ok" and row["route"] == GENERATE]
     if failed is not None:
@@ -176,7 +176,7 @@ def invert(
     """
     choice(generator, GENERATORS, "--generator")
     choice(device, DEVICES, "--device")
-    settings = stage_options("inversion", options)
+    settings = stage_options("inversion", options, generator)
     chosen = read(donors, "DONORS")
     open_private(out)
     if nothing_to_do(chosen, out, "FACES"):

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from deidlib.errors import DeidlibError, InputError
 from deidlib.logs import say
-from deidlib.storage.results import PRIVATE
+from deidlib.storage.results import PRIVATE, Results
 
 if TYPE_CHECKING:
     pass
@@ -94,7 +94,7 @@ def _discarded(error: Exception) -> str | None:
     try:
         path.unlink(missing_ok=True)
         if path.name == "cohort.parquet":  # written beside the plan, which Snakemake knows alone
-            (private / "plan.json").unlink(missing_ok=True)
+            Results(private).plan.unlink(missing_ok=True)
     except OSError:
         return None
     return f"{path.relative_to(private)} is damaged and was removed; start the workflow again, which makes it anew"
@@ -133,9 +133,14 @@ def add(app: typer.Typer, name: str, function: Callable) -> None:
     app.command(name, help=text)(function)
 
 
-def stage_options(stage: str, text: str) -> dict:
-    """Take the stage's settings from ``--options``, completed with defaults and checked."""
-    return settings({stage: _json_object(text, "--options")})[stage]
+def stage_options(stage: str, text: str, generator: str | None = None) -> dict:
+    """Take the stage's options from ``--options``, completed with defaults and the generator's preset, and checked."""
+    from deidlib import config
+
+    try:
+        return config.complete_options(stage, _json_object(text, "--options"), generator)
+    except config.ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def settings(given: str | dict) -> dict:

@@ -50,7 +50,7 @@ def design(
 
     settings = read_settings(study)
     private = private or Results.of_folder(release.resolve().parent.parent).private
-    out = out or private / "panel" / release.resolve().name
+    out = out or Results(private).panel / release.resolve().name
     if PRIVATE not in out.absolute().parent.parts:
         raise InputError("a study holds its key and originals: name a folder below the results' private folder (--out)")
     open_private(out)

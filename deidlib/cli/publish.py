@@ -43,7 +43,7 @@ def decide(
     open_private(plan)
     # whatever becomes of the release
     drop_leftovers(results.private, names, lambda shard: made_attempts(results.private, shard, cfg))
-    _tell_of_studies(results.private)
+    _tell_of_studies(results)
     attacks = attacks or results.attacks
     verdict = read_json(attacks) if attacks.is_file() else {}
     decision = take(results.private, names, verdict, cfg["release"]["columns"], cfg)
@@ -84,7 +84,7 @@ def release(
     open_private(plan)
 
     def look() -> None:
-        demand_consent(tables.read(results.private / "crosswalk.parquet", tables.CROSSWALK), consented(sheet))
+        demand_consent(tables.read(results.crosswalk, tables.CROSSWALK), consented(sheet))
 
     folder = write_release(results.private, out.parent, names, out.name, cfg, _models(cfg), threads, look)
     _share(folder, threads)
@@ -143,14 +143,14 @@ _TELL = (
 )
 
 
-def _tell_of_studies(private: Path) -> None:
+def _tell_of_studies(results: Results) -> None:
     """Say which panel studies still show originals of patients who agree no longer."""
-    if not (private / "panel").is_dir():
+    if not results.panel.is_dir():
         return
     from deidlib.panel.material import agreed_photos
     from deidlib.panel.study import originals_without_consent
 
-    for name, photographs in originals_without_consent(private, agreed_photos(private)).items():
+    for name, photographs in originals_without_consent(results.private, agreed_photos(results.private)).items():
         say(
             f"the panel study {name} shows {photographs} originals whose patients do not agree, or not any more: have "
             "every copy of its raters' folders deleted, and remove its folder from private/panel/"

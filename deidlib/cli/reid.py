@@ -77,6 +77,7 @@ def reid(
       deidlib reid results/release/1.0.0 --plan results/private/plan.json --out again.json --recogniser dlib
     """
     from deidlib import compute
+    from deidlib.config import stage_options
     from deidlib.models import recognisers
     from deidlib.reid.cohort import finished_release, would_be_released
     from deidlib.reid.distractors import bank_faces, gallery_faces
@@ -103,7 +104,7 @@ def reid(
 
         cohort = finished_release(private, shards, index, release, read_bytes(release, SUMS_FILE), cfg, known, encoded)
     bank, bank_sum = bank_faces(cfg["generator"], names)
-    crowd = gallery_faces(Path(folder), names, known, private / "reid") if folder else {}
+    crowd = gallery_faces(Path(folder), names, known, Results(private).reid) if folder else {}
     about = {name: {**known[name], **measure_of(name)} for name in names}
     evidence = Evidence(cohort.photos, cohort.embeddings, about, bank, crowd, cohort.risk)
     more = [lambda attacker: parrot_attacks(attacker, cfg["reid"]["fmr"], cfg["reid"]["seed"])]
@@ -113,8 +114,9 @@ def reid(
         more.append(reversal(private, cohort.photos, cohort.attempts, shards, encoded, cfg["reid"]))
     result = run_suite(evidence, cfg["reid"], cfg["identity"], more)
     above = {name: about[name]["same_above"] for name in names}
-    guide, rows = cfg["inversion"]["guide"], read_json(sweep)["rows"] if sweep else []
-    result["tradeoff"] = tradeoff(rows, cfg["preserve"], guide, result["calibration"], above, cfg["reid"]["seed"])
+    weight = stage_options(cfg, "inversion")["identity_weight"]
+    rows = read_json(sweep)["rows"] if sweep else []
+    result["tradeoff"] = tradeoff(rows, cfg["preserve"], weight, result["calibration"], above, cfg["reid"]["seed"])
     result["words"] += words(result["tradeoff"])
     result["inputs"] = {**cohort.inputs, "bank": bank_sum}
     if crowd:

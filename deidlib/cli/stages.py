@@ -48,7 +48,8 @@ def plan(
     if out.name != "plan.json":
         raise typer.BadParameter("the plan is called plan.json, as the stages after it expect")
     key = secret(key_file)
-    seen = out.parent / "contents.parquet"
+    results = Results.of_plan(out)
+    seen = results.contents
     known = contents.read_known(seen)
     photos = cohort.read_sheet(sheet, known)
     open_private(out)
@@ -57,7 +58,7 @@ def plan(
     changed = cohort.write_plan(dealt, out.parent)
     for name in changed:
         if not dealt[name].num_rows:  # its patients were taken out of the sheet: keep nothing of them
-            shutil.rmtree(out.parent / "shards" / name)
+            shutil.rmtree(results.shard(name))
     used = sum(bool(table.num_rows) for table in dealt.values())
     say(f"plan: {len(photos)} photographs in {used} shards, {len(changed)} of them new or changed")
 

@@ -1,4 +1,4 @@
-"""The command sweep: a sample of the photographs with other preserved areas and strengths of the identity loss."""
+"""The command sweep: a sample of the photographs with other preserved areas and weights of the identity loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sweep(
     threads: Threads = 1,
     given: Settings = "{}",
 ) -> None:
-    """Make a sample of the photographs with other preserved areas and guide strengths, and score the results.
+    """Make a sample of the photographs with other preserved areas and weights of the identity loss, and score it.
 
     Example:
       deidlib sweep --plan results/private/plan.json --out results/private/reid/sweep.json
@@ -38,12 +38,13 @@ def sweep(
         found = sampled(private, read_json(plan)["shards"], cfg["preserve"], n)
     if found:
         from deidlib import compute
+        from deidlib.config import stage_options
         from deidlib.inversion.networks import inversion_networks
         from deidlib.vision.networks import open_recognisers
 
         compute.pin_order()
         recognisers = open_recognisers(cfg["reid"]["recognisers"])
-        led_by = cfg["inversion"]["identity_led_by"]
+        led_by = stage_options(cfg, "inversion")["identity_led_by"]
         networks = inversion_networks(cfg["generator"], compute.device(device), led_by)
         rows = sweep_rows(private, found, networks, recognisers, cfg, threads)
     write_json({"rows": rows}, out)

@@ -14,6 +14,7 @@ from deidlib.storage.atomic import write_json
 from deidlib.storage.stage import open_private
 
 models_app = group("The models: fetch them once, and see what they are.")
+weights_app = group("Weights that you bring along.")
 
 
 def keygen(
@@ -149,6 +150,28 @@ def list_models() -> None:
     print(f"cache: {models.cache_folder()}")
 
 
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A StyleGAN2's .pkl or .pt file.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="File to write, FILE.safetensors.", show_default=False)],
+) -> None:
+    """Turn a StyleGAN2 checkpoint into safetensors, the one form of it that the stages read.
+
+    Nothing in the checkpoint is run, and nothing is downloaded. Prints what to write into your models_file.
+
+    Example:
+      deidlib weights convert stylegan2-ffhq-1024x1024.pkl stylegan2-ffhq.safetensors
+    """
+    from deidlib.generators.convert import convert_checkpoint
+
+    if out.suffix != ".safetensors":
+        raise typer.BadParameter("the file to write is called FILE.safetensors")
+    if not checkpoint.is_file():
+        raise InputError(f"no file {checkpoint.name} here; name a StyleGAN2 checkpoint")
+    side, sha256 = convert_checkpoint(checkpoint, out)
+    say(f"{out.name}: a generator of {side}² pixels. Register it in your models_file (config/README.md):")
+    print(f"stylegan2:\n  path: {out.name}\n  sha256: {sha256}")
+
+
 def demo_cohort(
     folder: Annotated[
         Path, typer.Argument(help="Folder to write the photographs and samples.tsv to.", show_default=False)
@@ -170,3 +193,4 @@ def demo_cohort(
 
 add(models_app, "fetch", fetch)
 add(models_app, "list", list_models)
+add(weights_app, "convert", convert)

@@ -249,7 +249,7 @@ def holds(check: Check, value: Any, options: Mapping, method: str | None = None)
     value
         Its measured value.
     options : mapping
-        ``config["checks"]``, the bounds.
+        The bounds: options of the stage ``checks``.
     method : str, optional
         Preserved area (``REGIONS.method``): decides how many faces a detector may count without a generated one.
     """

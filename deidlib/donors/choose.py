@@ -21,7 +21,7 @@ from deidlib.storage import tables
 _COSINE_UNIT = 0.06
 _DRAWS = 12
 _AGAIN = 4  # of the mixtures drawn, how many are drawn again with another age
-_STRANGER, _MOST_ALIKE, _STRANGERS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
+_UNKNOWN, _MOST_ALIKE, _IMPOSTORS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
 _NO_GLASSES = -7.0  # log-odds that the donor is moved to: those of half of the bank's faces without any
 _GLASSES_UNIT = 0.3  # of log-odds above GLASSES
 _PLAIN = 1.0  # clutter that the donor is moved to: a tenth of the bank's faces have less
@@ -37,7 +37,7 @@ class Likeness:
     features : dict
         As :func:`deidlib.donors.features.measure` gives.
     sface : ndarray, (128,), or None
-        The guide's embedding; None where it found no face.
+        SFace's embedding; None where it found no face.
     jaw : bool
         Whether the preserved area reaches the jaw, so that the donor's has to meet it.
     """
@@ -48,7 +48,7 @@ class Likeness:
 
 
 def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
-    """Entries, (N,) bool, that the guide does not find similar to the patient, without glasses and a second face.
+    """Entries, (N,) bool, that SFace does not find similar to the patient, without glasses and a second face.
 
     A mixture of faces with and without has half of them.
     """
@@ -76,8 +76,8 @@ def impostor_likeness(bank: Bank, fit: np.ndarray, look: Likeness, rng: np.rando
         More at later attempts.
     """
     if look.sface is None:
-        return _STRANGER
-    impostors = bank.sface[np.argsort(fit, kind="stable")[:_STRANGERS]] @ look.sface
+        return _UNKNOWN
+    impostors = bank.sface[np.argsort(fit, kind="stable")[:_IMPOSTORS]] @ look.sface
     return float(np.minimum(rng.choice(impostors, size=draws), _MOST_ALIKE).min())
 
 
@@ -145,8 +145,8 @@ def _draw_donor(
     order = np.argsort(fit, kind="stable")[: np.count_nonzero(allowed)]
     if len(order) < options["mix"]:
         raise InputError(
-            f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max, or build a "
-            "larger bank with `deidlib donors build`"
+            f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max in a preset of "
+            "your own, or build a larger bank with `deidlib donors build`"
         )
     mixtures = draw_mixtures(order, for_mixtures, options["pool"], options["mix"])
     mixed = [mix_identity(bank, editor.prior, *mixture) for mixture in mixtures]

@@ -1,1 +1,1 @@
-"""Face recognisers as differentiable networks: what can lead the inversion. Imports torch and numpy only."""
+"""Face recognisers as differentiable networks: what can lead the inversion. Imports torch, numpy and lpips only."""

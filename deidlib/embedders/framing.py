@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-ARCFACE_SIDE = 112  # px; the frame of Deng et al. 2019 that deidlib.guide.TEMPLATE places the five points in
+ARCFACE_SIDE = 112  # px; the frame of Deng et al. 2019: deidlib.inversion.identity.TEMPLATE places the five points
 _MOUTH, _RADII, _SOFT = np.array([56.0, 92.0]), np.array([29.0, 22.0]), 0.15  # of what is hidden, in that frame
 
 

@@ -1,9 +1,16 @@
-"""ST-LPIPS: shift-tolerant perceptual distance (Ghildyal and Liu 2022, arXiv 2207.13686), AlexNet variant."""
+"""Perceptual distances: LPIPS (Zhang et al. 2018, arXiv 1801.03924), and the shift-tolerant one that inversion takes.
+
+ST-LPIPS (Ghildyal and Liu 2022, arXiv 2207.13686), AlexNet variant, is LPIPS with another feature network, which blurs
+before it leaves out pixels, and with weights of its own. Layers and formula are those of the package ``lpips``.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import lpips
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,36 +22,32 @@ _CONVOLUTIONS = {  # name in the checkpoint: padding
     "net.slice4.11": 1,
     "net.slice5.13": 1,
 }
+#: File of the AlexNet that LPIPS was made with, by the name that torchvision gives it in torch's cache.
+_ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
-class STLPIPS(nn.Module):
-    """Distance of image pairs, (N, 3, H, W) RGB in [−1, 1], optionally under a weight map.
+class BlurredAlexNet(nn.Module):
+    """AlexNet's convolutions, which blur before they leave out pixels: the feature network of ST-LPIPS.
 
     Parameters
     ----------
-    weights : Path
-        ``alex_shift_tolerant.pth``; read as tensors only, no code of the file is run.
+    state : dict
+        Tensors of ``alex_shift_tolerant.pth`` by name.
     """
 
-    def __init__(self, weights: Path):
+    def __init__(self, state: dict[str, Tensor]):
         super().__init__()
-        state = torch.load(weights, map_location="cpu", weights_only=True)
         kernels = [state[f"{name}.weight"] for name in _CONVOLUTIONS]
         kernels[0] = _with_blur(kernels[0])
         self.kernels = nn.ParameterList(nn.Parameter(kernel) for kernel in kernels)
         self.biases = nn.ParameterList(nn.Parameter(state[f"{name}.bias"]) for name in _CONVOLUTIONS)
-        self.heads = nn.ParameterList(nn.Parameter(state[f"lin{k}.model.1.weight"]) for k in range(5))
-        self.register_buffer("shift", state["scaling_layer.shift"])
-        self.register_buffer("scale", state["scaling_layer.scale"])
         self.register_buffer("blur", _blur())
-        self.requires_grad_(False)
-        self.eval()
 
     def _shrink(self, x: Tensor) -> Tensor:
         x = _bordered(x, (2, 1), (-2, -3))  # reflected
         return F.conv2d(x, self.blur.to(x.dtype).expand(x.shape[1], -1, -1, -1), stride=2, groups=x.shape[1])
 
-    def _first(self, x: Tensor) -> Tensor:
+    def first(self, x: Tensor) -> Tensor:
         """The first convolution and its shrinking in one, before the activation.
 
         Of what the shrinking reflects at its edges, the first row and column are the second ones. The last are taken to
@@ -56,21 +59,52 @@ class STLPIPS(nn.Module):
         x = F.conv2d(F.pixel_unshuffle(x, 2), self.kernels[0], self.biases[0])
         return _bordered(x, (0,), (-1,))
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """The five layers' activations, each normalised to unit length over its channels."""
-        x = self._first((images - self.shift) / self.scale)
-        layers = []
+    def layers(self, x: Tensor) -> Iterator[Tensor]:
+        """The five layers' activations of scaled images, (N, 3, H, W), one after the other."""
+        x = self.first(x)
         for k, padding in enumerate(_CONVOLUTIONS.values()):
             if k in (1, 2):
                 x = self._shrink(F.max_pool2d(x, 3, stride=1))
             if k > 0:
                 x = F.conv2d(x, self.kernels[k], self.biases[k], padding=padding)
             x = F.relu(x)
-            layers.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
-        return layers
+            yield x
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The five layers' activations, as LPIPS asks for them."""
+        return list(self.layers(x))
+
+
+class STLPIPS(lpips.LPIPS):
+    """Distance, (N, 1, 1, 1), of image pairs, (N, 3, H, W) RGB in [−1, 1]; :meth:`distance` also under a weight map.
+
+    Parameters
+    ----------
+    weights : Path
+        ``alex_shift_tolerant.pth``; read as tensors only, no code of the file is run.
+    """
+
+    def __init__(self, weights: Path):
+        # LPIPS makes an AlexNet, which goes unused: without memory or random draws. torchvision warns of how it asks.
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            super().__init__(pretrained=False, net="alex", pnet_rand=True, verbose=False)
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        self.net = BlurredAlexNet(state)
+        self.scaling_layer.shift, self.scaling_layer.scale = state["scaling_layer.shift"], state["scaling_layer.scale"]
+        for k, layer in enumerate(self.lins):
+            layer.load_state_dict({"model.1.weight": state[f"lin{k}.model.1.weight"]}, assign=True)
+        self.requires_grad_(False)
+        self.eval()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The five layers' activations, each normalised to unit length over its channels."""
+        # As lpips.normalize_tensor, but for its x**2, which mixed precision on a GPU computes in float32. A layer is
+        # normalised before the next one is computed: in that order gradients are summed, to the last bit.
+        layers = self.net.layers(self.scaling_layer(images))
+        return [x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for x in layers]
 
     def distance(self, a: list[Tensor], b: list[Tensor], weight: Tensor | None = None) -> Tensor:
-        """Distance, (N,), of two outputs of :meth:`features`.
+        """Distance, (N,), of two outputs of :meth:`features`: LPIPS's formula, its mean over pixels weighted.
 
         Parameters
         ----------
@@ -80,18 +114,31 @@ class STLPIPS(nn.Module):
             Where the distance counts; shrunk to each layer. None: everywhere alike.
         """
         total = 0.0
-        for x, y, head in zip(a, b, self.heads, strict=True):
-            local = F.conv2d((x - y).square(), head.to(x.dtype))
+        for x, y, layer in zip(a, b, self.lins, strict=True):
+            local = layer((x - y).square())
             if weight is None:
-                total = total + local.mean(dim=(1, 2, 3))
+                total = total + lpips.spatial_average(local, keepdim=False).squeeze(1)
             else:
                 m = F.interpolate(weight, local.shape[2:], mode="area")
                 total = total + (local * m).sum(dim=(1, 2, 3)) / m.sum(dim=(1, 2, 3)).clamp_min(1e-6)
         return total
 
-    def forward(self, a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Distance, (N,), of image pairs, (N, 3, H, W)."""
-        return self.distance(self.features(a), self.features(b), weight)
+
+def plain_lpips(spatial: bool = False) -> lpips.LPIPS | None:
+    """LPIPS as published (AlexNet, version 0.1), or None where torch's cache lacks its AlexNet: nothing is downloaded.
+
+    Its layers come with the package. The AlexNet is torchvision's, in the folder ``checkpoints`` of ``torch.hub``'s.
+
+    Parameters
+    ----------
+    spatial : bool
+        Whether it gives a map, (N, 1, H, W), instead of its mean, (N, 1, 1, 1).
+    """
+    backbone = Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET
+    if not backbone.is_file():
+        return None
+    with warnings.catch_warnings(action="ignore"):
+        return lpips.LPIPS(net="alex", spatial=spatial, verbose=False).requires_grad_(False)
 
 
 def _bordered(x: Tensor, before: tuple[int, ...], behind: tuple[int, ...]) -> Tensor:

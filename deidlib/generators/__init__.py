@@ -1,4 +1,4 @@
-"""Generators: what turns a latent code into a face. Imports torch and numpy only.
+"""Generators: what turns a latent code into a face. The networks import torch and numpy only.
 
 A generator has ``n_styles``, ``w_dim``, ``resolution``, ``map(z) -> w``, ``synthesise(w_plus) -> images``,
 ``preview(w_plus) -> images at a quarter of the size`` and ``close_up``, the preview with a larger part beside it; see
@@ -8,6 +8,7 @@ draws in the aligned frame of 1024², whatever its own size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -81,35 +82,42 @@ def latent_prior(generator: Generator, n: int = 20000, seed: int = 0, floor: flo
     return LatentPrior(mean, vectors * deviation, (vectors / deviation).T)
 
 
-def load_generator(name: str, files: dict[str, Path], preview_file: Path) -> Generator:
-    """Build a generator from its weight files.
+def build_mobilestylegan(files: dict[str, Path], preview_file: Path) -> Generator:
+    """Build the default generator from its weight files.
 
     Parameters
     ----------
-    name : str
-        ``mobilestylegan`` or ``stylegan2``.
     files : dict
-        File name to path, as ``deidlib.models.files(name)`` gives them.
+        File name to path, as ``deidlib.models.files("mobilestylegan")`` gives them.
     preview_file : Path
-        Weights of the preview head that belongs to the generator. ``stylegan2`` does without, more slowly.
+        Weights of the preview head that belongs to it.
     """
-    if name == "stylegan2":
-        (path,) = files.values()
-        return _load_stylegan2(path, preview_file).to(memory_format=torch.channels_last)
-    if name != "mobilestylegan":
-        raise InputError(f"generator: {name!r} is not known; this version has mobilestylegan and stylegan2")
     from deidlib.generators.mobilestylegan import MobileStyleGAN
 
     generator = MobileStyleGAN(files["MappingNetwork.xml"], files["SynthesisNetwork.xml"], preview_file)
     return generator.to(memory_format=torch.channels_last)
 
 
-def _load_stylegan2(path: Path, preview_file: Path) -> Generator:
-    from deidlib.generators.checkpoints import read_checkpoint
+def build_stylegan2(tensors: Mapping[str, Tensor], about: Mapping, preview_file: Path) -> Generator:
+    """Build a StyleGAN2 generator from its weights.
+
+    Parameters
+    ----------
+    tensors, about
+        As :func:`deidlib.generators.weights.to_tensors` gives them.
+    preview_file : Path
+        Weights of the preview head that belongs to it; where there are none, it does without, more slowly.
+
+    Raises
+    ------
+    InputError
+        The weights are of another network, or draw what the pipeline cannot use.
+    """
     from deidlib.generators.running_rgb import use_running_rgb
     from deidlib.generators.stylegan2 import StyleGAN2
+    from deidlib.generators.weights import from_tensors
 
-    generator = StyleGAN2(read_checkpoint(path))
+    generator = StyleGAN2(from_tensors(tensors, about))
     if generator.own_resolution not in (256, 512, 1024):
         raise InputError(
             f"generator: the checkpoint draws {generator.own_resolution}² pixels; bring one of 256², 512² or 1024²"
@@ -121,4 +129,4 @@ def _load_stylegan2(path: Path, preview_file: Path) -> Generator:
         )
     if generator.own_resolution > 256 and preview_file.is_file():
         use_running_rgb(generator, preview_file)
-    return generator
+    return generator.to(memory_format=torch.channels_last)

@@ -1,5 +1,7 @@
 """StyleGAN2 checkpoints as they are published, read into one form: NVIDIA's ``.pkl`` and rosinality's ``.pt``.
 
+``deidlib weights convert`` alone reads them; the stages read what it writes (:mod:`deidlib.generators.weights`).
+
 NVIDIA's repositories stylegan2-ada-pytorch and stylegan3 (``--cfg=stylegan2``) pickle whole networks, of which
 ``G_ema`` is the generator; rosinality's stylegan2-pytorch saves dictionaries of tensors, ``g_ema``. Neither file's code
 is run, and every tensor is checked: a checkpoint of another network is an error that says what does not fit.
@@ -15,8 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deidlib.generators.inert_pickle import CheckpointError, Record, read_inert
+from deidlib.generators.inert_pickle import Record, read_inert
 from deidlib.generators.stylegan2 import Checkpoint, Modulated
+from deidlib.generators.weights import CheckpointError, NamedTensors
 
 _ZIP = b"PK\x03\x04"
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that PyTorch wrote first before 1.6
@@ -52,37 +55,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from None
 
 
-class _Tensors:
-    """The tensors of a network by name, taken one by one with their shape checked; none may be left over."""
-
-    def __init__(self, tensors: dict[str, Tensor]):
-        self._left = dict(tensors)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._left
-
-    def take(self, name: str, *shape: int) -> Tensor:
-        """The tensor in float32; −1 in ``shape`` stands for any length."""
-        if name not in self._left:
-            raise CheckpointError(f"holds no tensor {name}: not a StyleGAN2 generator with skip connections")
-        value = self._left.pop(name)
-        fits = value.dim() == len(shape) and all(n in (-1, m) for n, m in zip(shape, value.shape, strict=True))
-        if not fits:
-            raise CheckpointError(f"{name} has the shape {tuple(value.shape)}, where StyleGAN2 has {shape}")
-        value = value.float().contiguous()
-        if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{name} holds values that are no numbers; copy or download the file again")
-        return value
-
-    def finish(self) -> None:
-        """Check the resampling filters, the only tensors that are not weights, and that nothing is left."""
-        expected = torch.outer(*2 * [torch.tensor([1.0, 3.0, 3.0, 1.0])]) / 64
-        for name in sorted(self._left):
-            value = self._left[name]
-            if not name.endswith(("resample_filter", ".kernel")):
-                raise CheckpointError(f"holds {name}, which a StyleGAN2 generator with skip connections has not")
-            if value.shape != (4, 4) or not torch.allclose(value.float() / value.float().sum(), expected, atol=1e-5):
-                raise CheckpointError(f"{name} is a resampling filter other than [1, 3, 3, 1], which is not supported")
+def _finish(tensors: NamedTensors) -> None:
+    """Check the resampling filters, the only tensors that are not weights, and that nothing is left."""
+    expected = torch.outer(*2 * [torch.tensor([1.0, 3.0, 3.0, 1.0])]) / 64
+    for name in sorted(tensors.left):
+        value = tensors.left[name]
+        if not name.endswith(("resample_filter", ".kernel")):
+            raise CheckpointError(f"holds {name}, which a StyleGAN2 generator with skip connections has not")
+        if value.shape != (4, 4) or not torch.allclose(value.float() / value.float().sum(), expected, atol=1e-5):
+            raise CheckpointError(f"{name} is a resampling filter other than [1, 3, 3, 1], which is not supported")
 
 
 # NVIDIA ---------------------------------------------------------------------------------------------------------------
@@ -93,7 +74,7 @@ def _from_nvidia(content) -> Checkpoint:
         raise CheckpointError("holds no network G_ema: not a checkpoint of NVIDIA's PyTorch repositories")
     modules = dict(_modules(content["G_ema"], ""))
     _check_nvidia(modules)
-    tensors = _Tensors(_tensors_of(modules))
+    tensors = NamedTensors(_tensors_of(modules))
     sides = sorted(int(name.removeprefix("synthesis.b")) for name in modules if _is_block(name))
     if sides != [4 * 2**k for k in range(len(sides))]:
         raise CheckpointError(f"has blocks of the sizes {sides}, where StyleGAN2 has 4, 8, 16 and so on")
@@ -114,7 +95,7 @@ def _from_nvidia(content) -> Checkpoint:
             channels = len(layers[-1].weight)
         to_rgb.append(_nvidia_to_rgb(tensors, f"synthesis.b{side}.torgb", channels, w_dim))
     w_mean = tensors.take("mapping.w_avg", w_dim) if "mapping.w_avg" in tensors else None
-    tensors.finish()
+    _finish(tensors)
     return Checkpoint(mapping, w_mean, constant, layers, to_rgb, _clamp(modules))
 
 
@@ -165,7 +146,7 @@ def _clamp(modules: dict[str, dict]) -> float | None:
     return None if limit is None else float(limit)
 
 
-def _nvidia_linear(modules: dict[str, dict], tensors: _Tensors, name: str) -> tuple[Tensor, Tensor]:
+def _nvidia_linear(modules: dict[str, dict], tensors: NamedTensors, name: str) -> tuple[Tensor, Tensor]:
     weight = tensors.take(f"{name}.weight", -1, -1)
     bias = tensors.take(f"{name}.bias", len(weight))
     state = modules[name]
@@ -174,7 +155,7 @@ def _nvidia_linear(modules: dict[str, dict], tensors: _Tensors, name: str) -> tu
 
 
 def _nvidia_modulated(
-    tensors: _Tensors, name: str, shape: tuple[int, ...], w_dim: int, noise: Tensor | None
+    tensors: NamedTensors, name: str, shape: tuple[int, ...], w_dim: int, noise: Tensor | None
 ) -> Modulated:
     weight = tensors.take(f"{name}.weight", *shape)
     return Modulated(
@@ -186,7 +167,7 @@ def _nvidia_modulated(
     )
 
 
-def _nvidia_to_rgb(tensors: _Tensors, name: str, channels: int, w_dim: int) -> Modulated:
+def _nvidia_to_rgb(tensors: NamedTensors, name: str, channels: int, w_dim: int) -> Modulated:
     layer = _nvidia_modulated(tensors, name, (3, channels, 1, 1), w_dim, None)
     return Modulated(layer.weight / channels**0.5, layer.style_weight, layer.style_bias, layer.bias)
 
@@ -215,7 +196,7 @@ def _read_tensors(path: Path) -> dict:
 def _from_rosinality(content) -> Checkpoint:
     if not isinstance(content, dict) or not isinstance(content.get("g_ema"), dict):
         raise CheckpointError("holds no g_ema: not a checkpoint of rosinality's stylegan2-pytorch")
-    tensors = _Tensors({str(name): value for name, value in content["g_ema"].items() if isinstance(value, Tensor)})
+    tensors = NamedTensors({str(name): value for name, value in content["g_ema"].items() if isinstance(value, Tensor)})
     mapping = []
     while f"style.{len(mapping) + 1}.weight" in tensors:
         name = f"style.{len(mapping) + 1}"
@@ -239,12 +220,12 @@ def _from_rosinality(content) -> Checkpoint:
         if f"convs.{len(layers) - 1}.conv.weight" not in tensors:
             break
         side *= 2
-    tensors.finish()
+    _finish(tensors)
     return Checkpoint(mapping, _rosinality_mean(content, w_dim), constant, layers, to_rgb)
 
 
 def _rosinality_modulated(
-    tensors: _Tensors, name: str, bias: str, shape: tuple[int, ...], w_dim: int, noise: Tensor | None
+    tensors: NamedTensors, name: str, bias: str, shape: tuple[int, ...], w_dim: int, noise: Tensor | None
 ) -> Modulated:
     weight = tensors.take(f"{name}.conv.weight", *shape)[0]
     bias_shape = (1, 3, 1, 1) if noise is None else (len(weight),)
@@ -259,4 +240,6 @@ def _rosinality_modulated(
 
 def _rosinality_mean(content: dict, w_dim: int) -> Tensor | None:
     mean = content.get("latent_avg")
-    return _Tensors({"latent_avg": mean.reshape(-1)}).take("latent_avg", w_dim) if isinstance(mean, Tensor) else None
+    return (
+        NamedTensors({"latent_avg": mean.reshape(-1)}).take("latent_avg", w_dim) if isinstance(mean, Tensor) else None
+    )

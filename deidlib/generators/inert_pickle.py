@@ -19,13 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deidlib.errors import InputError
+from deidlib.generators.weights import CheckpointError
 
 _NUMBERS = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")
-
-
-class CheckpointError(InputError):
-    """A checkpoint is damaged, of another kind, or holds what is not read; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

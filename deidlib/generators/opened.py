@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from deidlib.generators import load_generator
+from deidlib.errors import InputError
+from deidlib.generators import build_mobilestylegan, build_stylegan2
 from deidlib.logs import say
 from deidlib.models import files, preview_file
+from deidlib.storage.tensors import read_tensors
 
 
 def generator(name: str):
-    """Open a generator, on the CPU."""
-    return load_generator(name, files(name), preview_file(name))
+    """Open a generator, ``mobilestylegan`` or ``stylegan2``, on the CPU."""
+    if name == "mobilestylegan":
+        return build_mobilestylegan(files(name), preview_file(name))
+    if name != "stylegan2":
+        raise InputError(f"generator: {name!r} is not known; this version has mobilestylegan and stylegan2")
+    (path,) = files(name).values()
+    return build_stylegan2(*read_tensors(path), preview_file(name))
 
 
 def fit_preview(name: str, network) -> None:

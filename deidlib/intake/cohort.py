@@ -29,6 +29,7 @@ from deidlib.intake.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refu
 from deidlib.intake.views import view_of
 from deidlib.storage import tables
 from deidlib.storage.atomic import write_file
+from deidlib.storage.results import Results, stage_table
 
 PHOTOS_PER_SHARD = 200
 #: Small cohorts: so many shards at most, of so many photographs, for the cores of a workstation.
@@ -37,7 +38,6 @@ _FEW_SHARDS, _FEW_PHOTOS = 8, 25
 _MANY_SHARDS = 1000
 #: … up to this many photographs each, since a shard is what one job does, and what is lost with it.
 _MOST_PHOTOS = 1000
-_PIN = "shards/pinned.json"
 #: Keywords that pyarrow evaluates on a whole column as JSON schema would on each cell.
 _COLUMN_KEYWORDS = {"type", "minLength", "maxLength", "not", "description", "mend"}
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?", re.ASCII)
@@ -219,13 +219,14 @@ def plan_shards(table: pa.Table, key: bytes, n_shards: int) -> dict[str, pa.Tabl
 
 def pinned_shards(folder: Path | str) -> int | None:
     """Return the number of shards that an earlier plan in this private folder pinned, or None."""
-    for name in (_PIN, "plan.json"):
+    results = Results(Path(folder))
+    for file in (results.pinned, results.plan):
         try:
-            return int(json.loads((Path(folder) / name).read_text())["n_shards"])
+            return int(json.loads(file.read_text())["n_shards"])
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError):
-            raise CohortError(f"{name} of the private folder is damaged; delete it and plan again") from None
+            raise CohortError(f"{file.name} of the private folder is damaged; delete it and plan again") from None
     return None
 
 
@@ -268,10 +269,11 @@ def write_plan(shards: dict[str, pa.Table], folder: Path | str) -> list[str]:
     folder = Path(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    _write_json({"n_shards": len(shards)}, folder / _PIN)
+    results = Results(folder)
+    _write_json({"n_shards": len(shards)}, results.pinned)
     changed = []
     for name, table in shards.items():
-        file = folder / "shards" / name / "cohort.parquet"
+        file = stage_table(results.shard(name), "cohort")
         if table.num_rows == 0 and file.exists():
             file.unlink()
         elif table.num_rows == 0 or _holds(file, table):
@@ -282,12 +284,12 @@ def write_plan(shards: dict[str, pa.Table], folder: Path | str) -> list[str]:
     plan = {
         "shards": [name for name, table in shards.items() if table.num_rows],
         "cohorts": {
-            name: _sha256(folder / "shards" / name / "cohort.parquet") for name, t in shards.items() if t.num_rows
+            name: _sha256(stage_table(results.shard(name), "cohort")) for name, t in shards.items() if t.num_rows
         },
         "n_photos": sum(table.num_rows for table in shards.values()),
         "n_shards": len(shards),
     }
-    _write_json(plan, folder / "plan.json")
+    _write_json(plan, results.plan)
     return changed
 
 

@@ -186,7 +186,7 @@ def sampling_grid(matrices: Tensor, side: int, cropped: int = SIDE) -> Tensor:
 
 
 class _Resampled(torch.autograd.Function):
-    """Bilinear samples, whose slopes are summed in a fixed order: torch's own on a GPU are not."""
+    """Bilinear samples, whose gradients are summed in a fixed order: torch's own on a GPU are not."""
 
     @staticmethod
     def forward(ctx, images: Tensor, grid: Tensor) -> Tensor:
@@ -195,19 +195,19 @@ class _Resampled(torch.autograd.Function):
         return F.grid_sample(images, grid, align_corners=False)
 
     @staticmethod
-    def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         (grid,), (height, width) = ctx.saved_tensors, ctx.sides
         x, y = ((grid[..., axis] + 1) * side / 2 - 0.5 for axis, side in ((0, width), (1, height)))
         left, top = x.floor(), y.floor()
-        slope = slope.permute(0, 2, 3, 1)
-        images = slope.new_zeros(len(slope), height, width, slope.shape[3])
-        which = torch.arange(len(slope), device=slope.device)[:, None, None].expand_as(x)
+        gradient = gradient.permute(0, 2, 3, 1)
+        images = gradient.new_zeros(len(gradient), height, width, gradient.shape[3])
+        which = torch.arange(len(gradient), device=gradient.device)[:, None, None].expand_as(x)
         for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
             for row, share_y in ((top, top + 1 - y), (top + 1, y - top)):
                 inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-                share = torch.where(inside, share_x * share_y, 0).to(slope.dtype)[..., None]
+                share = torch.where(inside, share_x * share_y, 0).to(gradient.dtype)[..., None]
                 place = which, row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()
-                images.index_put_(place, slope * share, accumulate=True)
+                images.index_put_(place, gradient * share, accumulate=True)
         return images.permute(0, 3, 1, 2), None
 
 

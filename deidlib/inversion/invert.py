@@ -18,7 +18,7 @@ on it. m keeps the mouth where a landmark model sees it in the photograph: the p
 around them moves what it reads.
 
 A step draws the whole face as a preview, a quarter of its size, and the square around the area as the image has it. The
-objective is in :mod:`deidlib.inversion.objective`. Imports torch and numpy only.
+objective is in :mod:`deidlib.inversion.objective`. Imports torch, numpy and lpips only.
 """
 
 from __future__ import annotations
@@ -162,10 +162,9 @@ def invert(networks: Networks, targets: Targets, settings: dict, batch_size: Bat
     targets : Targets
         The photographs.
     settings : dict
-        ``steps``; ``learning_rate`` in standard deviations of W a step; the weights ``perceptual``, ``pixel``,
-        ``stay``, ``spread``, ``guide`` (0: not guided), ``keep``, ``background`` and ``mouth`` (0: wherever it is
-        read); ``batch`` (photographs at once); ``bf16``, used where the device computes in it; ``compile``, whether the
-        objective is.
+        Options of the stage ``inversion``: ``steps``; ``learning_rate`` in standard deviations of W a step; the
+        weights, ``perceptual_weight`` and so on (workflow/schemas/preset.schema.yaml); ``batch`` (photographs at once);
+        ``bf16``, used where the device computes in it; ``compile``, whether the objective is.
     batch_size : BatchSize, optional
         How many at once, kept from call to call; by default ``batch`` of them, and fewer where memory runs out.
 

@@ -2,7 +2,8 @@
 
 See :mod:`deidlib.inversion.invert` for the equation. What stays the same from step to step (targets, sampling
 grids, the patient's embedding and landmarks) is computed once, by :func:`prepare`. A step reads nothing back from the
-device and has one shape whatever the photographs, so that it can be compiled or captured. Imports torch and numpy only.
+device and has one shape whatever the photographs, so that it can be compiled or captured. Imports torch, numpy and
+lpips only.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
     batch : Targets
         N photographs.
     settings : mapping
-        See :func:`deidlib.inversion.invert.invert`; without ``mouth`` no mesh is asked.
+        See :func:`deidlib.inversion.invert.invert`; with a ``mouth_landmark_weight`` of 0 no mesh is asked.
     device : torch.device
         Where to work.
     """
@@ -161,10 +162,10 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
         start = colourless(start.float(), grey, luma)
         photo, fade = _resized(photos, _SMALL), _resized(fades, _SMALL)
         looks = {}
-        if settings["guide"]:
+        if settings["identity_weight"]:
             looks = prepare_looks(networks.ensemble, photo, start, _in_small(frames), moved(batch.likenesses))
         marks = []
-        for square in _jittered(squares) if settings["mouth"] else []:
+        for square in _jittered(squares) if settings["mouth_landmark_weight"] else []:
             grid = sampling_grid(_in_small(square), _SMALL, MESH_SIDE)
             unit = moved(batch.inter_ocular) * torch.linalg.det(square[:, :, :2]).sqrt()
             marks.append(Marks(grid, networks.mesh(resample(photo, grid)), unit))
@@ -218,24 +219,24 @@ def objective(
         drawn, inside = networks.generator.close_up(code(problem, offset), box.corners, BOX_SIDE)
         image, inside = (colourless(x.float(), problem.grey, problem.luma) for x in (drawn, inside))
         lpips = networks.perceptual.distance(networks.perceptual.features(inside), box.features, box.weight)
-    spread = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+    variance = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
     detail = (_upper_detail(image) - problem.detail).square().mean(dim=(1, 2, 3))
     beside = (_beside(image) - problem.beside).square().mean(dim=(1, 2, 3))
     loss = (
-        settings["perceptual"] * lpips.float()
-        + settings["pixel"] * squared_error(inside, box)
-        + settings["stay"] * offset.square().mean(dim=(1, 2))
-        + settings["spread"] * spread
-        + settings["keep"] * detail
-        + settings["background"] * beside
+        settings["perceptual_weight"] * lpips.float()
+        + settings["pixel_weight"] * squared_error(inside, box)
+        + settings["latent_weight"] * offset.square().mean(dim=(1, 2))
+        + settings["layer_variance_weight"] * variance
+        + settings["upper_face_weight"] * detail
+        + settings["background_weight"] * beside
     )
     composite = problem.fade * problem.photo + (1 - problem.fade) * image
     if looks:
-        loss = loss + settings["guide"] * identity_loss(networks.ensemble, composite, looks)
+        loss = loss + settings["identity_weight"] * identity_loss(networks.ensemble, composite, looks)
     if marks is not None:
         found = networks.mesh(resample(composite, marks.square))
         shift = ((found - marks.points).square().sum(2).mean(1) + 1e-6).sqrt() / marks.unit
-        loss = loss + settings["mouth"] * shift
+        loss = loss + settings["mouth_landmark_weight"] * shift
     return loss
 
 

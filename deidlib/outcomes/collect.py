@@ -16,6 +16,7 @@ from deidlib.contract.checks import WITHOUT_FACE, failed_checks
 from deidlib.outcomes.attempts import GROUP_COLUMN, released_attempts
 from deidlib.outcomes.outcomes import Outcome
 from deidlib.storage import tables
+from deidlib.storage.results import stage_table
 
 _PHOTO_COLUMNS = [name for name in tables.PHOTOS.names if name not in ("image", "mask")]
 _STATUS = ["release_photo_id", "status", "reason"]
@@ -39,7 +40,7 @@ def collect_outcomes(
     attempts : int
         Number of attempts; tables of attempts 0 … attempts − 1 must exist.
     options : mapping
-        ``config["checks"]``, the bounds.
+        The bounds: options of the stage ``checks``.
     identity : str
         ``per_photo``: a photograph is released at the first attempt that it passes. ``per_patient``: all of a
         patient's photographs are released at one attempt, so that they show one new person: the first of those at
@@ -53,9 +54,9 @@ def collect_outcomes(
     InputError
         A stage's table is missing.
     """
-    photos = tables.read_stage(folder / "photos.parquet", tables.PHOTOS, _PHOTO_COLUMNS).to_pylist()
-    landmarks = _stopped(tables.read_stage(folder / "landmarks.parquet", tables.LANDMARKS, _STATUS))
-    areas = tables.read_stage(folder / "regions.parquet", tables.REGIONS, _REGION_COLUMNS)
+    photos = tables.read_stage(stage_table(folder, "photos"), tables.PHOTOS, _PHOTO_COLUMNS).to_pylist()
+    landmarks = _stopped(tables.read_stage(stage_table(folder, "landmarks"), tables.LANDMARKS, _STATUS))
+    areas = tables.read_stage(stage_table(folder, "regions"), tables.REGIONS, _REGION_COLUMNS)
     regions = _by_photo(tables.handled(areas).to_pylist())
     stopped = landmarks | _stopped(areas)
     tries: dict[str, list[dict]] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from deidlib.storage import tables
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, stage_table
 
 PASSED = "passed"
 #: Where a photograph can be held back, in the order of the stages.
@@ -89,7 +89,7 @@ def read_outcomes(private: Path, shard: str) -> list[Outcome]:
     InputError
         The table is missing, or of another version of deidlib.
     """
-    table = tables.read_stage(Results(private).shard(shard) / "outcomes.parquet", tables.OUTCOMES)
+    table = tables.read_stage(stage_table(Results(private).shard(shard), "outcomes"), tables.OUTCOMES)
     return [_outcome(row) for row in table.to_pylist()]
 
 

@@ -21,6 +21,7 @@ from deidlib.regions.area import cut_region
 from deidlib.release.reading import read_index
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
+from deidlib.storage.results import stage_table
 from deidlib.vision.landmarks import points_of
 
 GREY = 128  # what surrounds the mouth where it is shown alone
@@ -98,10 +99,10 @@ def originals(private: Path, consent_column: str | None, consent_reference: str 
     found = {}
     for folder in _shards(private):
         names = ["release_photo_id", "release_patient_id", "view", "age", "sex", "columns", "width", "height", "status"]
-        photos = tables.handled(tables.read(folder / "photos.parquet", tables.PHOTOS, names)).to_pylist()
-        landmarks = _by_photo(folder / "landmarks.parquet", tables.LANDMARKS, ["route", "yaw", "status"])
+        photos = tables.handled(tables.read(stage_table(folder, "photos"), tables.PHOTOS, names)).to_pylist()
+        landmarks = _by_photo(stage_table(folder, "landmarks"), tables.LANDMARKS, ["route", "yaw", "status"])
         regions = _by_photo(
-            folder / "regions.parquet", tables.REGIONS, ["crop_left", "crop_top", "crop_side", "status"]
+            stage_table(folder, "regions"), tables.REGIONS, ["crop_left", "crop_top", "crop_side", "status"]
         )
         for photo in photos:
             name = photo["release_photo_id"]
@@ -123,7 +124,7 @@ def agreed_photos(private: Path) -> set[str]:
     return {
         name
         for folder in _shards(private)
-        for name in tables.handled(tables.read(folder / "photos.parquet", tables.PHOTOS, names))[
+        for name in tables.handled(tables.read(stage_table(folder, "photos"), tables.PHOTOS, names))[
             "release_photo_id"
         ].to_pylist()
     }
@@ -152,7 +153,7 @@ def looks(private: Path, wanted: Mapping[str, Original]) -> np.ndarray:
     """
     skin = {}
     for folder in _shards(private):
-        points = _by_photo(folder / "landmarks.parquet", tables.LANDMARKS, ["points", "status"])
+        points = _by_photo(stage_table(folder, "landmarks"), tables.LANDMARKS, ["points", "status"])
         for row in _images(folder, set(wanted)):
             name = row["release_photo_id"]
             if points[name]["points"] is not None:
@@ -245,7 +246,7 @@ def _original_pictures(
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     for folder in _shards(private):
         regions = _by_photo(
-            folder / "regions.parquet", tables.REGIONS, ["crop_left", "crop_top", "crop_side", "status"]
+            stage_table(folder, "regions"), tables.REGIONS, ["crop_left", "crop_top", "crop_side", "status"]
         )
         for row in _images(folder, wanted):
             name = row["release_photo_id"]
@@ -254,10 +255,10 @@ def _original_pictures(
 
 
 def _images(folder: Path, wanted: set[str]) -> Iterator[dict]:
-    names = tables.read(folder / "photos.parquet", tables.PHOTOS, ["release_photo_id"])["release_photo_id"].to_pylist()
-    if wanted.isdisjoint(names):
+    photos = tables.read(stage_table(folder, "photos"), tables.PHOTOS, ["release_photo_id"])
+    if wanted.isdisjoint(photos["release_photo_id"].to_pylist()):
         return
-    for part in tables.read_parts(folder / "photos.parquet", tables.PHOTOS, ["release_photo_id", "image"]):
+    for part in tables.read_parts(stage_table(folder, "photos"), tables.PHOTOS, ["release_photo_id", "image"]):
         mine = part.filter(pc.is_in(part["release_photo_id"], value_set=_array(wanted)))
         yield from mine.to_pylist()
 
@@ -265,7 +266,7 @@ def _images(folder: Path, wanted: set[str]) -> Iterator[dict]:
 def _cores(private: Path, wanted: set[str]) -> dict[str, np.ndarray]:
     found = {}
     for folder in _shards(private):
-        rows = _by_photo(folder / "regions.parquet", tables.REGIONS, ["core", "status"])
+        rows = _by_photo(stage_table(folder, "regions"), tables.REGIONS, ["core", "status"])
         found |= {name: decode_png(row["core"]) for name, row in rows.items() if name in wanted}
     return found
 

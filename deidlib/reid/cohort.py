@@ -23,7 +23,7 @@ from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.storage.parts import in_parts
 from deidlib.storage.png import png_problems
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, stage_table
 from deidlib.storage.stage import open_private, read
 from deidlib.vision.networks import open_recognisers
 
@@ -58,7 +58,7 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
         clean = {o.photo_id: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {})
         attempts |= chosen
-        files.append(folder / "embeddings.parquet")
+        files.append(stage_table(folder, "embeddings"))
         inputs[f"embeddings {shard}"] = sha256(files[-1])
     inputs["chosen"] = chosen_digest(all_outcomes(private, shards))
     risk = outcomes_risk(all_outcomes(private, shards), cfg)
@@ -95,7 +95,7 @@ def finished_release(
     names = cfg["reid"]["recognisers"]
     rows = {row["release_photo_id"]: row for row in index.to_pylist()}
     key = sums + "".join(known[name]["sha256"] for name in names).encode()
-    cache = private / "reid" / hashlib.sha256(key).hexdigest()[:16]
+    cache = Results(private).reid / hashlib.sha256(key).hexdigest()[:16]
     opened, photos, attempts, kept_in = [], [], {}, []
     for shard in shards:
         folder = Results(private).shard(shard)
@@ -130,11 +130,11 @@ def embed_photos(
 ) -> pa.Table:
     """Embed a shard part by part; ``encoded`` gives the images of a finished release instead of the shard's own."""
     attempts = [] if encoded else sorted(set(chosen.values()))
-    blended = [(folder / f"attempt-{attempt}" / "blended.parquet", "BLENDED") for attempt in attempts]
-    photos = folder / "photos.parquet"
+    blended = [(stage_table(folder, "blended", attempt), "BLENDED") for attempt in attempts]
+    photos = stage_table(folder, "photos")
     donor, parts = _donor_faces(folder, chosen, cfg["generator"]), []
     with progress("embeddings", read(photos, "PHOTOS", ["release_photo_id"]).num_rows) as step:
-        others = (folder / "regions.parquet", "REGIONS"), *blended
+        others = (stage_table(folder, "regions"), "REGIONS"), *blended
         for rows, regions, *made in in_parts(photos, *others, columns=["image", "status"]):
             own = {
                 row["release_photo_id"]: row["image"]
@@ -183,7 +183,7 @@ def _photos(
 def _donor_rows(folder: Path, chosen: Mapping[str, int], columns: list[str]) -> Iterator[dict]:
     """Give the donors that released photographs were made with, in the order of the tables."""
     for attempt in sorted(set(chosen.values())):
-        table = read(folder / f"attempt-{attempt}" / "donors.parquet", "DONORS", ["release_photo_id", *columns])
+        table = read(stage_table(folder, "donors", attempt), "DONORS", ["release_photo_id", *columns])
         yield from (row for row in table.to_pylist() if chosen.get(row["release_photo_id"]) == attempt)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deidlib.logs import progress
+from deidlib.storage.results import Results, stage_table
 from deidlib.storage.stage import read
 from deidlib.vision.networks import open_recognisers
 
@@ -81,8 +82,8 @@ def _pairs(
 
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for shard in shards:
-        folder = private / "shards" / shard
-        photos = _rows(folder / "photos.parquet", "PHOTOS", ["release_photo_id", "image"], list(patient_of))
+        folder = Results(private).shard(shard)
+        photos = _rows(stage_table(folder, "photos"), "PHOTOS", ["release_photo_id", "image"], list(patient_of))
         here = photos["release_photo_id"].to_pylist()
         if not here:
             continue
@@ -125,7 +126,7 @@ def _released(folder: Path, attempts: Mapping[str, int], encoded: Callable[[str]
     found = {}
     for attempt in sorted(set(attempts.values())):
         wanted = [i for i, number in attempts.items() if number == attempt]
-        path = folder / f"attempt-{attempt}" / "blended.parquet"
+        path = stage_table(folder, "blended", attempt)
         for row in _rows(path, "BLENDED", ["release_photo_id", "image"], wanted).to_pylist():
             found[row["release_photo_id"]] = row["image"]
     return found

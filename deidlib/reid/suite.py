@@ -121,7 +121,7 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
         results["scores"] += score_classes(attacker)
         results["ranks"] += ranks
         del faces, attacker  # before those of the next are read
-    attacks += _traces(evidence, np.random.default_rng([options["seed"], 2]))
+    attacks += _side_channels(evidence, np.random.default_rng([options["seed"], 2]))
     verdict = release_gate(attacks, evidence.recognisers, _facts(evidence, unmeasured), options)
     return {
         **{key: results[key] for key in ("recognisers", "calibration", "scores", "ranks")},
@@ -138,7 +138,7 @@ def _about(name: str, about: Mapping) -> dict:
     return {"name": name, **{key: about.get(key) for key in keys}}
 
 
-def _traces(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
+def _side_channels(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
     hashes = cohort_faces(evidence.embeddings(), PHASH, ("released", "square"))
     return [
         side_channels.metadata_attack(evidence.photos, rng),
@@ -224,14 +224,14 @@ def _compared(whole: Attack, region: Attack) -> str:
 
 def _on_roles(evidence: Evidence) -> list[str]:
     """What a verdict of a recogniser that took part in making the release is worth."""
-    guides = [about["title"] for about in evidence.recognisers.values() if about["role"] == "guide"]
+    leading = [about["title"] for about in evidence.recognisers.values() if about["role"] == "identity_loss"]
     gated = [about["title"] for name, about in evidence.recognisers.items() if name in GATED]
     independent = [about["title"] for name, about in evidence.recognisers.items() if name not in GATED]
     words = []
-    if guides:
+    if leading:
         words.append(
-            f"{' and '.join(guides)} guides the method: new faces are chosen so that it does not recognise the "
-            "patient. Its own verdict proves little."
+            f"{' and '.join(leading)} leads the method by the identity loss: new faces are chosen so that it does not "
+            "recognise the patient. Its own verdict proves little."
         )
     if gated:
         words.append(

@@ -1,4 +1,4 @@
-"""The sweep: a sample of the photographs with other preserved areas and other strengths of the identity loss."""
+"""The sweep: a sample of the photographs with other preserved areas and other weights of the identity loss."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deidlib.config import stage_options
 from deidlib.contract.routes import GENERATE
 from deidlib.inversion.objective import Networks
 from deidlib.logs import progress
 from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.reid.embeddings import faces_of
 from deidlib.reid.tradeoff import draw_sample, preserved_share, released_rows, settings_to_sweep, sweep_shard
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, stage_table
 from deidlib.storage.stage import read
 
 
@@ -39,13 +40,13 @@ def sweep_rows(
     private: Path, sample: dict[str, dict[str, int]], networks: Networks, recognisers: list, cfg: Mapping, threads: int
 ) -> list[dict]:
     """Score the sample with every setting; see :mod:`deidlib.reid.tradeoff`."""
-    points = len(settings_to_sweep(cfg["preserve"], cfg["inversion"]["guide"]))
+    points = len(settings_to_sweep(cfg["preserve"], stage_options(cfg, "inversion")["identity_weight"]))
     rows = []
     with progress("sweep", points * sum(map(len, sample.values()))) as step:
         for shard, chosen in sorted(sample.items()):
             folder = Results(private).shard(shard)
             photos, landmarks, regions, donors = _tables(folder, chosen)
-            embeddings = read(folder / "embeddings.parquet", "EMBEDDINGS")
+            embeddings = read(stage_table(folder, "embeddings"), "EMBEDDINGS")
             originals = {r.name: faces_of(embeddings, r.name, "original") for r in recognisers}
             rows += sweep_shard(photos, landmarks, donors, networks, recognisers, originals, cfg, threads, step)
             shares = {row["release_photo_id"]: preserved_share(row) for row in regions.to_pylist()}
@@ -63,10 +64,10 @@ def _tables(folder: Path, chosen: dict[str, int]) -> tuple[pa.Table, ...]:
         return table.filter(pc.is_in(table["release_photo_id"], pa.array(wanted, pa.string())))
 
     photos, landmarks, regions = (
-        rows(folder / f"{name}.parquet", name.upper(), list(chosen)) for name in ("photos", "landmarks", "regions")
+        rows(stage_table(folder, name), name.upper(), list(chosen)) for name in ("photos", "landmarks", "regions")
     )
     donors = [
-        rows(folder / f"attempt-{attempt}" / "donors.parquet", "DONORS", [p for p, a in chosen.items() if a == attempt])
+        rows(stage_table(folder, "donors", attempt), "DONORS", [p for p, a in chosen.items() if a == attempt])
         for attempt in sorted(set(chosen.values()))
     ]
     return photos, landmarks, regions, pa.concat_tables(donors)

@@ -1,4 +1,4 @@
-"""Privacy against utility: what larger and smaller preserved areas, and other strengths of the guide, give away.
+"""Privacy against utility: what larger and smaller preserved areas, and other weights of the identity loss, give away.
 
 A sample of the photographs that would be released is inverted and blended again with other settings, and recognisers
 compare the results with the patients' originals. At the release's own settings the released images are taken as they
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deidlib.blending.composite import blend_faces
+from deidlib.config import stage_options
 from deidlib.inversion.faces import invert_faces
 from deidlib.inversion.objective import Networks
 from deidlib.regions.area import preserve_regions
@@ -35,10 +36,10 @@ AREAS: dict[str, tuple[str, float | None]] = {
 STEPS = 0.5
 
 
-def settings_to_sweep(preserve: str, guide: float) -> list[tuple[str, float]]:
-    """(preserved area, strength of the guide): the other areas, and this one with no guide and a stronger one."""
-    strengths = (0.0, 2 * guide) if guide else (0.5, 1.0)
-    return [(area, guide) for area in AREAS if area != preserve] + [(preserve, strength) for strength in strengths]
+def settings_to_sweep(preserve: str, weight: float) -> list[tuple[str, float]]:
+    """(preserved area, weight of the identity loss): the other areas; this one without that loss and with more."""
+    others = (0.0, 2 * weight) if weight else (0.5, 1.0)
+    return [(area, weight) for area in AREAS if area != preserve] + [(preserve, other) for other in others]
 
 
 def draw_sample(candidates: Sequence[tuple[str, str]], n: int) -> list[str]:
@@ -92,29 +93,31 @@ def sweep_shard(
     Returns
     -------
     list of dict
-        ``preserve, guide, recogniser, photo, patient, score, share``; a score is None where no face was found.
+        ``preserve, identity_weight, recogniser, photo, patient, score, share``; a score is None where no face was
+        found.
     """
     patient_of = dict(
         zip(*(photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id")), strict=True)
     )
     rows = []
-    for area, guide in settings_to_sweep(config["preserve"], config["inversion"]["guide"]):
+    configured = stage_options(config, "inversion")
+    for area, weight in settings_to_sweep(config["preserve"], configured["identity_weight"]):
         method, margin = AREAS[area]
-        options = dict(config["regions"]) | ({} if margin is None else {"margin": margin})
+        options = stage_options(config, "regions") | ({} if margin is None else {"margin": margin})
         regions = preserve_regions(photos, landmarks, method, options)
         fitting = tables.handled(regions)
         wanted = donors.filter(pc.is_in(donors["release_photo_id"], fitting["release_photo_id"].combine_chunks()))
-        inversion = short(config["inversion"]) | {"guide": guide}
+        inversion = short(configured) | {"identity_weight": weight}
         step = (lambda n: [progress() for _ in range(n)]) if progress else None
         part = photos, landmarks, regions, wanted
         faces = pa.concat_tables(
             [tables.FACES.empty_table(), *invert_faces([part], networks, inversion, workers, step)]
         )
         share = {row["release_photo_id"]: preserved_share(row) for row in fitting.to_pylist()}
-        for row in blend_faces(photos, landmarks, regions, faces, config["blending"]).to_pylist():
+        for row in blend_faces(photos, landmarks, regions, faces, stage_options(config, "blending")).to_pylist():
             photo = row["release_photo_id"]
             image = decode_png(row["image"])
-            about = {"preserve": area, "guide": guide, "photo": photo, "patient": patient_of[photo]}
+            about = {"preserve": area, "identity_weight": weight, "photo": photo, "patient": patient_of[photo]}
             for recogniser in recognisers:
                 vector = recogniser.embed(image)
                 score = None if vector is None else likeness(vector, about["patient"], originals, recogniser)
@@ -157,7 +160,8 @@ def released_rows(
     originals, recogniser, config
         As for :func:`sweep_shard`.
     """
-    about = {"preserve": config["preserve"], "guide": config["inversion"]["guide"], "recogniser": recogniser.name}
+    weight = stage_options(config, "inversion")["identity_weight"]
+    about = {"preserve": config["preserve"], "identity_weight": weight, "recogniser": recogniser.name}
     return [
         about
         | {
@@ -178,15 +182,20 @@ def words(entries: Sequence[Mapping]) -> list[str]:
     most = max(entry["trials"] for entry in entries)
     return [
         f"Privacy against utility: {most:,} photographs were made again with other preserved areas and with other "
-        "strengths of the guide, and compared with all originals of the patient; the most alike counts. They were made "
-        "with fewer steps than a release takes. At the operating point the released images themselves were compared. "
+        "weights of the identity loss, and compared with all originals of the patient; the most alike counts. They "
+        "were made with fewer steps than a release takes. At the operating point the released images were compared. "
         "Photographs without such an area (closed lips show no teeth) are left out of its counts. With so few "
         "photographs look at the mean scores rather than at the rates."
     ]
 
 
 def tradeoff(
-    rows: Sequence[Mapping], preserve: str, guide: float, calibration: Sequence[Mapping], same_above: Mapping, seed: int
+    rows: Sequence[Mapping],
+    preserve: str,
+    weight: float,
+    calibration: Sequence[Mapping],
+    same_above: Mapping,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Entries of ``tradeoff`` in ``attacks.json``: a rate and a mean score for every setting and recogniser.
 
@@ -194,7 +203,7 @@ def tradeoff(
     ----------
     rows : sequence of mapping
         What :func:`sweep_shard` and :func:`released_rows` gave.
-    preserve, guide
+    preserve, weight
         The release's own settings.
     calibration : sequence of mapping
         Entries of ``calibration``: the threshold of each recogniser.
@@ -204,14 +213,14 @@ def tradeoff(
         Of the bootstrap.
     """
     threshold = {entry["recogniser"]: entry["threshold"] for entry in calibration}
-    order = [(preserve, guide), *settings_to_sweep(preserve, guide)]
+    order = [(preserve, weight), *settings_to_sweep(preserve, weight)]
     entries = []
-    for area, strength in sorted(order, key=lambda point: (list(AREAS).index(point[0]), point[1])):
+    for area, other in sorted(order, key=lambda point: (list(AREAS).index(point[0]), point[1])):
         for name in threshold:
             found = [
                 row
                 for row in rows
-                if (row["preserve"], row["guide"], row["recogniser"]) == (area, strength, name)
+                if (row["preserve"], row["identity_weight"], row["recogniser"]) == (area, other, name)
                 and row["score"] is not None
             ]
             if not found:
@@ -222,7 +231,7 @@ def tradeoff(
             entries.append(
                 {
                     "preserve": area,
-                    "guide": strength,
+                    "identity_weight": other,
                     "preserved_share": round(float(np.mean([row["share"] for row in found])), 6),
                     "recogniser": name,
                     "rate": float(hit.mean()),
@@ -230,7 +239,7 @@ def tradeoff(
                     "trials": len(found),
                     "ci95": list(interval(hit, [row["patient"] for row in found], rng)),
                     "mean_score": round(float(scores.mean()), 6),
-                    "operating_point": (area, strength) == (preserve, guide),
+                    "operating_point": (area, other) == (preserve, weight),
                 }
             )
     return entries

@@ -26,10 +26,8 @@ _HF_LICENCES = frozenset(
 #: Most characters of a card's front matter.
 _FRONT_MATTER_LENGTH = 1 << 16
 
-#: Blocks of the configuration that tell a recipient how the images were made (settings.json has all of them).
-_SETTINGS = frozenset(
-    ["generator", "preserve", "identity", "attempts", "landmarks", "views", "regions", "blending", "checks", "release"]
-)
+#: Settings that tell a recipient how the images were made (settings.json has all of them).
+_SETTINGS = ("generator", "preset.", "preserve", "identity", "attempts", "views.", "regions.", "checks.", "release.")
 
 
 def data_card(summary: Summary) -> str:
@@ -38,7 +36,7 @@ def data_card(summary: Summary) -> str:
         "datacard.md.j2",
         front_matter=_front_matter(summary),
         summary=summary,
-        settings=[(key, value) for key, value in redact.flat_config(summary.config) if key.split(".")[0] in _SETTINGS],
+        settings=[(key, value) for key, value in redact.flat_config(summary.config) if key.startswith(_SETTINGS)],
         checks=summary.config.get("checks", {}),
     )
 

@@ -167,7 +167,7 @@ def _responsible(summary: Summary) -> dict:
         "data_preprocessing_protocol": [
             f"{key} = {value}" for key, value in sorted(summary.config.get("intake", {}).items())
         ]
-        + [f"{key} = {value}" for key, value in sorted(summary.config.get("landmarks", {}).items())],
+        + [f"{key} = {value}" for key, value in sorted(summary.config["preset"]["landmarks"].items())],
         "machine_annotation_tools": [
             f"{model['name']} ({model['task']}; {model['package']} {model['version']})" for model in summary.models
         ],

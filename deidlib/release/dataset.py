@@ -20,7 +20,7 @@ from deidlib.release.tombstones import record_release, tombstones
 from deidlib.release.versions import is_version, refuse_backwards, versions_in
 from deidlib.storage import tables
 from deidlib.storage.png import png_problems, png_size
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, stage_table
 
 _ORDER = [("release_patient_id", "ascending"), ("release_photo_id", "ascending")]
 
@@ -128,7 +128,7 @@ def _write_shard(
     rows = []
     for attempt in sorted({o.attempt for o in released.values()}):
         wanted = {name for name, o in released.items() if o.attempt == attempt}
-        for photo_id, png in _images(folder / f"attempt-{attempt}" / "blended.parquet", wanted):
+        for photo_id, png in _images(stage_table(folder, "blended", attempt), wanted):
             digest = _write_image(aside, paths[photo_id], released[photo_id], png)
             rows.append(_index_row(paths[photo_id], released[photo_id], png, digest, rules, first))
     if len(rows) != len(released):

@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from deidlib.storage.results import Results
+
 _ATTEMPT = re.compile(r"attempt-([0-9]+)")
 #: What tables.write leaves when it is killed: ".photos.parquet." and a random end.
 _UNFINISHED = re.compile(r"\.[^/]+\.(parquet|json|tsv)\.[^/]+")
@@ -35,7 +37,7 @@ def drop_leftovers(private: Path, shards: Iterable[str], attempts: Callable[[str
         What was removed, relative to ``private``.
     """
     removed, shards = sorted(private.glob("*.html")), set(shards)
-    for folder in sorted((private / "shards").glob("*/")):
+    for folder in sorted(Results(private).shards.glob("*/")):
         if folder.name not in shards:
             removed.append(folder)
             continue

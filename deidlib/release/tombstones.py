@@ -26,8 +26,7 @@ from deidlib.release.layout import INDEX_FILE, TOMBSTONES_FILE
 from deidlib.release.reading import read_bytes, read_index
 from deidlib.release.versions import precedence, versions_in
 from deidlib.storage import tables
-
-LEDGER_FILE = "released.parquet"
+from deidlib.storage.results import Results
 
 
 def tombstones(private: Path, release_root: Path, version: str, index: pa.Table) -> list[str]:
@@ -69,7 +68,7 @@ def write_owed_tombstones(private: Path, release_root: Path, folder: Path) -> in
     int
         Number of ids on the list.
     """
-    crosswalk = tables.read(private / "crosswalk.parquet", tables.CROSSWALK)
+    crosswalk = tables.read(Results(private).crosswalk, tables.CROSSWALK)
     waiting = crosswalk.filter(pc.is_in(crosswalk["reason"], pa.array(WAITING)))
     owed = sorted(_named_before(private, release_root, lambda name: True) - _ids(waiting))
     (folder / TOMBSTONES_FILE).unlink(missing_ok=True)
@@ -85,7 +84,7 @@ def record_release(private: Path, version: str, index: pa.Table) -> None:
     added = index.filter(pc.invert(known)).select(["release_photo_id", "release_patient_id"])
     added = added.append_column("version", pa.array([version] * added.num_rows, pa.string()))
     both = pa.concat_tables([ledger, added.select(tables.RELEASED.names).cast(tables.RELEASED)])
-    path = private / LEDGER_FILE
+    path = Results(private).ledger
     tables.write(both.sort_by("release_photo_id"), path, tables.RELEASED)
     path.chmod(0o600)
 
@@ -129,13 +128,13 @@ def _ids(index: pa.Table) -> set[str]:
 
 def _read_ledger(private: Path) -> pa.Table:
     try:
-        return tables.read(private / LEDGER_FILE, tables.RELEASED).cast(tables.RELEASED)
+        return tables.read(Results(private).ledger, tables.RELEASED).cast(tables.RELEASED)
     except FileNotFoundError:
         return tables.RELEASED.empty_table()
     except (pa.ArrowInvalid, OSError, ValueError):
         raise ReleaseError(
-            f"{LEDGER_FILE} of the private folder is damaged. It says what was released before, so that recipients can "
-            "be told what to delete. Restore it from a backup; only if every released version still lies in the "
+            "released.parquet of the private folder is damaged. It says what was released before, so that recipients "
+            "can be told what to delete. Restore it from a backup; only if every released version still lies in the "
             "release folder may you delete it"
         ) from None
 
@@ -146,6 +145,6 @@ def _ids_of_folder(folder: Path) -> set[str]:
     except (ValueError, KeyError):
         raise ReleaseError(
             f"version {folder.name} in the release folder is damaged ({INDEX_FILE} or {TOMBSTONES_FILE}), so what it "
-            f"released cannot be told; restore it from a copy, or remove it if {LEDGER_FILE} of the private folder is "
-            "there, which remembers its ids"
+            "released cannot be told; restore it from a copy, or remove it if released.parquet of the private folder "
+            "is there, which remembers its ids"
         ) from None

@@ -23,7 +23,7 @@ REGION_WORDS = {
 FORESTS = {
     "finding": ("finding the patient with a recogniser", ("verification", "identification")),
     "learned": ("attackers who learned from other patients", ("parrot", "reversal")),
-    "links": ("links, donors and traces", ("",)),
+    "links": ("links, donors and side channels", ("",)),
 }
 #: False match rates at which the error trade-off is tabled.
 _STATED_FMR = (0.01, 0.001)
@@ -173,9 +173,9 @@ def stated_ranks(rows: list[dict]) -> list[int]:
 
 
 def score_groups(audit: dict) -> list[dict]:
-    """Each recogniser with its scores and thresholds, the guide first: what one score figure shows."""
+    """Each recogniser with its scores and thresholds, that of the identity loss first: what one score figure shows."""
     groups = []
-    for entry in sorted(audit["recognisers"], key=lambda entry: entry.get("role") != "guide"):
+    for entry in sorted(audit["recognisers"], key=lambda entry: entry.get("role") != "identity_loss"):
         scores = [one for one in audit["scores"] if one["recogniser"] == entry["name"]]
         thresholds = [
             (one["threshold"], _threshold_words(one))

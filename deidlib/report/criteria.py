@@ -33,7 +33,7 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
     tally : Tally
         All outcomes.
     thresholds : dict
-        ``config["checks"]``.
+        The gate's bounds: options of the stage ``checks``.
     release : dict
         ``{"written": bool, "problems": int, "agrees": bool}`` of the release folder.
     withheld : bool

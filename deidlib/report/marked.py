@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from deidlib.report import gallery
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
+from deidlib.storage.results import stage_table
 
 _SIDE = 640  # px
 _COLOUR = (255, 0, 255)
@@ -45,13 +46,13 @@ def text_found(folder: Path, most: int) -> Iterator[dict]:
         ``release_photo_id``, ``release_patient_id``, ``row`` of the sheet, ``picture`` as data URI.
     """
     columns = ["release_photo_id", "reason", "text_boxes"]
-    regions = tables.read(folder / "regions.parquet", tables.REGIONS, columns)
+    regions = tables.read(stage_table(folder, "regions"), tables.REGIONS, columns)
     held = regions.filter(pc.equal(regions["reason"], "text_in_picture")).slice(0, most)
     boxes = {row["release_photo_id"]: row["text_boxes"] for row in held.to_pylist()}
     if not boxes:
         return
     wanted = ["release_photo_id", "release_patient_id", "row", "image"]
-    for part in tables.read_parts(folder / "photos.parquet", tables.PHOTOS, wanted):
+    for part in tables.read_parts(stage_table(folder, "photos"), tables.PHOTOS, wanted):
         for row in part.to_pylist():
             if row["release_photo_id"] in boxes:
                 picture = mark_boxes(decode_png(row.pop("image")), boxes[row["release_photo_id"]])

@@ -20,7 +20,7 @@ from deidlib.errors import InputError
 from deidlib.pages.templates import render
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, stage_table
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,18 @@ def read_photograph(private: Path, shards: list[str], release_photo_id: str) -> 
     """
     for shard in shards:
         folder = Results(private).shard(shard)
-        photo = _row(folder / "photos.parquet", "PHOTOS", release_photo_id, ["row", "image", "mask"])
+        photo = _row(stage_table(folder, "photos"), "PHOTOS", release_photo_id, ["row", "image", "mask"])
         if photo is None:
             continue
         if photo["image"] is None:
             raise InputError("this photograph could not be decoded (see quarantine.tsv), so no mask can be drawn on it")
         image = decode_png(photo["image"])
-        cohort = tables.read(folder / "cohort.parquet", tables.COHORT, ["row", "path"])
+        cohort = tables.read(stage_table(folder, "cohort"), tables.COHORT, ["row", "path"])
         path = cohort.filter(pc.equal(cohort["row"], photo["row"]))["path"][0].as_py()
         if photo["mask"] is not None:
             return Photograph(image, decode_png(photo["mask"]), path)
         columns = ["crop_left", "crop_top", "crop_side", "core"]
-        region = _row(folder / "regions.parquet", "REGIONS", release_photo_id, columns)
+        region = _row(stage_table(folder, "regions"), "REGIONS", release_photo_id, columns)
         return Photograph(image, _area(region, image.shape[:2]), path)
     raise InputError("no photograph of this run has that id; quarantine.tsv in the private folder lists ids")
 

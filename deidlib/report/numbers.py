@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from deidlib.checks.smile import MEASURES
+from deidlib.config import stage_options
 from deidlib.outcomes.outcomes import STEPS
 from deidlib.release import content_digest, redact, verify_release
 from deidlib.release.card import read_card
@@ -34,6 +35,7 @@ from deidlib.storage import provenance, tables
 SOFTWARE = (
     "deidlib",
     "torch",
+    "lpips",
     "mediapipe",
     "opencv-contrib-python-headless",
     "dlib-bin",
@@ -78,7 +80,7 @@ def audit_numbers(
         From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
     """
     review = review or nobody_looked(len(tally.released_ids))
-    thresholds = config["checks"]
+    thresholds = stage_options(config, "checks")
     release = _release_numbers(tally, release_folder, index)
     refused = suite is not None and suite["gate"].get("passed") is not True
     withheld = not release["written"] and (refused or review["waiting"] > 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from markupsafe import Markup
 
+from deidlib.config import stage_options
 from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.pages import templates
 from deidlib.pages.pdf import to_pdf
@@ -142,7 +143,7 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
 
 
 def _figures(audit: dict) -> dict[str, Markup | None]:
-    titles, checks = attacks.recogniser_titles(audit), audit["configuration"].get("checks", {})
+    titles, checks = attacks.recogniser_titles(audit), stage_options(audit["configuration"], "checks")
     drawn = {
         "det": figures.det_figure(audit["calibration"], titles),
         "ranks": figures.rank_figure(audit["ranks"], titles),

@@ -15,6 +15,7 @@ from deidlib.report import gallery
 from deidlib.report.marked import text_found
 from deidlib.storage.atomic import write_file
 from deidlib.storage.images import decode_png
+from deidlib.storage.results import Results, stage_table
 
 #: Most pairs in one copy; more make a page that no browser opens with pleasure.
 MOST = 100
@@ -47,10 +48,10 @@ def write_reviewer_copy(private: Path, out: Path, shards: list[str], version: st
     pairs = []
     for shard in shards:
         outcomes = [outcome for at, outcome in chosen if at == shard]
-        pairs += _pairs(Path(private) / "shards" / shard, outcomes)
+        pairs += _pairs(Results(private).shard(shard), outcomes)
     order = {outcome.photo["release_photo_id"]: place for place, (_, outcome) in enumerate(chosen)}
     pairs.sort(key=lambda pair: order[pair["release_photo_id"]])
-    marked = [row for shard in shards for row in text_found(Path(private) / "shards" / shard, most)][:most]
+    marked = [row for shard in shards for row in text_found(Results(private).shard(shard), most)][:most]
     html = templates.render("reviewer.html.j2", pairs=pairs, marked=marked, passed=len(passed), version=version)
     write_file(Path(out), html.encode())
     return Path(out)
@@ -68,16 +69,16 @@ def _pairs(folder: Path, outcomes: list[Outcome]) -> Iterator[dict]:
     wanted = {outcome.photo["release_photo_id"] for outcome in outcomes}
     if not wanted:
         return
-    squares = {row["release_photo_id"]: row for row in _rows(folder / "regions.parquet", wanted, _SQUARE)}
+    squares = {row["release_photo_id"]: row for row in _rows(stage_table(folder, "regions"), wanted, _SQUARE)}
     originals = {}
-    for row in _rows(folder / "photos.parquet", wanted, ("image",)):
+    for row in _rows(stage_table(folder, "photos"), wanted, ("image",)):
         crop, inside = cut_region(decode_png(row["image"]), squares[row["release_photo_id"]])
         whole = np.where(inside[..., None], crop, 255).astype(np.uint8)
         originals[row["release_photo_id"]] = gallery.thumbnail_of(whole, SIDE)
     results = {}
     for attempt in sorted({outcome.attempt for outcome in outcomes}):
         mine = {outcome.photo["release_photo_id"] for outcome in outcomes if outcome.attempt == attempt}
-        for row in _rows(folder / f"attempt-{attempt}" / "blended.parquet", mine, ("image",)):
+        for row in _rows(stage_table(folder, "blended", attempt), mine, ("image",)):
             results[row["release_photo_id"]] = gallery.thumbnail_of(decode_png(row["image"]), SIDE)
     for outcome in outcomes:
         photo_id = outcome.photo["release_photo_id"]

@@ -15,7 +15,7 @@ from deidlib.contract.checks import TABLE, WITHOUT_FACE, holds
 from deidlib.contract.routes import GENERATE, most_faces
 from deidlib.outcomes.outcomes import Outcome
 
-#: Judges of recognisability: column → (name, measure, key in config["checks"], published threshold, source).
+#: Judges of recognisability: column → (name, measure, bound's option, published threshold, source).
 JUDGES = {
     "sface_cosine": (
         "SFace",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deidlib.config import complete_config
+from deidlib.config import complete_config, stage_options
 from deidlib.errors import InputError
 from deidlib.outcomes.outcomes import Outcome, read_outcomes
 from deidlib.review.decisions import Decision, by_photo, decisions_file, read_decisions
@@ -16,7 +16,7 @@ from deidlib.review.pictures import Pictures
 from deidlib.review.remarks import failures, near_misses
 from deidlib.review.verdicts import Verdict, verdict
 from deidlib.storage import tables
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, stage_table
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def read_settings(results: Path) -> Settings:
     except (OSError, ValueError):
         raise InputError("no run worked in this folder; name the results folder of a run") from None
     defaults = complete_config({"cohort": "samples.tsv"})
-    return Settings(*(run.get(name, defaults[name]) for name in ("checks", "reviewers")))
+    checks = run.get("checks") or stage_options(defaults, "checks")
+    return Settings(checks, run.get("reviewers", defaults["reviewers"]))
 
 
 def read_cases(private: Path, shard: str) -> list[Case]:
@@ -112,7 +113,7 @@ class Cohort:
     def cases(self, shard: str) -> list[Case]:
         """Cases of a shard as its tables are now."""
         with self._lock:
-            stamp = _file_stamp(Results(self.private).shard(shard) / "outcomes.parquet")
+            stamp = _file_stamp(stage_table(Results(self.private).shard(shard), "outcomes"))
             known = self._cases.get(shard)
             if known is None or known[0] != stamp:
                 known = stamp, read_cases(self.private, shard)

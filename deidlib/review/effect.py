@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from deidlib.config import stage_options
 from deidlib.errors import InputError
 from deidlib.outcomes.collect import collect_outcomes
 from deidlib.outcomes.outcomes import Outcome, read_outcomes
@@ -37,7 +38,7 @@ def reviewed_outcomes(results: Results, shard: str, attempts: int, config: Mappi
     attempts : int
         Number of attempts that were made of this shard.
     config : mapping
-        ``checks``, ``identity``, ``review``, ``reviewers``.
+        ``checks`` (with the preset's), ``identity``, ``review``, ``reviewers``.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def reviewed_outcomes(results: Results, shard: str, attempts: int, config: Mappi
     outcomes = collect_outcomes(
         results.shard(shard),
         attempts,
-        config["checks"],
+        stage_options(config, "checks"),
         config["identity"],
         lambda tries: turned_down(decisions, tries, reviewers),
     )

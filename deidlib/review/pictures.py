@@ -19,7 +19,7 @@ from deidlib.errors import InputError
 from deidlib.regions.area import cut_region
 from deidlib.storage import sealed
 from deidlib.storage.images import decode_png, encode_png
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, stage_table
 
 _GROUPS_KEPT = 4  # row groups in memory, each of some 64 MB
 _DECODERS = 2  # photographs that are decoded at a time
@@ -101,10 +101,10 @@ class Pictures:
         return data.tobytes()
 
     def _blended(self, shard: str, attempt: int) -> Path:
-        return self._results.attempt(shard, attempt) / "blended.parquet"
+        return stage_table(self._results.shard(shard), "blended", attempt)
 
     def _table(self, shard: str, name: str) -> Path:
-        return self._results.shard(shard) / f"{name}.parquet"
+        return stage_table(self._results.shard(shard), name)
 
     def _region(self, shard: str, photo: str) -> dict | None:
         try:

@@ -22,7 +22,7 @@ FAILED: dict[str, str] = {
     "metadata_free": "The file holds more than pixels.",
 }
 
-#: Check → (key of config["checks"], whether the bound is an upper one, share of it from which on one looks closely,
+#: Check → (the bound's option, whether the bound is an upper one, share of it from which on one looks closely,
 #: words).
 _NEAR = {
     "sface_cosine": ("sface_max", True, 0.8, "Would you know the patient? One face recogniser was not far from it."),
@@ -47,7 +47,7 @@ def near_misses(check: Mapping, bounds: Mapping) -> list[str]:
     check : mapping
         A row of tables.CHECKS.
     bounds : mapping
-        ``config["checks"]``.
+        The gate's bounds: options of the stage ``checks``.
     """
     words = []
     for name, (key, upper, share, text) in _NEAR.items():

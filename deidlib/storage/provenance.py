@@ -20,7 +20,7 @@ _MODELS: dict[str, list[str]] = {}
 _REPOSITORY = Path(__file__).resolve().parents[2]
 #: What decides a result beside settings, models and packages.
 _CODE = ("deidlib/**/*.py", "reports/**/*.j2", "reports/**/*.css", "Snakefile", "workflow/rules/*.smk")
-_PACKAGES = ("numpy", "opencv-contrib-python-headless", "mediapipe", "dlib-bin", "torch", "pyarrow")
+_PACKAGES = ("numpy", "opencv-contrib-python-headless", "mediapipe", "dlib-bin", "torch", "lpips", "pyarrow")
 #: Instruction sets that change how a network's sums are rounded.
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 

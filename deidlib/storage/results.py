@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PRIVATE = "private"
+#: Folder of an attempt, below its shard's.
+_ATTEMPT = "attempt-{}"
+
+
+def stage_table(shard: Path, name: str, attempt: int | None = None) -> Path:
+    """A stage's table in a shard's folder, for example ``photos``; of an attempt's stage also the attempt's number."""
+    folder = Path(shard) if attempt is None else Path(shard) / _ATTEMPT.format(attempt)
+    return folder / f"{name}.parquet"
 
 
 @dataclass(frozen=True)
@@ -35,11 +43,16 @@ class Results:
 
     def shard(self, name: str) -> Path:
         """A shard's folder: photos, landmarks, regions, outcomes, embeddings."""
-        return Path(self.private) / "shards" / name
+        return self.shards / name
 
-    def attempt(self, shard: str, number: int) -> Path:
-        """An attempt's folder: donors, faces, blended, checks."""
-        return self.shard(shard) / f"attempt-{number}"
+    @property
+    def shards(self) -> Path:
+        """Folder of all shards."""
+        return Path(self.private) / "shards"
+
+    def attempts(self, shard: str) -> list[Path]:
+        """Folders of the attempts of a shard that there are: donors, faces, blended, checks."""
+        return sorted(self.shard(shard).glob(_ATTEMPT.format("*")))
 
     @property
     def plan(self) -> Path:
@@ -49,17 +62,32 @@ class Results:
     @property
     def pinned(self) -> Path:
         """The number of shards, fixed at the first plan."""
-        return Path(self.private) / "shards" / "pinned.json"
+        return self.shards / "pinned.json"
+
+    @property
+    def contents(self) -> Path:
+        """What was seen of the sheet's image files."""
+        return Path(self.private) / "contents.parquet"
+
+    @property
+    def reid(self) -> Path:
+        """Folder of the attacks."""
+        return Path(self.private) / "reid"
+
+    @property
+    def panel(self) -> Path:
+        """Folder of the panel studies."""
+        return Path(self.private) / "panel"
 
     @property
     def sweep(self) -> Path:
         """Privacy against utility: scores of the sample."""
-        return Path(self.private) / "reid" / "sweep.json"
+        return self.reid / "sweep.json"
 
     @property
     def attacks(self) -> Path:
         """The attacks' numbers and the release gate's verdict."""
-        return Path(self.private) / "reid" / "attacks.json"
+        return self.reid / "attacks.json"
 
     @property
     def review(self) -> Path:

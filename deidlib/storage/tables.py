@@ -51,8 +51,10 @@ REASONS: dict[str, str] = {
     "view_refused": "The configuration refuses this view (views). Give the view a route, or leave the photograph out.",
     "no_face": "No face was found. If it shows a profile or the inside of the mouth, say so in the sheet (view).",
     "several_faces": "More than one face was found; crop the photograph to the patient.",
-    "yaw_too_large": "The head is turned further than landmarks.max_yaw. If it is a profile, set its view to profile.",
-    "face_too_small": "The face is smaller than landmarks.min_inter_ocular.",
+    "yaw_too_large": (
+        "The head is turned further than landmarks.max_yaw of the preset. If it is a profile, set its view to profile."
+    ),
+    "face_too_small": "The face is smaller than landmarks.min_inter_ocular of the preset.",
     "mask_needed": (
         "The landmarks do not place the preserved area surely enough: no face was found, or two detectors disagree "
         "about the mouth. Draw a mask, and name it in the sheet's column mask."

@@ -34,6 +34,8 @@ LAYERS = {
 UNSEEN = ("extrapolated", "another code")
 _EXTRAPOLATION, _ANOTHER = (2.0, 3.0), (1.4, 2.4)
 LEAST_DRIVEN = 0.55  # RMS distance to the donor, from which on faces that optimisation drove out are broken, by eye
+#: Terms of the objective that are left out where optimisation shall drive a face out of the domain.
+_NOT_HELD = ("latent", "layer_variance", "identity", "upper_face", "background", "mouth_landmark")
 _SOUND = 0.25  # largest offset of a sound face, what inversion reaches
 
 
@@ -168,8 +170,8 @@ def driven_out(
         weight = (np.hypot((x - 256) / radii[0], (y - 370) / radii[1]) < 1).astype(np.float32)
         settings = {
             **{"steps": int(rng.integers(6, 13)), "learning_rate": rng.uniform(0.1, 0.3), "batch": 1, "bf16": True},
-            **{"perceptual": 2.0, "pixel": 2.0, "stay": 0.0, "spread": 0.0, "guide": 0.0, "keep": 0.0},
-            **{"background": 0.0, "mouth": 0.0},
+            **{"perceptual_weight": 2.0, "pixel_weight": 2.0},
+            **{f"{term}_weight": 0.0 for term in _NOT_HELD},
             "compile": False,
         }
         target = Targets(

@@ -61,6 +61,7 @@ COLUMNS = {
     "steps": "steps",
     "core_psnr_db": "core PSNR before compositing, dB",
     "band_stlpips": "ST-LPIPS in core and band",
+    "band_lpips": "LPIPS in core and band",
     "seam": "seam score",
     "sface_cosine": "SFace cosine to the patient",
     "dlib_distance": "dlib distance to the patient",
@@ -207,8 +208,9 @@ def measure(stage: dict[str, pa.Table], made: dict) -> tuple[dict, dict[str, int
 
     A mean is over those photographs that have a value, None where none has.
     """
-    from deidlib.embedders.perceptual import STLPIPS
+    from deidlib.embedders.perceptual import STLPIPS, plain_lpips
 
+    plain = plain_lpips(spatial=True)
     perceptual, judges = (
         STLPIPS(vision_networks.only("stlpips")),
         (vision_networks.sface(vision_networks.yunet()), vision_networks.dlib_resnet()),
@@ -223,9 +225,11 @@ def measure(stage: dict[str, pa.Table], made: dict) -> tuple[dict, dict[str, int
         area = _in_aligned(core / 255, region, matrix, WORK_SIDE) > 0.5
         error = np.mean((source[area].astype(float) - drawn[area]) ** 2)
         near = torch.from_numpy(_in_aligned(fade_weight(core, band, inside) > 0, region, matrix, WORK_SIDE))[None, None]
-        pair = (torch.from_numpy(a).permute(2, 0, 1)[None].float() / 127.5 - 1 for a in (source, drawn))
+        pair = [torch.from_numpy(a).permute(2, 0, 1)[None].float() / 127.5 - 1 for a in (source, drawn)]
         with torch.no_grad():
-            found["band_stlpips"].append(perceptual(*pair, near).item())
+            found["band_stlpips"].append(perceptual.distance(*map(perceptual.features, pair), near).item())
+            if plain is not None:
+                found["band_lpips"].append(((plain(*pair) * near).sum() / near.sum()).item())
         found["core_psnr_db"].append(10 * np.log10(255**2 / error))
         found["seam"].append(seam_score(result, square, core, band))
         for name, judge in zip(JUDGES, judges, strict=True):
@@ -283,7 +287,9 @@ def report(figures: dict[str, dict], wording: dict[str, str], missing: dict[str,
         value = figures[method][name]
         if name == "steps":
             return wording[method]
-        return "none" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+        if value is None:
+            return "absent (its AlexNet is not in torch's cache)" if name == "band_lpips" else "none"
+        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
     lines = [f"| means over {n} photographs, {WORKERS} cores | {' | '.join(TITLES[method] for method in figures)} |"]
     lines.append("|---" * (1 + len(figures)) + "|")

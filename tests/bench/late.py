@@ -38,7 +38,7 @@ from deidlib.release.layout import image_paths  # noqa: E402
 
 SETTINGS = {
     "attempts": 1,
-    "checks": {"latent_distance_max": 10.0, "realism_min": -100.0},
+    "preset": {"checks": {"latent_distance_max": 10.0, "realism_min": -100.0}},
     "release": {"k": 1, "columns": {"sex": {"rule": "keep"}}, "date": "2026-03-01"},
 }
 

@@ -37,7 +37,7 @@ from small_cohort import KEY, SETTINGS  # noqa: E402
 SHARD, SIDE, PER_PATIENT = 50, 384, 2
 CHEAP = {
     "attempts": 1,
-    "inversion": {"steps": 1},
+    "preset": SETTINGS["preset"] | {"inversion": {"steps": 1}},
     "reid": {"sweep_photos": 0, "reversal_steps": 20},
 }
 _REST = {"yaw": 0.0, "pitch": 2.0, "smile": 0.02, "upper_up": 0.02, "jaw_open": 0.01, "pucker": 0.05}

@@ -17,6 +17,7 @@ KEYS = {
     "steps",
     "core_psnr_db",
     "band_stlpips",
+    "band_lpips",
     "seam",
     "sface_cosine",
     "dlib_distance",

@@ -35,8 +35,10 @@ SETTINGS = {
     "shards": 1,
     "attempts": 2,
     "device": "cpu",
-    "inversion": {"steps": 4},
-    "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "latent_distance_max": 10.0, "realism_min": -100.0},
+    "preset": {
+        "inversion": {"steps": 4},
+        "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "latent_distance_max": 10.0, "realism_min": -100.0},
+    },
     "reid": {"sweep_photos": 1},
     "release": {
         "k": 1,
@@ -169,7 +171,7 @@ def test_a_grown_sheet_reruns_one_shard_and_a_changed_setting_what_depends_on_it
     assert everything["landmarks"] == everything["regions"] == len(shards)
     assert everything["donors"] == everything["inversion"] == everything["blending"] == 3 * len(shards)
     settings = noise / "my.yaml"
-    settings.write_text(yaml.safe_dump(given | {"landmarks": {"max_yaw": 20}}))
+    settings.write_text(yaml.safe_dump(given | {"preset": {"landmarks": {"max_yaw": 20}}}))
     assert jobs(snakemake(noise, "--dry-run", *photos, "--configfile", settings).stdout) == {}
     settings.write_text(yaml.safe_dump(given | {"intake": {"min_side": 130}}))
     shown = jobs(snakemake(noise, "--dry-run", *photos, "--configfile", settings).stdout)
@@ -293,7 +295,9 @@ def test_the_whole_run_had_no_network(finished):
 def test_the_attacks_hold_the_table_and_the_sweep(finished):
     attacks = json.loads((finished / "results/private/reid/attacks.json").read_text())
     assert attacks["table_risk"]["k"] == attacks["table_risk"]["patients"] == 1
-    points = {(point["preserve"], point["guide"]) for point in attacks["tradeoff"] if point["recogniser"] == "dlib"}
+    points = {
+        (point["preserve"], point["identity_weight"]) for point in attacks["tradeoff"] if point["recogniser"] == "dlib"
+    }
     assert {area for area, _ in points} >= {"mouth", "mouth_margins", "lower_face"}
     assert sum(point["operating_point"] for point in attacks["tradeoff"]) == 2
     assert {"parrot_linear", "parrot_mlp", "reversal"} <= {attack["name"] for attack in attacks["attacks"]}

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from shard_tables import CONFIG, Spec, write_private
+from shard_tables import BOUNDS, CONFIG, Spec, write_private
 
 SIDE = 240  # px
 HOSTILE = "<img src=x onerror=alert(1)>\"'&/../"
@@ -31,6 +31,6 @@ def write_results(folder: Path, photographs: list[Spec] | None = None, **setting
     (folder / "private" / "plan.json").write_text(
         json.dumps({"shards": shards, "n_photos": len(photographs or specs())})
     )
-    told = {name: CONFIG[name] for name in ("attempts", "identity", "checks")} | {"reviewers": 1} | settings
+    told = {name: CONFIG[name] for name in ("attempts", "identity")} | {"checks": BOUNDS, "reviewers": 1} | settings
     (folder / ".lock").write_text(json.dumps(told))
     return folder

@@ -18,6 +18,7 @@ import numpy as np
 from typer.testing import CliRunner
 
 from deidlib.cli import app
+from deidlib.config import stage_options
 from deidlib.outcomes import outcomes
 from deidlib.release import dataset
 from deidlib.release.decision import decide, read_decision
@@ -36,16 +37,24 @@ CONFIG = {
     "identity": "per_photo",
     "attempts": 2,
     "device": "cpu",
-    "regions": {"margin": 0.06, "band": 0.22},
+    "regions": {"margin": 0.06},
     "checks": {
         "sface_max": 0.363,
         "dlib_min": 0.6,
-        "second_face_max": 0.4,
-        "survival_max": 0.9,
-        "seam_max": 2.0,
-        "mouth_shift_max": 6.0,
-        "latent_distance_max": 3.0,
-        "realism_min": -1.0,
+    },
+    "preset": {
+        "name": "own",
+        "landmarks": {"max_yaw": 35, "min_inter_ocular": 32},
+        "regions": {"band": 0.22},
+        "inversion": {"identity_weight": 0.5},
+        "checks": {
+            "second_face_max": 0.4,
+            "survival_max": 0.9,
+            "seam_max": 2.0,
+            "mouth_shift_max": 6.0,
+            "latent_distance_max": 3.0,
+            "realism_min": -1.0,
+        },
     },
     "release": {
         "name": "Synthetic test cohort",
@@ -62,6 +71,8 @@ CONFIG = {
     },
     "report": {"institution": "Test institute"},
 }
+#: The gate's bounds.
+BOUNDS = stage_options(CONFIG, "checks")
 
 MODELS = [
     {

@@ -12,7 +12,8 @@ ROOT = Path(deidlib.__file__).parent
 #: Parts in the order in which data flows; parts of one line do not import each other.
 ORDER = (
     ("errors",),
-    ("logs", "config", "keys", "compute"),
+    ("logs", "schema", "keys", "compute"),
+    ("config",),
     ("contract",),
     ("storage",),
     ("pages",),

@@ -14,7 +14,7 @@ from deidlib.storage.images import decode_png, encode_png
 from deidlib.vision.detectors import YuNet
 from deidlib.vision.landmarks import find_landmarks
 
-OPTIONS = {"gain_limit": 1.25, "reach": 3.0}
+OPTIONS = {"gain_limit": 1.25, "correction_width": 3.0}
 NEUTRAL = np.ones(3)
 
 

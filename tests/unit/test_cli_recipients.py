@@ -40,7 +40,7 @@ def make(folder: Path, version: str, specs=SPECS):
     shards = write_private(folder / "private", specs, attempts=1)
     plan = folder / "private" / "plan.json"
     plan.write_text(json.dumps({"shards": shards}))
-    config = {name: CONFIG[name] for name in ("release", "identity", "checks")} | {"attempts": 1}
+    config = {name: CONFIG[name] for name in ("release", "identity", "preset")} | {"attempts": 1}
     verdict = verdict_on(outcomes_of(folder / "private", shards, 1))
     (folder / "private" / "reid").mkdir(exist_ok=True)
     (folder / "private" / "reid" / "attacks.json").write_text(json.dumps(verdict))

@@ -13,7 +13,7 @@ from deidlib.storage.images import encode_png
 
 FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
 SPECS = [Spec(f"Miller-{i // 2}", f"MillerPhoto-{i}", checks=({},) if i else (FAILS, FAILS)) for i in range(12)]
-SETTINGS = {"attempts": 2, "identity": "per_patient", "checks": CONFIG["checks"]}
+SETTINGS = {"attempts": 2, "identity": "per_patient", "preset": CONFIG["preset"]}
 CONTRACT = {
     "gate",
     "recognisers",
@@ -68,7 +68,7 @@ def test_the_file_holds_what_release_and_report_read_and_names_nobody(private):
     assert set(result) == CONTRACT
     fields = {"name", "title", "recogniser", "region", "rate", "hits", "trials", "chance", "ci95", "threshold", "fmr"}
     assert all(fields <= set(attack) and attack["explanation"] for attack in result["attacks"])
-    assert {entry["role"] for entry in result["recognisers"]} == {"guide", "judge"}
+    assert {entry["role"] for entry in result["recognisers"]} == {"identity_loss", "judge"}
     text = (private / "reid" / "attacks.json").read_text() + done.output
     assert "Miller" not in text
     assert (private / "reid" / "attacks.json").stat().st_mode & 0o077 == 0
@@ -129,7 +129,7 @@ def test_learned_attacks_and_the_sweep_are_part_of_the_file(tmp_path):
     """Nine patients: enough to learn from half of them, with images that a recogniser sees no face in."""
     specs = [Spec(f"Miller-{i}", f"MillerPhoto-{i}") for i in range(9)]
     private = tables_of(tmp_path / "private", specs, ("original", "square", "released", "donor"))
-    row = {"preserve": "mouth", "guide": 0.5, "recogniser": "sface", "photo": "a", "patient": "a"}
+    row = {"preserve": "mouth", "identity_weight": 0.5, "recogniser": "sface", "photo": "a", "patient": "a"}
     (tmp_path / "sweep.json").write_text(json.dumps({"rows": [row | {"score": 0.2, "share": 0.04}]}))
     done, result = attacked(private, "--sweep", tmp_path / "sweep.json")
     assert done.exit_code == 0, done.output

@@ -1,6 +1,8 @@
 """Defaults, refusals and their messages; the shipped configuration and its explanation."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -21,7 +23,7 @@ def described(rule, name=""):
 
 
 def test_the_schemas_are_valid_and_describe_every_property():
-    for name in ("config", "samples"):
+    for name in ("config", "preset", "samples"):
         schema = config.load_schema(name)
         jsonschema.Draft202012Validator.check_schema(schema)
         undescribed = [key for key, rule in described(schema) if not rule.get("description", "").strip()]
@@ -53,10 +55,10 @@ def test_completing_twice_changes_nothing():
 
 
 def test_an_empty_block_has_its_defaults_and_a_whole_float_becomes_an_integer():
-    cfg = config.complete_config(GOOD | {"intake": None, "inversion": {"steps": 12.0}})
+    cfg = config.complete_config(GOOD | {"intake": None, "preset": {"inversion": {"steps": 12.0}}})
     assert cfg["intake"]["min_side"] == 128
-    assert cfg["inversion"]["steps"] == 12
-    assert isinstance(cfg["inversion"]["steps"], int)
+    assert cfg["preset"]["inversion"]["steps"] == 12
+    assert isinstance(cfg["preset"]["inversion"]["steps"], int)
 
 
 def test_released_columns_replace_the_default_ones():
@@ -68,7 +70,12 @@ def test_released_columns_replace_the_default_ones():
     ("wrong", "message"),
     [
         ({"prserve": "mouth"}, r"prserve: no such key; did you mean preserve\?"),
-        ({"max_yaw": 20}, r"max_yaw: no such key; did you mean landmarks\.max_yaw\?"),
+        ({"max_yaw": 20}, r"max_yaw: no such key; did you mean preset\.landmarks\.max_yaw\?"),
+        ({"inversion": {"steps": 3}}, r"inversion\.steps: no such key; the generator's preset has it; .* `preset`"),
+        ({"donors": {"pool": 3}}, r"donors: no such key; the generator's preset has it"),
+        ({"preset": 5}, r"preset: 5 is not allowed; name a YAML file, or write null"),
+        ({"preset": {"inversion": {"step": 5}}}, r"preset\.inversion\.step: no such key; did you mean steps\?"),
+        ({"preset": {"name": "a name"}}, r"preset\.name: 'a name' is not allowed"),
         ({"intake": {"max_pixel": 5}}, r"intake\.max_pixel: no such key; did you mean max_pixels\?"),
         ({"intake": {"qqq": 5}}, r"intake\.qqq: no such key; keys here are max_pixels, min_side"),
         ({"preserve": "lips"}, r"preserve: 'lips' is not allowed; use one of teeth, mouth, lower_face"),
@@ -83,24 +90,31 @@ def test_released_columns_replace_the_default_ones():
         ({"shards": 0}, r"shards: 0 is not allowed; write a whole number or null, at least 1"),
         ({"cohort": None}, r"cohort: null is not allowed; name your sample sheet"),
         ({"intake": 5}, r"intake: 5 is not allowed; write a block of keys"),
-        ({"inversion": {"steps": 1.5}}, r"inversion\.steps: 1\.5 is not allowed; write a whole number"),
         (
-            {"inversion": {"learning_rate": "4e-2"}},
-            r"inversion\.learning_rate: '4e-2' .* write a number, more than 0",
+            {"preset": {"inversion": {"steps": 1.5}}},
+            r"preset\.inversion\.steps: 1\.5 is not allowed; write a whole number",
+        ),
+        (
+            {"preset": {"inversion": {"learning_rate": "4e-2"}}},
+            r"preset\.inversion\.learning_rate: '4e-2' .* write a number, more than 0",
         ),
         ({"checks": {"sface_max": 0.5}}, r"checks\.sface_max: 0\.5 is not allowed; .* at most 0\.363"),
+        ({"checks": {"dlib_min": float("nan")}}, r"checks\.dlib_min: nan .* write a finite number"),
         ({"checks": {"dlib_min": 0.5}}, r"checks\.dlib_min: 0\.5 is not allowed; .* at least 0\.6"),
-        ({"checks": {"seam_max": float("nan")}}, r"checks\.seam_max: nan .* write a finite number"),
+        ({"preset": {"checks": {"seam_max": float("nan")}}}, r"preset\.checks\.seam_max: nan .* write a finite number"),
         (
-            {"checks": {"latent_distance_max": float("inf")}},
-            r"checks\.latent_distance_max: inf .* write a finite number",
+            {"preset": {"checks": {"latent_distance_max": float("inf")}}},
+            r"preset\.checks\.latent_distance_max: inf .* write a finite number",
         ),
         (
             {"views": {"profile": "blur"}},
             r"views\.profile: 'blur' .* use one of generate, region_only, intra",
         ),
         ({"views": {"pofile": "refuse"}}, r"views\.pofile: no such key; did you mean profile\?"),
-        ({"donors": {"pool": 2, "mix": 3}}, r"donors\.mix: 3 is more than donors\.pool; mix at most"),
+        (
+            {"preset": {"donors": {"pool": 2, "mix": 3}}},
+            r"preset\.donors\.mix: 3 is more than donors\.pool; mix at most",
+        ),
         (
             {"release": {"columns": {"photo_id": {"rule": "keep"}}}},
             r"release\.columns\.photo_id: .* never released",
@@ -172,9 +186,58 @@ def test_stage_options_is_a_copy_of_the_block():
     cfg = config.complete_config(GOOD)
     options = config.stage_options(cfg, "landmarks")
     options["max_yaw"] = 90
-    assert cfg["landmarks"]["max_yaw"] == 35
-    with pytest.raises(config.ConfigError, match="blocks are intake, landmarks"):
+    assert cfg["preset"]["landmarks"]["max_yaw"] == 35
+    with pytest.raises(config.ConfigError, match="blocks are intake, views"):
         config.stage_options(cfg, "landmark")
+
+
+def test_a_stage_takes_its_block_of_the_configuration_and_of_the_preset():
+    cfg = config.complete_config(GOOD | {"checks": {"dlib_min": 0.7}, "preset": {"checks": {"seam_max": 3.0}}})
+    bounds = config.stage_options(cfg, "checks")
+    assert (bounds["sface_max"], bounds["dlib_min"], bounds["seam_max"]) == (0.363, 0.7, 3.0)
+    assert config.complete_options("checks", bounds) == bounds
+    assert config.complete_options("inversion", {"batch": 2, "steps": 3})["steps"] == 3
+    for stage, wrong in (("inversion", "inversion"), ("donors", "preset.donors")):
+        with pytest.raises(config.ConfigError, match=rf"{wrong}\.qqq: no such key"):
+            config.complete_options(stage, {"qqq": 3})
+
+
+def test_every_generator_has_a_whole_preset_of_its_name():
+    for generator in config.load_schema("config")["properties"]["generator"]["enum"]:
+        preset = config.complete_config(GOOD | {"generator": generator})["preset"]
+        assert preset["name"] == generator
+        given = [f"{block}.{key}" for block in preset if block != "name" for key in preset[block]]
+        assert given == [key for key, rule in described(config.load_schema("preset")) if "." in key]
+
+
+def test_an_own_preset_replaces_what_it_names_and_says_so(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("inversion: {identity_weight: 0.3}\nblending:\n")
+    shipped, own = (config.complete_config(GOOD | {"preset": given})["preset"] for given in (None, str(file)))
+    assert own["inversion"] == shipped["inversion"] | {"identity_weight": 0.3}
+    assert {key: own[key] for key in own if key not in ("name", "inversion")} == {
+        key: shipped[key] for key in shipped if key not in ("name", "inversion")
+    }
+    assert own["name"] == "own"
+    file.write_text("name: softer\ninversion: {identity_weight: 0.3}\n")
+    assert config.complete_config(GOOD | {"preset": str(file)})["preset"]["name"] == "softer"
+    file.write_text("name: mobilestylegan\ninversion: {identity_weight: 0.3}\n")
+    assert config.complete_config(GOOD | {"preset": str(file)})["preset"]["name"] == "own", "it is another one"
+    with pytest.raises(config.ConfigError, match=r"none\.yaml: cannot be read"):
+        config.complete_config(GOOD | {"preset": str(tmp_path / "none.yaml")})
+
+
+def test_a_changed_preset_reaches_the_stages_it_concerns_and_the_releases_documents():
+    """The workflow gives each stage its options: others than before run it again."""
+    from deidlib.release.redact import config_digest, flat_config
+
+    shipped, own = (config.complete_config(GOOD | {"preset": p}) for p in (None, {"blending": {"gain_limit": 1.2}}))
+    stages = ("landmarks", "regions", "donors", "inversion", "blending", "checks")
+    changed = [s for s in stages if config.stage_options(shipped, s) != config.stage_options(own, s)]
+    assert changed == ["blending"]
+    assert config_digest(shipped) != config_digest(own)
+    told = dict(flat_config(own))
+    assert (told["preset.name"], told["preset.blending.gain_limit"]) == ('"own"', "1.2")
 
 
 def test_the_key_file_comes_from_the_configuration_then_from_the_environment():
@@ -201,16 +264,16 @@ def test_the_shipped_configurations_comments_show_the_defaults():
         assert defaults[key] == (defaults[key] | value if isinstance(value, dict) else value), key
 
 
-def test_the_readme_explains_every_key_with_its_default_and_every_column():
+def test_the_tables_in_the_readme_are_made_from_the_schemas():
+    """`make tables` writes them."""
+    check = [sys.executable, REPOSITORY / "docs" / "settings.py", "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     readme = (REPOSITORY / "config" / "README.md").read_text()
-    for key, rule in described(config.load_schema("config")):
-        if "properties" in rule:
-            assert f"`{key}`" in readme, key
-            continue
-        rows = [line for line in readme.splitlines() if line.startswith(f"| `{key}` |")]
-        assert len(rows) == 1, key
-        default = rule.get("default")
-        if isinstance(default, int | float | str) and not isinstance(default, bool) and default != "":
-            assert f"`{default}`" in rows[0], rows[0]
+    for kind in ("config", "preset"):
+        for key, rule in described(config.load_schema(kind)):
+            if "properties" not in rule:
+                rows = [line for line in readme.splitlines() if line.startswith(f"| `{key}` |")]
+                assert len(rows) == 1, key
     for name, _ in described(config.load_schema("samples")):
         assert re.search(rf"(?m)^\| `{name}` \|", readme), name

@@ -9,7 +9,7 @@ import pytest
 import torch
 import virtual_faces
 
-from deidlib.config import complete_config
+from deidlib.config import complete_config, stage_options
 from deidlib.inversion.faces import _in_order, invert_faces
 from deidlib.regions.area import preserve_regions
 from deidlib.storage import tables
@@ -50,8 +50,8 @@ def shard(generator, model_files, yunet, sface):
         tables.PHOTOS,
     )
     model_file = model_files("face_landmarker")["face_landmarker.task"]
-    landmarks = find_landmarks(photos, model_file, yunet, config["landmarks"], config["views"])
-    regions = preserve_regions(photos, landmarks, "mouth", config["regions"])
+    landmarks = find_landmarks(photos, model_file, yunet, stage_options(config, "landmarks"), config["views"])
+    regions = preserve_regions(photos, landmarks, "mouth", stage_options(config, "regions"))
     drawn = virtual_faces.draw(generator, codes[3:])
     donors = tables.from_rows(
         [
@@ -73,8 +73,10 @@ def shard(generator, model_files, yunet, sface):
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("batch", [1, 2])
 def test_faces_do_not_depend_on_workers_or_parts(shard, networks, batch):
-    settings = complete_config({"cohort": "x.tsv", "inversion": {"steps": 2, "batch": batch}})
-    settings, counted = settings["inversion"], []
+    settings = complete_config(
+        {"cohort": "x.tsv", "inversion": {"batch": batch}, "preset": {"inversion": {"steps": 2}}}
+    )
+    settings, counted = stage_options(settings, "inversion"), []
     alone = list(invert_faces([shard], networks, settings, 1, counted.append))
     assert [made.num_rows for made in alone] == counted == {1: [1, 1, 1], 2: [2, 1]}[batch]
     parts = [tuple(table.slice(start, n) for table in shard) for start, n in ((0, 1), (1, 2))]

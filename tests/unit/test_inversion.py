@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from deidlib.cli.common import stage_options
@@ -21,14 +22,14 @@ from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
 SETTINGS = {
     "steps": 7,
     "learning_rate": 0.05,
-    "perceptual": 2.0,
-    "pixel": 2.0,
-    "stay": 0.05,
-    "spread": 0.2,
-    "guide": 0.5,
-    "keep": 20.0,
-    "background": 5.0,
-    "mouth": 10.0,
+    "perceptual_weight": 2.0,
+    "pixel_weight": 2.0,
+    "latent_weight": 0.05,
+    "layer_variance_weight": 0.2,
+    "identity_weight": 0.5,
+    "upper_face_weight": 20.0,
+    "background_weight": 5.0,
+    "mouth_landmark_weight": 10.0,
     "batch": 1,
     "bf16": False,
     "compile": False,
@@ -92,7 +93,7 @@ def test_area_is_fitted_and_the_code_stays_near_the_donor(networks, prior, targe
 
 def test_the_background_stays_the_donors(networks, targets):
     def drift(background: float) -> np.ndarray:
-        made = invert(networks, targets, SETTINGS | {"steps": 12, "background": background})
+        made = invert(networks, targets, SETTINGS | {"steps": 12, "background_weight": background})
         with torch.no_grad():
             donors = torch.from_numpy(targets.donors)[:, None].expand(-1, networks.generator.n_styles, -1)
             own = to_uint8(networks.generator.synthesise(donors))
@@ -160,7 +161,7 @@ def test_mouth_is_read_where_it_was(networks, landmarker, targets):
     """By MediaPipe itself, which finds the face anew in every image."""
 
     def shifts(strength):
-        settings = SETTINGS | {"steps": 25, "mouth": strength}
+        settings = SETTINGS | {"steps": 25, "mouth_landmark_weight": strength}
         faces = invert(networks, targets, settings).images.reshape(2, WORK_SIDE, 2, WORK_SIDE, 2, 3).mean(axis=(2, 4))
         fade = targets.fades[..., None]
         results = np.rint(fade * targets.images + (1 - fade) * faces).astype(np.uint8)
@@ -178,7 +179,7 @@ def test_those_that_lead_bring_an_impostors_likeness_and_the_donor(networks, tar
     grid = sampling_grid(torch.tensor(targets.frames, dtype=torch.float32), WORK_SIDE)
 
     def seen(strength):
-        settings = SETTINGS | {"steps": 20, "guide": strength, "mouth": 0.0}
+        settings = SETTINGS | {"steps": 20, "identity_weight": strength, "mouth_landmark_weight": 0.0}
         images = invert(networks, targets, settings).images
         faces, photos = (
             torch.nn.functional.avg_pool2d(torch.from_numpy(i).permute(0, 3, 1, 2).float() / 127.5 - 1, scale)
@@ -334,7 +335,7 @@ def test_first_layer_is_the_published_one(perceptual, model_files, height, width
     blur = torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16
     padded = torch.nn.functional.pad(sharp, (2, 2, 2, 2), mode="reflect")
     expected = torch.nn.functional.conv2d(padded, blur.expand(64, 1, 3, 3), stride=2, groups=64)
-    found = perceptual._first(x)
+    found = perceptual.net.first(x)
     assert found.shape == expected.shape
     assert torch.allclose(found[:, :, :last, :last], expected[:, :, :last, :last], atol=1e-4)
 
@@ -348,3 +349,38 @@ def test_perceptual_distance_orders_images(perceptual, targets):
     assert perceptual(a, a).item() == 0
     assert perceptual(a, shifted).item() < perceptual(a, noisy).item()
     assert perceptual(a, shifted).item() < perceptual(a, b).item()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_perceptual_distance_and_its_gradient_are_those_of_the_published_formula(perceptual, weighted):
+    """Zhang et al. 2018, equation 1, on the layers' activations; in double precision, by equations alone."""
+    rng = torch.Generator().manual_seed(4)
+    a, b = (torch.rand(2, 3, 65, 97, generator=rng) * 2 - 1 for _ in range(2))
+    weight = torch.rand(2, 1, 65, 97, generator=rng) if weighted else None
+    found = a.clone().requires_grad_()
+    distance = perceptual.distance(perceptual.features(found), perceptual.features(b), weight)
+    distance.sum().backward()
+    exact, expected = copy.deepcopy(perceptual).double(), a.double().requires_grad_()
+    total = 0
+    activations = (exact.net(exact.scaling_layer(images)) for images in (expected, b.double()))
+    for *both, layer in zip(*activations, exact.lins, strict=True):
+        x, y = (f / (torch.linalg.vector_norm(f, dim=1, keepdim=True) + 1e-10) for f in both)
+        local = torch.einsum("nchw,c->nhw", (x - y) ** 2, layer.model[1].weight[0, :, 0, 0])
+        at = torch.ones_like(local) if weight is None else F.adaptive_avg_pool2d(weight.double(), local.shape[1:])[:, 0]
+        total = total + (local * at).sum(dim=(1, 2)) / at.sum(dim=(1, 2))
+    total.sum().backward()
+    assert torch.allclose(distance.double(), total, rtol=1e-5)
+    assert (found.grad - expected.grad).abs().max() < 1e-4 * expected.grad.abs().max()
+    if not weighted:
+        assert torch.equal(distance, perceptual(a, b).flatten()), "the package's own forward"
+
+
+def test_the_perceptual_distance_draws_no_random_numbers_and_downloads_nothing(model_files, tmp_path, monkeypatch):
+    from deidlib.embedders.perceptual import STLPIPS, plain_lpips
+
+    state = torch.random.get_rng_state()
+    opened = STLPIPS(model_files("stlpips")["alex_shift_tolerant.pth"])
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not any(tensor.is_meta for tensor in opened.state_dict().values())
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert plain_lpips() is None, "its AlexNet is not in the cache"

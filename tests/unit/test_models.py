@@ -247,7 +247,7 @@ def test_a_users_own_network_is_a_checked_file_beside_the_registry(tmp_path):
         models.files("mine_net", loaded)
 
 
-@pytest.mark.parametrize(("change", "named"), [({"role": "jury"}, "guide, judge"), ({"title": ""}, "`title`")])
+@pytest.mark.parametrize(("change", "named"), [({"role": "jury"}, "identity_loss, judge"), ({"title": ""}, "`title`")])
 def test_a_recogniser_declares_what_the_audit_prints(tmp_path, change, named):
     entry_ = own_recogniser(tmp_path / "mine.onnx")
     (tmp_path / "models.yaml").write_text(yaml.safe_dump({"m": entry_ | {"recogniser": entry_["recogniser"] | change}}))
@@ -256,6 +256,9 @@ def test_a_recogniser_declares_what_the_audit_prints(tmp_path, change, named):
 
 
 # A user's own model ---------------------------------------------------------------------------------------------------
+
+
+OWN = ("task", "licence", "citation", "use")
 
 
 def own_entry(checkpoint: Path, **changes) -> dict:
@@ -272,7 +275,7 @@ def own_entry(checkpoint: Path, **changes) -> dict:
 
 @pytest.fixture
 def checkpoint(tmp_path) -> Path:
-    path = tmp_path / "weights-of-st-example.pkl"
+    path = tmp_path / "weights-of-st-example.safetensors"
     path.write_bytes(b"weights")
     return path
 
@@ -314,7 +317,7 @@ def test_own_generator_is_published_without_its_path_or_file_name(checkpoint, mo
     published = {model["name"]: model for model in public_models(_models({"generator": "stylegan2"}))}
     assert "mobilestylegan" not in published, "what was not used"
     sum_ = hashlib.sha256(b"weights").hexdigest()
-    assert published["stylegan2"]["files"] == [{"file": "stylegan2.pkl", "sha256": sum_}]
+    assert published["stylegan2"]["files"] == [{"file": "stylegan2.safetensors", "sha256": sum_}]
     assert published["stylegan2"]["licence"] == "NVIDIA Source Code License-NC"
     assert "st-example" not in str(published)
     assert str(checkpoint.parent) not in str(published)
@@ -337,11 +340,15 @@ def test_another_file_than_the_registered_checkpoint_is_refused(checkpoint, monk
     ("content", "message"),
     [
         ({"sface": {"path": "a.onnx"}}, "holds sface; what can be brought along is stylegan2"),
-        ({"mine": {"path": "a.onnx", "recogniser": {"role": "guide"}}}, "has the role judge"),
+        ({"mine": {"path": "a.onnx", "recogniser": {"role": "identity_loss"}}}, "has the role judge"),
         ({"stylegan2": {"package": "x"}}, "stylegan2 needs a `path` and a `sha256`"),
         ({"stylegan2": "a.pkl"}, "stylegan2 needs a `path` and a `sha256`"),
         (["stylegan2"], "holds no models"),
         ({"stylegan2": {"path": "a.pkl", "sha256": "ab12"}}, "needs a text for `task`"),
+        (
+            {"stylegan2": {"path": "a.pkl", "sha256": "ab12"} | dict.fromkeys(OWN, "x")},
+            r"`deidlib weights convert a\.pkl a\.safetensors`",
+        ),
     ],
 )
 def test_wrong_file_of_ones_own_is_refused(checkpoint, monkeypatch, content, message):

@@ -1,4 +1,4 @@
-"""Calibration, search, ranks, traces and the release gate, on numbers."""
+"""Calibration, search, ranks, side channels and the release gate, on numbers."""
 
 import dataclasses
 

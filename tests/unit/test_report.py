@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shard_tables import CONFIG, MODELS, Spec, ids, write_private, write_release
+from shard_tables import BOUNDS, CONFIG, MODELS, Spec, ids, write_private, write_release
 
 from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.release import ReleaseError, content_digest
@@ -211,7 +211,7 @@ def test_criteria_judge_the_numbers_themselves(tmp_path, values, verdict):
         outcomes = read_outcomes(tmp_path, shard)
         add(tally, [dataclasses.replace(one, check=one.check | values) for one in outcomes])
     release = {"written": True, "problems": 0, "agrees": True}
-    rows = photograph_criteria(tally, CONFIG["checks"], release, withheld=False)
+    rows = photograph_criteria(tally, BOUNDS, release, withheld=False)
     assert verdicts({"gate": {"criteria": rows}})[next(iter(values))] == verdict
     assert conclusion(rows, tally, written=True)["passed"] is (verdict != "fail")
 
@@ -319,9 +319,9 @@ def test_nothing_private_is_in_any_byte_of_the_report(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["release"]["columns"]["QZCOLUMNQZ"] = {"rule": "drop"}
     config |= {"cohort": "QZPATHQZ/samples.tsv", "key_file": "QZKEYQZ", "results": "QZPATHQZ results"}
-    config["donors"] = {"bank": "/data/QZPATHQZ/bank.parquet", "pool": 24}
+    config["preset"]["donors"] = {"bank": "/data/QZPATHQZ/bank.parquet", "pool": 24}
     audit, _ = run(tmp_path, specs, config, suite=SUITE | {"private": "QZPATIENTQZ"}, write=True)
-    assert audit["configuration"]["donors"] == {"pool": 24}
+    assert audit["configuration"]["preset"]["donors"] == {"pool": 24}
     report = tmp_path / "report" / "1.0.0"
     assert sorted(path.name for path in report.iterdir()) == ["audit.html", "audit.json", "audit.pdf"]
     for content in (path.read_bytes().decode(errors="ignore").lower() for path in report.iterdir()):

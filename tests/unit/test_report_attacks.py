@@ -42,7 +42,13 @@ FULL = {
     },
     "recognisers": [
         {"name": "one", "title": "Judge One", "role": "judge", "measure": "distance", "same_above": False},
-        {"name": "sface", "title": "SFace", "role": "guide", "measure": "cosine similarity", "same_above": True},
+        {
+            "name": "sface",
+            "title": "SFace",
+            "role": "identity_loss",
+            "measure": "cosine similarity",
+            "same_above": True,
+        },
     ],
     "calibration": [
         {"recogniser": "sface", "source": "cohort", "fmr": 0.001, "threshold": 0.35, "impostor_pairs": 90}
@@ -66,7 +72,14 @@ FULL = {
         for region in KNOWN
     ],
     "tradeoff": [
-        {"preserve": area, "guide": 1.0, "preserved_share": share, "recogniser": "sface", "rate": 0.0, "hits": 0}
+        {
+            "preserve": area,
+            "identity_weight": 1.0,
+            "preserved_share": share,
+            "recogniser": "sface",
+            "rate": 0.0,
+            "hits": 0,
+        }
         | {"trials": 3, "ci95": [0.0, 0.7], "mean_score": 0.1, "operating_point": area == "mouth"}
         for area, share in (("teeth", 0.01), ("mouth", 0.02), ("lower_face", 0.2))
     ],

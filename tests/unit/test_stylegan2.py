@@ -22,8 +22,11 @@ from stylegan2_files import (
 )
 
 from deidlib.generators.checkpoints import read_checkpoint
-from deidlib.generators.inert_pickle import CheckpointError, Record, read_inert
+from deidlib.generators.convert import convert_checkpoint
+from deidlib.generators.inert_pickle import Record, read_inert
 from deidlib.generators.stylegan2 import StyleGAN2
+from deidlib.generators.weights import CheckpointError, from_tensors, to_tensors
+from deidlib.storage.tensors import read_tensors, write_tensors
 
 NET = random_network()
 
@@ -315,12 +318,84 @@ def test_a_tensor_never_reads_beyond_its_bytes(tmp_path):
             read_inert(path)
 
 
+# As safetensors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("write", "clamp"), [(write_nvidia, 0.7), (write_nvidia, None), (write_rosinality, None)])
+def test_converted_weights_are_the_checkpoints_to_the_bit(tmp_path, write, clamp):
+    path = write(tmp_path / "net.bin", random_network(32), **({"clamp": clamp} if clamp else {}))
+    out = tmp_path / "net.safetensors"
+    side, sha256 = convert_checkpoint(path, out)
+    assert (side, sha256) == (32, hashlib.sha256(out.read_bytes()).hexdigest())
+    tensors, about = read_tensors(out)
+    assert about["source_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    one, other = (StyleGAN2(checkpoint) for checkpoint in (read_checkpoint(path), from_tensors(tensors, about)))
+    state, again = one.state_dict(), other.state_dict()
+    assert state.keys() == again.keys()
+    assert all(torch.equal(state[name], again[name]) for name in state)
+    codes = codes_of(one)
+    assert torch.equal(one.draw(codes), other.draw(codes)), "the clamp is kept too"
+    convert_checkpoint(path, tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
+
+
+def test_the_command_converts_and_says_what_to_register(pkl):
+    from typer.testing import CliRunner
+
+    from deidlib.cli import app
+
+    out = pkl.with_suffix(".safetensors")
+    done = CliRunner().invoke(app, ["weights", "convert", str(pkl), str(out)])
+    assert done.exit_code == 0, done.output
+    assert hashlib.sha256(out.read_bytes()).hexdigest() in done.output
+    assert CliRunner().invoke(app, ["weights", "convert", str(pkl), "net.pt"]).exit_code == 2
+    out.unlink()
+    pkl.write_bytes(pickle.dumps({"G_ema": Attack(os.system, "true")}))
+    done = CliRunner().invoke(app, ["weights", "convert", str(pkl), str(out)])
+    assert done.exit_code == 1
+    assert not out.exists()
+
+
+def test_other_tensors_than_a_generators_are_refused(tmp_path):
+    tensors, about = to_tensors(read_checkpoint(write_nvidia(tmp_path / "net.pkl", NET)))
+    for change, message in (
+        ({"layers.1.bias": torch.zeros(3)}, r"layers\.1\.bias has the shape \(3,\)"),
+        ({"layers.1.weight": torch.full_like(tensors["layers.1.weight"], torch.nan)}, "no numbers"),
+        ({"further": torch.zeros(1)}, "holds further"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            from_tensors(tensors | change, about)
+    with pytest.raises(CheckpointError, match="holds no tensor constant"):
+        from_tensors({name: value for name, value in tensors.items() if name != "constant"}, about)
+    for wrong, message in (({"layout": "other"}, "layout 'other'"), ({"clamp": "no"}, "clamp")):
+        with pytest.raises(CheckpointError, match=message):
+            from_tensors(tensors, about | wrong)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_damaged_file_of_tensors_is_a_clear_error(tmp_path, share):
+    path = tmp_path / "net.safetensors"
+    write_tensors(path, {"a": torch.zeros(1000)}, {"layout": "test"})
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match=r"net\.safetensors is damaged .*deidlib weights convert"):
+        read_tensors(path)
+
+
+def test_a_file_of_tensors_from_another_program_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"not written by `deidlib weights convert`"):
+        read_tensors(tmp_path / "net.safetensors")
+
+
 # In the pipeline ------------------------------------------------------------------------------------------------------
 
 
 def registered(tmp_path, monkeypatch, net, **changes):
-    """A user's own registry with a checkpoint, as config/README.md shows it."""
-    checkpoint = write_nvidia(tmp_path / "of-example-hospital.pkl", net)
+    """A user's own registry with converted weights, as config/README.md shows it."""
+    checkpoint = tmp_path / "of-example-hospital.safetensors"
+    convert_checkpoint(write_nvidia(tmp_path / "of-example-hospital.pkl", net), checkpoint)
     entry = {
         "task": "generator",
         "path": checkpoint.name,

@@ -1,4 +1,4 @@
-"""The sweep of preserved areas and guide strengths: what is tried, on whom, and what comes out of it."""
+"""The sweep of preserved areas and weights of the identity loss: what is tried, on whom, and what comes out of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 import virtual_faces
 
-from deidlib.config import complete_config
+from deidlib.config import complete_config, stage_options
 from deidlib.donors.bank import read_bank
 from deidlib.reid import tradeoff
 from deidlib.reid.embeddings import Faces
@@ -27,9 +27,9 @@ def test_the_other_areas_and_other_strengths_are_tried():
         ("mouth", 1.0),
     ]
     for area in ("teeth", "mouth", "lower_face"):
-        for guide in (0.0, 0.7):
-            points = tradeoff.settings_to_sweep(area, guide)
-            assert (area, guide) not in points
+        for weight in (0.0, 0.7):
+            points = tradeoff.settings_to_sweep(area, weight)
+            assert (area, weight) not in points
             assert len(set(points)) == 5
 
 
@@ -41,10 +41,10 @@ def test_one_photograph_of_each_patient_comes_before_a_second():
 
 
 def test_rates_and_the_operating_point():
-    def row(preserve, score, name="sface", guide=0.5, photo="a", share=0.04):
+    def row(preserve, score, name="sface", weight=0.5, photo="a", share=0.04):
         return {
             "preserve": preserve,
-            "guide": guide,
+            "identity_weight": weight,
             "recogniser": name,
             "photo": photo,
             "patient": photo,
@@ -87,7 +87,7 @@ def patient(generator, landmarker, model_files, yunet, sface):
         photos,
         model_files("face_landmarker")["face_landmarker.task"],
         yunet,
-        *(config[b] for b in ("landmarks", "views")),
+        *(stage_options(config, stage) for stage in ("landmarks", "views")),
     )
     (code,) = virtual_faces.codes(generator, 1, seed=9)
     donor = {"attempt": 0, "w": code, "sface": sface.embed(virtual_faces.draw(generator, code[None])[0])}
@@ -98,13 +98,13 @@ def patient(generator, landmarker, model_files, yunet, sface):
 
 def test_every_area_is_made_and_scored_and_larger_ones_preserve_more(networks, patient, sface, monkeypatch):
     areas = [(area, 0.0) for area in ("teeth", "mouth_margins", "lower_face")]
-    monkeypatch.setattr(tradeoff, "settings_to_sweep", lambda preserve, guide: areas)
+    monkeypatch.setattr(tradeoff, "settings_to_sweep", lambda preserve, weight: areas)
     photos, landmarks, donors, originals = patient
-    config = complete_config({"cohort": "x.tsv", "inversion": {"steps": 2, "bf16": False}})
+    config = complete_config({"cohort": "x.tsv", "preset": {"inversion": {"steps": 2, "bf16": False}}})
     state = torch.random.get_rng_state()
     rows = tradeoff.sweep_shard(photos, landmarks, donors, networks, [sface], originals, config)
     assert torch.equal(torch.random.get_rng_state(), state)
-    score = {(row["preserve"], row["guide"]): row["score"] for row in rows}
+    score = {(row["preserve"], row["identity_weight"]): row["score"] for row in rows}
     share = {row["preserve"]: row["share"] for row in rows}
     assert share["teeth"] < share["mouth_margins"] < share["lower_face"]
     assert set(score) == set(areas)
@@ -118,4 +118,5 @@ def test_the_releases_own_settings_are_read_from_its_images(patient, sface):
     config = complete_config({"cohort": "x.tsv"})
     (row,) = tradeoff.released_rows(released, originals, sface, {PHOTO: 0.05}, config)
     assert row["score"] == pytest.approx(1)
-    assert (row["preserve"], row["guide"], row["share"]) == ("mouth", config["inversion"]["guide"], 0.05)
+    weight = stage_options(config, "inversion")["identity_weight"]
+    assert (row["preserve"], row["identity_weight"], row["share"]) == ("mouth", weight, 0.05)

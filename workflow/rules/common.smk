@@ -212,7 +212,7 @@ def of_attempts(table):
 
 
 def options(stage):
-    """Params function: the stage's own settings as JSON: a changed one reruns just what depends on it."""
+    """Params function: the stage's own settings, and its part of the preset, as JSON: a changed one reruns it alone."""
     return lambda wildcards: json.dumps(settings.stage_options(config, stage), sort_keys=True)
 
 
@@ -248,8 +248,8 @@ def weights(*models):
     return lambda wildcards: " ".join(sums)
 
 
-def beside_weights(locate):
-    """Params function: checksum of what belongs to the generator's weights: another one reruns what uses it.
+def generator_file(locate):
+    """Params function: checksum of a file that belongs to the generator: another one reruns what uses it.
 
     ``locate`` is ``bank_file`` or ``preview_file``.
     """
@@ -264,8 +264,8 @@ def beside_weights(locate):
 def hold_results(config):
     """Keep a second run out of the results folder for as long as this process lives."""
     global results_lock
-    told = ("attempts", "identity", "version", "checks", "review", "reviewers")
-    about = {name: config[name] for name in told}
+    told = ("attempts", "identity", "version", "review", "reviewers")
+    about = {name: config[name] for name in told} | {"checks": settings.stage_options(config, "checks")}
     try:
         results_lock = run_lock.hold_results(config["results"], about)
     except InputError as error:

@@ -31,7 +31,7 @@ rule donors:
         generator=config["generator"],
         requested=requested_option(),
         key=KEY_CHECK,
-        bank=beside_weights(bank_file),
+        bank=generator_file(bank_file),
         weights=weights(config["generator"], "sface", "yunet", "age_net", "gender_net"),
     shell:
         "deidlib donors choose {input.failed:q} --photos {input.photos:q} --landmarks {input.landmarks:q} "

@@ -26,7 +26,7 @@ rule inversion:
         options=options("inversion"),
         generator=config["generator"],
         device=config["device"],
-        preview=beside_weights(preview_file),
+        preview=generator_file(preview_file),
         weights=weights(config["generator"], "stlpips", "sface"),
     shell:
         "deidlib invert --photos {input.photos:q} --landmarks {input.landmarks:q} "

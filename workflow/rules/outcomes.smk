@@ -27,7 +27,7 @@ rule outcomes:
         mem_mb=more(2000),
         runtime=more(60),
     params:
-        settings=settings_of("attempts", "checks", "identity", "review", "reviewers"),
+        settings=settings_of("attempts", "checks", "generator", "identity", "preset", "review", "reviewers"),
         made=made_attempts(),
         review=effect_of_review(),
     shell:

@@ -26,8 +26,8 @@ rule reid:
         mem_mb=more(16000),
         runtime=more(720),
     params:
-        settings=settings_of("identity", "generator", "preserve", "inversion", "reid", "release"),
-        bank=beside_weights(bank_file),
+        settings=settings_of("identity", "generator", "preserve", "preset", "reid", "release"),
+        bank=generator_file(bank_file),
         weights=weights(*recogniser_models()),
     shell:
         "deidlib reid --plan {input.plan:q} --sweep {input.sweep:q} --out {output.attacks:q} "

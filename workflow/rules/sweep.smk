@@ -1,4 +1,4 @@
-# Privacy against utility: a sample of what would be released, with other preserved areas and other strengths of the
+# Privacy against utility: a sample of what would be released, with other preserved areas and other weights of the
 # identity loss. Of a sample of 0 photographs an empty list is written at once.
 
 
@@ -30,12 +30,12 @@ rule sweep:
             "generator",
             "preserve",
             "regions",
+            "preset",
             "inversion",
-            "blending",
             "reid",
         ),
         device=config["device"],
-        preview=beside_weights(preview_file),
+        preview=generator_file(preview_file),
         weights=weights(config["generator"], "stlpips", "sface", "yunet", *recogniser_models()),
     shell:
         "deidlib sweep --plan {input.plan:q} --out {output.sweep:q} --device {params.device} --threads {threads} "

@@ -288,7 +288,7 @@ def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | N
     Parameters
     ----------
     tradeoff : list of dict
-        ``preserve, guide, preserved_share, recogniser, rate, ci95, mean_score, operating_point`` and counts.
+        ``preserve, identity_weight, preserved_share, recogniser, rate, ci95, mean_score, operating_point`` and counts.
     recognisers : list of dict
         ``name, title, same_above``.
     """
@@ -298,8 +298,8 @@ def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | N
     about = {entry["name"]: entry for entry in recognisers}
     names = list(dict.fromkeys(entry["recogniser"] for entry in points))
     rows: dict[tuple, dict] = {}  # the first entry of each setting
-    for entry in sorted(points, key=lambda entry: (entry["preserved_share"], entry["guide"])):
-        rows.setdefault((entry["preserve"], entry["guide"]), entry)
+    for entry in sorted(points, key=lambda entry: (entry["preserved_share"], entry["identity_weight"])):
+        rows.setdefault((entry["preserve"], entry["identity_weight"]), entry)
     places = {setting: place for place, setting in enumerate(rows)}
     with drawing(1.15 + 0.32 * len(rows)) as figure:
         panels = figure.subplots(1, 1 + len(names), sharey=True, width_ratios=[1.3, *[1] * len(names)])
@@ -308,11 +308,13 @@ def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | N
             colour, marker = SERIES[number % len(SERIES)]
             style = {"color": colour, "markersize": 5.5}
             style["markerfacecolor"] = colour if entry.get("operating_point") else "white"
-            y = places[entry["preserve"], entry["guide"]] + 0.5 * ((number + 0.5) / len(names) - 0.5)
+            y = places[entry["preserve"], entry["identity_weight"]] + 0.5 * ((number + 0.5) / len(names) - 0.5)
             panels[0].plot(entry["ci95"], [y, y], color=colour, linewidth=1.2)
             panels[0].plot(entry["rate"], y, marker, **style)
             if entry.get("mean_score") is not None:
-                panels[1 + number].plot(entry["mean_score"], places[entry["preserve"], entry["guide"]], marker, **style)
+                panels[1 + number].plot(
+                    entry["mean_score"], places[entry["preserve"], entry["identity_weight"]], marker, **style
+                )
         for axes in panels:
             for place, entry in enumerate(rows.values()):
                 if entry.get("operating_point"):
@@ -344,4 +346,4 @@ def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | N
 def _setting_words(entry: dict) -> str:
     area = f"{entry['preserve'].replace('_', ' ')} ({100 * entry['preserved_share']:.2g} %)"
     this = " (this release)" if entry.get("operating_point") else ""
-    return f"{area}, guide {entry['guide']:g}{this}"
+    return f"{area}, identity loss {entry['identity_weight']:g}{this}"
