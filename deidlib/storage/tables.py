@@ -50,7 +50,7 @@ REASONS: dict[str, str] = {
     "mask_unusable": "The mask image is missing, empty or not of the photograph's size.",
     "view_refused": "The configuration refuses this view (views). Give the view a route, or leave the photograph out.",
     "no_face": "No face was found. If it shows a profile or the inside of the mouth, say so in the sheet (view).",
-    "several_faces": "More than one face was found; crop the photograph to the patient.",
+    "several_faces": "A second face is at least half as large as the patient's; crop the photograph to the patient.",
     "yaw_too_large": "The head is turned further than landmarks.max_yaw. If it is a profile, set its view to profile.",
     "face_too_small": "The face is smaller than landmarks.min_inter_ocular.",
     "mask_needed": (
