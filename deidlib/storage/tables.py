@@ -72,6 +72,10 @@ REASONS: dict[str, str] = {
     ),
     "text_unchecked": "The search for text broke down on this photograph, so it cannot be vouched for.",
     "gate_failed": "No attempt passed the privacy and quality gate.",
+    "passed_with_another_face": (
+        "It passed only with another new face than the one that the patient's other photographs show. Leave those out, "
+        "or set identity to per_photo."
+    ),
     "withheld_by_reviewer": "A reviewer withheld it: the decision, with its reason, is in private/review.",
     "another_face_asked": (
         "A reviewer asked for another face, and none has passed the checks yet. Run the workflow again, or ask for one "
