@@ -21,6 +21,7 @@ class Lead(NamedTuple):
     The last three are of cosines between different people: 117 pairs of 16 portraits (dlib's: by its distances there).
     """
 
+    model: str  # of the registry, whose weights it takes
     framing: Framing
     trained: bool  # here, on the generator's people
     impostor: float  # their mean
@@ -29,10 +30,14 @@ class Lead(NamedTuple):
 
 
 LEADS: dict[str, Lead] = {
-    "sface": Lead(Framing(112, SEE_ALL, mouth=True), False, 0.12, 0.27, 0.084),
-    "dlib": Lead(Framing(150, _DLIB_CHIP, mouth=True), False, 0.8, 0.88, 0.05),
-    "discriminant": Lead(Framing(112, SEE_ALL, mouth=True), True, 0.036, 0.215, 0.096),
-    "outline": Lead(Framing(112, zoomed(112, 132.0, (56.0, 60.0)), mouth=False), True, 0.038, 0.228, 0.125),
+    "sface": Lead("sface", Framing(112, SEE_ALL, mouth=True), False, 0.12, 0.27, 0.084),
+    "dlib": Lead("dlib_resnet", Framing(150, _DLIB_CHIP, mouth=True), False, 0.8, 0.88, 0.05),
+    "arcface": Lead("arcface", Framing(112, SEE_ALL, mouth=True), False, 0.005, 0.118, 0.071),
+    "facexzoo": Lead("facexzoo", Framing(112, SEE_ALL, mouth=True), False, 0.010, 0.124, 0.068),
+    "discriminant": Lead("stlpips", Framing(112, SEE_ALL, mouth=True), True, 0.036, 0.215, 0.096),
+    "outline": Lead(
+        "gender_net", Framing(112, zoomed(112, 132.0, (56.0, 60.0)), mouth=False), True, 0.038, 0.228, 0.125
+    ),
 }
 TRAINED = tuple(name for name, lead in LEADS.items() if lead.trained)
 #: Who leads by default. dlib's, which judges, does not.

@@ -21,11 +21,15 @@ def embedder(name: str, perceptual=None):
         Whose features the discriminant takes; opened anew where it is not given.
     """
     from deidlib.embedders.dlib_torch import DlibTorch
+    from deidlib.embedders.onnx_torch import OnnxTorch
     from deidlib.embedders.sface import SFaceTorch, read_weights
     from deidlib.embedders.trained import Discriminant
+    from deidlib.vision.facexzoo import FaceXZoo
 
     known = {
         "sface": lambda: SFaceTorch(read_weights(only("sface"))),
+        "arcface": lambda: OnnxTorch(only("arcface")),
+        "facexzoo": lambda: FaceXZoo(only("facexzoo")),
         "dlib": lambda: DlibTorch(files("dlib_resnet")["dlib_face_recognition_resnet_model_v1.dat"]),
     }
     return known[name]() if name in known else Discriminant(features(name, perceptual), fitted_file(name))

@@ -79,8 +79,11 @@ def collect_outcomes(
         attempt = chosen.get(groups[i])
         attempt = attempt if attempt in passed.get(i, ()) else None
         found = _outcome(photo, stopped, regions.get(i), tries.get(i, []), lost.get(i, []), attempt)
-        asked = found.held_at == "gate" and len(passed.get(i, ())) < len(sound.get(i, ()))
-        outcomes.append(replace(found, reason="another_face_asked", held_at="review") if asked else found)
+        if found.held_at == "gate" and len(passed.get(i, ())) < len(sound.get(i, ())):
+            found = replace(found, reason="another_face_asked", held_at="review")
+        elif found.held_at == "gate" and passed.get(i):
+            found = replace(found, reason="passed_with_another_face")
+        outcomes.append(found)
     return outcomes
 
 

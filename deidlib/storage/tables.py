@@ -50,7 +50,7 @@ REASONS: dict[str, str] = {
     "mask_unusable": "The mask image is missing, empty or not of the photograph's size.",
     "view_refused": "The configuration refuses this view (views). Give the view a route, or leave the photograph out.",
     "no_face": "No face was found. If it shows a profile or the inside of the mouth, say so in the sheet (view).",
-    "several_faces": "More than one face was found; crop the photograph to the patient.",
+    "several_faces": "A second face is at least half as large as the patient's; crop the photograph to the patient.",
     "yaw_too_large": (
         "The head is turned further than landmarks.max_yaw of the preset. If it is a profile, set its view to profile."
     ),
@@ -74,6 +74,10 @@ REASONS: dict[str, str] = {
     ),
     "text_unchecked": "The search for text broke down on this photograph, so it cannot be vouched for.",
     "gate_failed": "No attempt passed the privacy and quality gate.",
+    "passed_with_another_face": (
+        "It passed only with another new face than the one that the patient's other photographs show. Leave those out, "
+        "or set identity to per_photo."
+    ),
     "withheld_by_reviewer": "A reviewer withheld it: the decision, with its reason, is in private/review.",
     "another_face_asked": (
         "A reviewer asked for another face, and none has passed the checks yet. Run the workflow again, or ask for one "

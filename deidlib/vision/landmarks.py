@@ -22,6 +22,8 @@ from deidlib.vision.face_search import FaceSearch
 
 ALIGNED_SIDE = 1024  # px, the generator's frame
 _MOUTH_TOLERANCE = 0.1  # of the face's size, between two detectors' mouths
+_BESIDE = 0.5  # of the patient's face's width: what a second face has at least
+_CUT_OFF = 0.05  # of a face's size, to the picture's border: nearer, the border cuts it off
 _READINGS, _WIDER = 8, 0.12  # looks at a face, and how much wider the picture is framed at most, in parts of its side
 
 # Indices of the MediaPipe face mesh (canonical face model of google-ai-edge/mediapipe).
@@ -216,9 +218,30 @@ def matrix_of(row: dict) -> np.ndarray:
     return np.asarray(row["aligned_to_native"], np.float64).reshape(2, 3)
 
 
-def _several_people(boxes: np.ndarray) -> bool:
-    """Whether a second face is at least half as wide as the largest (a second_face far off is cropped away)."""
-    return len(boxes) > 1 and np.sort(boxes[:, 2])[-2] >= 0.5 * boxes[:, 2].max()
+def _box_around(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Left, top, width and height of what a picture shows of a face, from its landmarks."""
+    low, high = (np.clip(corner, 0, shape[1::-1]) for corner in (points.min(axis=0), points.max(axis=0)))
+    return np.concatenate([low, high - low])
+
+
+def _beside(boxes: np.ndarray, patient: np.ndarray, to_aligned: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether another of the boxes, (N, ≥ 4), may be meant as well as the patient's.
+
+    That is a face at least half as wide. A smaller one stands behind. One that the picture's border cuts off, and whose
+    middle lies outside the generated square, belongs to somebody who was not to be photographed.
+    """
+    for box in boxes[:, :4]:
+        corner, size = box[:2], box[2:]
+        middle = corner + size / 2
+        same = np.all(np.abs(middle - patient[:2] - patient[2:] / 2) < patient[2:] / 2)
+        if same or size[0] < _BESIDE * patient[2]:
+            continue
+        room = _CUT_OFF * size
+        cut_off = np.any(corner < room) or np.any(corner + size > np.array(shape[1::-1]) - room)
+        x, y = transform_points(to_aligned, middle[None])[0]
+        if not cut_off or (0 <= x < ALIGNED_SIDE and 0 <= y < ALIGNED_SIDE):
+            return True
+    return False
 
 
 def _mouths_agree(points: np.ndarray, box: np.ndarray) -> bool:
@@ -232,12 +255,20 @@ def _held(reason: str) -> dict:
 
 
 def _face_row(image: np.ndarray, landmarker: FaceLandmarker, boxes: np.ndarray) -> dict:
-    if _several_people(boxes):  # MediaPipe alone misses small faces of a group
-        return _held("several_faces")
     faces = landmarker.detect(image)
-    if len(faces) != 1:
-        return _held("several_faces" if faces else "no_face")
-    face = faces[0]
+    if not faces:
+        return _held("several_faces" if len(boxes) > 1 else "no_face")
+    seen = [_box_around(face.points, image.shape) for face in faces]
+    largest = int(np.argmax([box[2] for box in seen]))
+    face, patient = faces[largest], seen[largest]
+    matrix = aligned_to_native(face.points)
+    # each detector overlooks faces that the other sees
+    if any(
+        _beside(np.reshape(found, (len(found), -1)), patient, invert_similarity(matrix), image.shape)
+        for found in (boxes, seen)
+        if len(found)
+    ):
+        return _held("several_faces")
     left, right = eye_centres(face.points)
     return {
         "points": face.points.reshape(-1),
@@ -246,7 +277,7 @@ def _face_row(image: np.ndarray, landmarker: FaceLandmarker, boxes: np.ndarray) 
         "pitch": face.pitch,
         "roll": face.roll,
         "inter_ocular": float(np.hypot(*(right - left))),
-        "aligned_to_native": aligned_to_native(face.points).reshape(-1),
+        "aligned_to_native": matrix.reshape(-1),
         "status": tables.OK,
     }
 

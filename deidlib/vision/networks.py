@@ -37,7 +37,7 @@ def dlib_resnet():
 
 
 def recogniser(name: str, detector=None):
-    """Open a recogniser by its name in the registry: SFace, dlib, or the user's own ONNX file."""
+    """Open a recogniser by its name in the registry: those shipped, or the user's own ONNX file."""
     from deidlib.models import recognisers
 
     known = recognisers()
@@ -47,8 +47,10 @@ def recogniser(name: str, detector=None):
         return dlib_resnet()
     if name == "sface":
         return sface(detector or yunet())
-    from deidlib.vision.recognisers import OnnxRecogniser
+    from deidlib.vision.recognisers import FaceXZooRecogniser, OnnxRecogniser
 
+    if name == "facexzoo":
+        return FaceXZooRecogniser(only("facexzoo"), detector or yunet())
     about = known[name]
     return OnnxRecogniser(name, only(about["model"]), detector or yunet(), **about.get("preprocessing", {}))
 

@@ -119,8 +119,35 @@ class DlibResNet(Recogniser):
         return np.asarray(self._network.compute_face_descriptor(np.ascontiguousarray(chip)), np.float32)
 
 
-class OnnxRecogniser(Recogniser):
-    """An ArcFace-style network from an ONNX file: YuNet's five points, the 112² alignment of ArcFace, unit vectors.
+class ArcFaceAligned(Recogniser):
+    """A recogniser of YuNet's five points and ArcFace's alignment; its embeddings are unit vectors.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the registry.
+    detector : YuNet
+        Gives the five points.
+    side : int
+        Side of the network's input in pixels.
+    """
+
+    def __init__(self, name: str, detector: YuNet, side: int = 112):
+        self.name = name
+        self._detector, self._side = detector, side
+
+    def detect(self, image: np.ndarray) -> np.ndarray | None:
+        """YuNet's row of the largest face, (15,), or None."""
+        return _largest(self._detector, image)
+
+    def align(self, image: np.ndarray, face: np.ndarray) -> np.ndarray:
+        """Chip of side² pixels with the five points at ArcFace's places."""
+        to_chip = fit_similarity(face[4:14].reshape(5, 2).astype(np.float64), ARCFACE_112 * (self._side / 112))
+        return cv2.warpAffine(image, to_chip, (self._side, self._side), flags=cv2.INTER_LINEAR)
+
+
+class OnnxRecogniser(ArcFaceAligned):
+    """An ArcFace-style network from an ONNX file.
 
     Parameters
     ----------
@@ -150,24 +177,14 @@ class OnnxRecogniser(Recogniser):
     ):
         if colour not in ("rgb", "bgr"):
             raise InputError(f"recogniser {name}: colour is rgb or bgr, not {colour}; mend its entry in models.yaml")
-        self.name = name
-        self._detector = detector
-        self._side, self._mean, self._scale, self._colour = side, mean, scale, colour
+        super().__init__(name, detector, side)
+        self._mean, self._scale, self._colour = mean, scale, colour
         try:
             self._network = cv2.dnn.readNetFromONNX(str(model_file))
         except cv2.error:
             raise InputError(
                 f"recogniser {name}: OpenCV cannot load its ONNX file; export it with a fixed input 1×3×{side}×{side}"
             ) from None
-
-    def detect(self, image: np.ndarray) -> np.ndarray | None:
-        """YuNet's row of the largest face, (15,), or None."""
-        return _largest(self._detector, image)
-
-    def align(self, image: np.ndarray, face: np.ndarray) -> np.ndarray:
-        """Chip of side² pixels with the five points at ArcFace's places."""
-        to_chip = fit_similarity(face[4:14].reshape(5, 2).astype(np.float64), ARCFACE_112 * (self._side / 112))
-        return cv2.warpAffine(image, to_chip, (self._side, self._side), flags=cv2.INTER_LINEAR)
 
     def embed_aligned(self, chip: np.ndarray) -> np.ndarray:
         """Unit vector, (D,)."""
@@ -176,6 +193,24 @@ class OnnxRecogniser(Recogniser):
         blob = cv2.dnn.blobFromImage(chip, self._scale, size, mean, swapRB=self._colour == "bgr")
         self._network.setInput(blob)
         return _unit(self._network.forward())
+
+
+class FaceXZooRecogniser(ArcFaceAligned):
+    """FaceX-Zoo's MobileFaceNet (Wang et al. 2021), run by PyTorch."""
+
+    def __init__(self, model_file: Path, detector: YuNet):
+        from deidlib.vision.facexzoo import FaceXZoo
+
+        super().__init__("facexzoo", detector)
+        self._network = FaceXZoo(model_file)
+
+    def embed_aligned(self, chip: np.ndarray) -> np.ndarray:
+        """Unit vector, (512,)."""
+        import torch
+
+        with torch.inference_mode():
+            faces = torch.from_numpy(np.ascontiguousarray(chip.transpose(2, 0, 1)))[None].float() / 127.5 - 1
+            return self._network(faces)[0].numpy()
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from shard_tables import CONFIG, Spec, outcomes_of, write_private
 
 from deidlib.outcomes.attempts import photos_to_retry, released_attempts
 from deidlib.storage import tables
@@ -33,3 +34,21 @@ def test_the_first_of_equal_attempts_is_released():
 def test_of_single_photographs_the_first_passing_attempt_is_released(passed):
     members = [(photo, photo) for photo in passed]
     assert released_attempts(members, passed) == {p: min(a) for p, a in passed.items() if a}
+
+
+def test_a_photograph_that_passed_with_another_face_is_told_so(tmp_path):
+    """One face serves both photographs of a patient; it is the first at which most of them pass."""
+    fails = {"failed": ["seam"], "seam": 9.0}
+    specs = [
+        Spec("patient-one", "photo-one", checks=({}, fails)),
+        Spec("patient-one", "photo-two", checks=(fails, {})),
+        Spec("patient-two", "photo-three", checks=(fails, fails)),
+    ]
+    config = {**CONFIG, "identity": "per_patient"}
+    shards = write_private(tmp_path, specs, config=config)
+    found = {o.photo["photo_id"]: (o.attempt, o.reason) for o in outcomes_of(tmp_path, shards, config=config)}
+    assert found == {
+        "photo-one": (0, None),
+        "photo-two": (None, "passed_with_another_face"),
+        "photo-three": (None, "gate_failed"),
+    }

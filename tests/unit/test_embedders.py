@@ -1,5 +1,7 @@
 """Differentiable recognisers: each is the network that it is said to be, and sees what it is said to see."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,15 @@ from deidlib.embedders.dlib_file import read_layers
 from deidlib.embedders.dlib_torch import SIDE, DlibTorch
 from deidlib.embedders.framing import Framing, mouth_shown, zoomed
 from deidlib.embedders.lead import LEADS, LED_BY, TRAINED
+from deidlib.embedders.onnx_torch import OnnxTorch
 from deidlib.embedders.opened import embedder
+from deidlib.errors import InputError
 from deidlib.inversion.identity import fit_template
 from deidlib.training.discriminant import fit
 from deidlib.training.identities import VIEWS, draw_people
 from deidlib.training.views import embed, verification
+from deidlib.vision import networks
+from deidlib.vision.facexzoo import FaceXZoo
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +85,61 @@ def test_a_recogniser_from_which_the_mouth_is_hidden_sees_all_but_the_mouth():
     assert (shown[y[:2], x[:2]] == 1).all()  # eyes
     assert (shown[y[3:], x[3:]] == 0).all()  # mouth corners, lower lip
     assert (mouth_shown(framing._replace(mouth=True)) == 1).all()
+
+
+def test_an_onnx_network_in_torch_is_the_network(generator, yunet):
+    """The same embedding as OpenCV's run of the file; a batch of any size; a gradient."""
+    arcface = networks.recogniser("arcface", yunet)
+    chips = [arcface.align(image, arcface.detect(image)) for image in drawn(read_bank().w[[3, 40]], generator)]
+    network, faces = embedder("arcface"), torch.cat([as_tensor(chip) for chip in chips]).requires_grad_()
+    found = network(faces)
+    (gradient,) = torch.autograd.grad(found.sum(), faces)
+    assert np.abs(found.detach().numpy() - [arcface.embed_aligned(chip) for chip in chips]).max() < 1e-4
+    assert (gradient.abs().amax(dim=1) > 0).float().mean() > 0.99
+
+
+def test_an_onnx_network_of_other_layers_does_not_lead(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"])], "network", values[:1], values[1:])
+    onnx.save(helper.make_model(graph), str(tmp_path / "own.onnx"))
+    with pytest.raises(InputError, match=r"Softmax.*reid\.recognisers"):
+        OnnxTorch(tmp_path / "own.onnx")
+
+
+def test_facexzoo_s_file_is_read_without_running_what_is_in_it(tmp_path):
+    """A pickle that would call something is refused, and calls nothing; so is a damaged file."""
+
+    class Call:
+        def __reduce__(self):
+            return (tmp_path.joinpath("called").touch, ())
+
+    hostile = tmp_path / "hostile.pkl"
+    with open(hostile, "wb") as file:
+        for part in (0x1950A86A20F9469CFC6C, 1001, {}, Call(), []):
+            pickle.dump(part, file, protocol=2)
+    damaged = tmp_path / "damaged.pkl"
+    damaged.write_bytes(networks.only("facexzoo").read_bytes()[:100_000])
+    for path in (hostile, damaged):
+        with pytest.raises(InputError, match="models fetch"):
+            FaceXZoo(path)
+    assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize("name", ["arcface", "facexzoo"])
+def test_a_recogniser_knows_a_virtual_person_again(name, generator, yunet):
+    """Mirrored, darker and softer, a face is nearer to itself than to anybody else."""
+    import cv2
+
+    recogniser = networks.recogniser(name, yunet)
+    faces = drawn(read_bank().w[[3, 40, 77]], generator)
+    again = [np.ascontiguousarray(cv2.GaussianBlur(face, (0, 0), 2)[:, ::-1] // 4 * 3) for face in faces]
+    found, other = (np.stack([recogniser.embed(face) for face in images]) for images in (faces, again))
+    alike = found @ other.T
+    assert (alike.argmax(axis=1) == np.arange(3)).all()
+    assert np.diag(alike).min() > 0.6 > 0.4 > alike[~np.eye(3, dtype=bool)].max()
 
 
 def test_the_judge_does_not_lead():

@@ -1,5 +1,6 @@
 """Geometry: alignment, the released square, the preserved core and its band."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -187,6 +188,22 @@ def test_what_is_not_one_frontal_face_is_quarantined(astronaut, model_files, det
     assert [row["reason"] for row in rows] == ["no_face", "several_faces", None]
     (row,) = landmarks_of(photos_table(astronaut, view="profile"), model_files, detector).to_pylist()
     assert row["reason"] == "view_refused"
+
+
+def test_who_stands_behind_or_is_cut_off_does_not_hide_the_patient(astronaut, model_files, detector):
+    """A small face behind, and a large one at the border that the generated square leaves out, are nobody's patient."""
+    head = np.ascontiguousarray(astronaut[:256, 96:352])
+    scene = np.full((300, 640, 3), 127, np.uint8)
+    scene[20:276, 20:276] = head
+    behind, cut_off, both = scene.copy(), scene.copy(), scene.copy()
+    behind[60:160, 400:500] = cv2.resize(head, (100, 100), interpolation=cv2.INTER_AREA)
+    cut_off[20:276, 490:] = head[:, :150]
+    both[20:276, 340:596] = head[:, ::-1]
+    assert all(len(detector.detect(picture)) == 2 for picture in (behind, cut_off, both))
+    rows = landmarks_of(photos_table(scene, behind, cut_off, both), model_files, detector).to_pylist()
+    assert [row["reason"] for row in rows] == [None, None, None, "several_faces"]
+    for row in rows[1:3]:  # the same person as without company
+        assert np.abs(np.array(row["points"]) - rows[0]["points"]).max() < 6
 
 
 def test_limits_are_applied(astronaut, model_files, detector):

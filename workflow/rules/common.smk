@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 
 from deidlib import config as settings
 from deidlib import keys, run_lock
+from deidlib.embedders.lead import LEADS
 from deidlib.errors import DeidlibError, InputError
 from deidlib.intake import cohort
 from deidlib.models import ModelError, bank_file, load_registry, preview_file
@@ -240,6 +241,11 @@ def recogniser_models():
                 f"reid.recognisers: no recogniser called {name}; config/models.yaml has {', '.join(sorted(known))}"
             )
     return [known[name]["model"] for name in config["reid"]["recognisers"]]
+
+
+def leading_models():
+    """Models of the registry behind the recognisers that lead the inversion."""
+    return sorted({LEADS[name].model for name in config["inversion"]["identity_led_by"]})
 
 
 def weights(*models):

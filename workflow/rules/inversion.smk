@@ -27,7 +27,7 @@ rule inversion:
         generator=config["generator"],
         device=config["device"],
         preview=generator_file(preview_file),
-        weights=weights(config["generator"], "stlpips", "sface"),
+        weights=weights(config["generator"], "stlpips", "face_landmarker", *leading_models()),
     shell:
         "deidlib invert --photos {input.photos:q} --landmarks {input.landmarks:q} "
         "--regions {input.regions:q} --donors {input.donors:q} --out {output.faces:q} "

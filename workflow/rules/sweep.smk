@@ -36,7 +36,9 @@ rule sweep:
         ),
         device=config["device"],
         preview=generator_file(preview_file),
-        weights=weights(config["generator"], "stlpips", "sface", "yunet", *recogniser_models()),
+        weights=weights(
+            config["generator"], "stlpips", "face_landmarker", "yunet", *leading_models(), *recogniser_models()
+        ),
     shell:
         "deidlib sweep --plan {input.plan:q} --out {output.sweep:q} --device {params.device} --threads {threads} "
         "--config {params.settings:q} "
