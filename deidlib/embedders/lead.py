@@ -40,5 +40,5 @@ LEADS: dict[str, Lead] = {
     ),
 }
 TRAINED = tuple(name for name, lead in LEADS.items() if lead.trained)
-#: Who leads by default. dlib's, which judges, does not.
-LED_BY = ("sface", "discriminant", "outline")
+#: Who leads by default. dlib's, which judges, does not, nor does FaceX-Zoo's, which only attacks.
+LED_BY = ("sface", "arcface", "discriminant", "outline")

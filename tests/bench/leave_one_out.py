@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="photographs to make, of all that are compared with")
     parser.add_argument("--preserve", default="mouth")
     parser.add_argument("--led-by", nargs="+", default=list(LED_BY), choices=list(LEADS))
-    parser.add_argument("--judges", nargs="+", default=["sface", "dlib", *TRAINED])
+    parser.add_argument("--judges", nargs="+", default=["sface", "arcface", "facexzoo", "dlib", *TRAINED])
     parser.add_argument("--regions", default="{}", help="settings as JSON")
     parser.add_argument("--inversion", default="{}", help="settings as JSON")
     parser.add_argument("--blending", default="{}", help="settings as JSON")

@@ -245,7 +245,8 @@ def recogniser_models():
 
 def leading_models():
     """Models of the registry behind the recognisers that lead the inversion."""
-    return sorted({LEADS[name].model for name in config["inversion"]["identity_led_by"]})
+    led_by = settings.stage_options(config, "inversion")["identity_led_by"]
+    return sorted({LEADS[name].model for name in led_by})
 
 
 def weights(*models):
