@@ -3,8 +3,9 @@
 A shard's photographs are decided one by one as stages hold them back, and all of them once its last attempt is
 checked. The pace is that of inversion, which takes nearly all of the time: photographs that its finished tables
 handled, of all attempts, by the tables' times, in the last day of work. What is left of it is the first attempt of the
-shards that wait, and of each later attempt the share of photographs that went to it so far. Stages after the attempts
-count as done when their files exist; their duration is not estimated.
+shards that wait, and of each later attempt the share of photographs that went to it so far. Attempts for which
+reviewers asked come on top, in the shards that they asked for. Stages after the attempts count as done when their files
+exist; their duration is not estimated.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from deidlib.errors import DeidlibError
 from deidlib.outcomes.attempts import GROUP_COLUMN, released_attempts
+from deidlib.outcomes.outcomes import read_outcomes
+from deidlib.review.effect import review_numbers
+from deidlib.review.verdicts import DISAGREEMENT, OFF, OPTIONAL, UNDECIDED
+from deidlib.review.workflow import made_attempts
 from deidlib.storage import sealed, tables
 from deidlib.storage.results import Results, stage_table
 
@@ -47,8 +53,12 @@ _WINDOW = 24 * 3600.0
 
 @dataclass
 class Stage:
-    """One stage, of one attempt where it has attempts: finished shards, photographs in them, those it held back."""
+    """One stage, of one attempt where it has attempts: finished shards, photographs in them, those it held back.
 
+    ``of`` is the number of shards that have this stage at all.
+    """
+
+    of: int = 0
     shards: int = 0
     photos: int = 0
     stopped: int = 0
@@ -80,8 +90,11 @@ class Inversion:
 class Status:
     """What :func:`read_status` found.
 
-    ``inversions`` has an entry for each attempt of each shard whose photographs are decoded, ``embedded`` counts the
-    shards with embeddings, and ``later`` says of each of :data:`LATER_STAGES` whether its files are there.
+    ``attempts`` is the configuration's number; ``stages`` has those that reviewers asked for, too. ``finished`` counts
+    the shards whose last attempt is checked. ``review`` is what :func:`deidlib.review.effect.review_numbers` gives, of
+    the shards with outcomes, or a sentence that says why it cannot be told. ``inversions`` has an entry for each
+    attempt of each shard whose photographs are decoded, ``embedded`` counts the shards with embeddings, and ``later``
+    says of each of :data:`LATER_STAGES` whether its files are there.
     """
 
     photos: int = 0
@@ -92,7 +105,9 @@ class Status:
     reasons: Counter = field(default_factory=Counter)
     stages: dict[str, Stage] = field(default_factory=dict)
     inversions: list[Inversion] = field(default_factory=list)
+    finished: int = 0
     embedded: int = 0
+    review: dict | str = field(default_factory=dict)
     later: dict[str, bool] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     versions: list[str] = field(default_factory=list)
@@ -127,7 +142,8 @@ class Status:
             ahead += share * (self.photos - sum(one.photos for one in here))
             waiting = [one for one in here if one.done is None]
             ahead += sum(share * one.photos if one.handled is None else one.handled for one in waiting)
-        return ahead
+        asked = [one for one in self.inversions if one.attempt >= self.attempts and one.done is None]
+        return ahead + sum(one.handled or 0 for one in asked)
 
     def per_hour(self) -> float | None:
         """Inversions per hour in the last day of work, of all attempts; None: too little to tell."""
@@ -154,10 +170,13 @@ def read_status(results: Path) -> Status:
     status = Status(plan["n_photos"], len(plan["shards"]), running=running)
     status.attempts = run.get("attempts") or _attempts_seen(here, plan["shards"])
     status.begun = here.pinned.stat().st_mtime
-    names = [*STAGES, *(f"{stage} {attempt}" for attempt in range(status.attempts) for stage in ATTEMPT_STAGES)]
-    status.stages = {name: Stage() for name in names}
+    mode = {"review": run.get("review", OPTIONAL), "reviewers": run.get("reviewers", 1)}
+    made = {shard: _made(here.private, shard, mode | {"attempts": status.attempts}) for shard in plan["shards"]}
+    names = [*STAGES, *(f"{stage} {n}" for n in range(max(made.values(), default=1)) for stage in ATTEMPT_STAGES)]
+    status.stages = {name: Stage(_shards_with(name, made)) for name in names}
     for shard in plan["shards"]:
-        _add_shard(status, here.shard(shard), run.get("identity") or "per_patient")
+        _add_shard(status, here, shard, made[shard], run.get("identity") or "per_patient")
+    status.review = _review(here, plan["shards"], mode)
     status.versions = sorted(file.parent.name for file in here.releases.glob("*/SHA256SUMS"))
     version = run.get("version") or "*"
     found = (
@@ -187,15 +206,56 @@ def page(status: Status, now: datetime) -> str:
     for name, stage in status.stages.items():
         title, _, attempt = name.partition(" ")
         shown = _TITLES[title] + (f", attempt {attempt}" if attempt else "")
-        lines.append(f"{shown:24}{f'{stage.shards:,}/{status.shards:,}':>12}{stage.photos:>14,}{stage.stopped:>12,}")
+        asked = "  asked by reviewers" if attempt and int(attempt) >= status.attempts else ""
+        done = f"{stage.shards:,}/{stage.of:,}"
+        lines.append(f"{shown:24}{done:>12}{stage.photos:>14,}{stage.stopped:>12,}{asked}")
     lines += _after_the_attempts(status)
+    lines += ["", *_review_lines(status.review)]
     lines += ["", f"releases: {', '.join(status.versions) or 'none yet'}"]
     if status.damaged:
         lines.append(f"damaged (start the workflow again, which makes them anew): {', '.join(status.damaged)}")
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _add_shard(status: Status, folder: Path, identity: str) -> None:
+def _made(private: Path, shard: str, config: dict) -> int:
+    """Number of attempts of a shard; that of the configuration where its decisions are damaged."""
+    try:
+        return made_attempts(private, shard, config)
+    except DeidlibError:
+        return config["attempts"]
+
+
+def _shards_with(stage: str, made: dict[str, int]) -> int:
+    attempt = stage.partition(" ")[2]
+    return sum(not attempt or int(attempt) < number for number in made.values())
+
+
+def _review(results: Results, shards: list[str], mode: dict) -> dict | str:
+    known = [shard for shard in shards if stage_table(results.shard(shard), "outcomes").is_file()]
+    try:
+        return review_numbers(results.private, known, mode)
+    except DeidlibError as error:
+        return str(error)
+
+
+def _review_lines(review: dict | str) -> list[str]:
+    """Who decided what before the release, of the photographs that passed the checks so far."""
+    if isinstance(review, str):
+        return [f"review: cannot be told: {review}"]
+    if review["mode"] == OFF:
+        return ["review: off"]
+    people = "two people have to decide alike" if review["reviewers"] > 1 else "one person decides"
+    told = {UNDECIDED: "to be decided", DISAGREEMENT: "reviewers disagree"}
+    verdicts = {UNDECIDED: 0} | review["verdicts"]
+    return [
+        f"review: {review['mode']}, {people}; {review['photographs']:,} photographs passed the checks, "
+        f"{review['looked_at']:,} were looked at",
+        *(_line(f"  {told.get(state, state.replace('_', ' '))}", count, "") for state, count in verdicts.items()),
+    ]
+
+
+def _add_shard(status: Status, results: Results, shard: str, attempts: int, identity: str) -> None:
+    folder = results.shard(shard)
     stopped: dict[str, str] = {}
     photos = _known(status, stage_table(folder, "photos"), "photos", ["release_photo_id", "release_patient_id"])
     for stage in STAGES:
@@ -207,7 +267,7 @@ def _add_shard(status: Status, folder: Path, identity: str) -> None:
         stopped |= {row["release_photo_id"]: row["reason"] or "gate_failed" for row in gone}
     passed: dict[str, set[int]] = {}
     finished = False
-    for attempt in range(status.attempts):
+    for attempt in range(attempts):
         handled = done = None
         for stage in ATTEMPT_STAGES:
             path = stage_table(folder, stage, attempt)
@@ -220,13 +280,19 @@ def _add_shard(status: Status, folder: Path, identity: str) -> None:
             if stage == "checks":
                 for photo_id, ok in zip(table["release_photo_id"].to_pylist(), good, strict=True):
                     passed.setdefault(photo_id, set()).update({attempt} if ok else ())
-                finished = attempt == status.attempts - 1
+                finished = attempt == attempts - 1
             elif stage in ("donors", "faces"):
                 handled = table.num_rows
                 done = path.stat().st_mtime if stage == "faces" else None
         if photos is not None:
             status.inversions.append(Inversion(attempt, photos.num_rows, handled, done))
     status.embedded += stage_table(folder, "embeddings").is_file()
+    status.finished += finished
+    outcomes = _outcomes(results, shard) if finished else None
+    if outcomes is not None:
+        status.passed += sum(one.attempt is not None for one in outcomes)
+        status.reasons.update(one.reason for one in outcomes if one.attempt is None)
+        return
     status.reasons.update(stopped.values())
     if not finished or photos is None:
         return
@@ -238,6 +304,14 @@ def _add_shard(status: Status, folder: Path, identity: str) -> None:
     status.passed += released
     status.reasons.update({"gate_failed": len(members) - released - len(stopped)})
     status.reasons += Counter()  # without zeros
+
+
+def _outcomes(results: Results, shard: str):
+    """What the stage outcomes says, reviewers' decisions included; None where it was not made yet."""
+    try:
+        return read_outcomes(results.private, shard)
+    except DeidlibError:
+        return None
 
 
 def _known(status: Status, path: Path, stage: str, columns: list[str]):
@@ -312,7 +386,7 @@ def _pace(status: Status, now: datetime) -> list[str]:
 
 def _after_the_attempts(status: Status) -> list[str]:
     lines = [f"{'embeddings':24}{f'{status.embedded:,}/{status.shards:,}':>12}"]
-    whole = status.embedded == status.shards == status.stages[f"checks {status.attempts - 1}"].shards
+    whole = status.embedded == status.shards == status.finished
     for name, there in status.later.items():
         # What is there before its inputs are is of an earlier run.
         lines.append(f"{name:24}{('done' if whole else 'outdated') if there else 'not yet':>12}")

@@ -18,7 +18,13 @@ panel_app = group("Let clinicians judge a release blind: draw a study, hand it t
 
 
 def design(
-    release: Annotated[Path, typer.Argument(help="Folder of a finished release.", show_default=False)],
+    release: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a finished release, or the results folder of a run whose release is pending.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(help="The study's folder, below private/; by default private/panel/VERSION.", show_default=False),
@@ -44,18 +50,23 @@ def design(
 
     Example:
       deidlib panel design results/release/1.0.0 --study study.yaml
+      deidlib panel design results/ --study study.yaml    (while reviewers are still to decide)
     """
     from deidlib.panel.design import RATERS_FOLDER, design_study
     from deidlib.panel.settings import read_settings
+    from deidlib.panel.source import pending_version
 
     settings = read_settings(study)
-    private = private or Results.of_folder(release.resolve().parent.parent).private
-    out = out or Results(private).panel / release.resolve().name
+    pending = Results.of_folder(release).plan.is_file()
+    private = private or Results.of_folder(release if pending else release.resolve().parent.parent).private
+    version = pending_version(Results(private)) if pending else release.resolve().name
+    out = out or Results(private).panel / version
     if PRIVATE not in out.absolute().parent.parts:
         raise InputError("a study holds its key and originals: name a folder below the results' private folder (--out)")
     open_private(out)
     with progress("panel design", 0, "pictures") as step:
-        drawn = design_study(settings, release, private if private.is_dir() else None, real, out, step)
+        finished, known = None if pending else release, private if private.is_dir() else None
+        drawn = design_study(settings, finished, known, real, out, step)
     for note in drawn.notes:
         say(note)
     holding = sum(drawn.shows_originals(rater.name) for rater in drawn.raters)

@@ -33,6 +33,7 @@ def decide(
     Example:
       deidlib decide --plan results/private/plan.json
     """
+    from deidlib.panel.withdrawn import withdrawn_words
     from deidlib.release.decision import decide as take
     from deidlib.release.decision import waiting_words
     from deidlib.release.leftovers import drop_leftovers
@@ -43,12 +44,13 @@ def decide(
     open_private(plan)
     # whatever becomes of the release
     drop_leftovers(results.private, names, lambda shard: made_attempts(results.private, shard, cfg))
-    _tell_of_studies(results)
+    for words in withdrawn_words(results.private):
+        say(words)
     attacks = attacks or results.attacks
     verdict = read_json(attacks) if attacks.is_file() else {}
     decision = take(results.private, names, verdict, cfg["release"]["columns"], cfg)
-    words = "to be released" if decision.release else "passed their own checks, but nothing is released"
-    say(f"decision: {decision.released} photographs {words}, {decision.held} held back")
+    what = f"{decision.released} photographs to be released" if decision.release else "nothing is released"
+    say(f"decision: {what}, {decision.held} held back")
     for criterion in decision.failed:
         say(f"  not kept: {criterion}")
     if decision.review["waiting"]:
@@ -141,20 +143,6 @@ _TELL = (
     "tell the recipients to delete them, and where consent was revoked remove the earlier versions from release/ and "
     "report/ as well"
 )
-
-
-def _tell_of_studies(results: Results) -> None:
-    """Say which panel studies still show originals of patients who agree no longer."""
-    if not results.panel.is_dir():
-        return
-    from deidlib.panel.material import agreed_photos
-    from deidlib.panel.study import originals_without_consent
-
-    for name, photographs in originals_without_consent(results.private, agreed_photos(results.private)).items():
-        say(
-            f"the panel study {name} shows {photographs} originals whose patients do not agree, or not any more: have "
-            "every copy of its raters' folders deleted, and remove its folder from private/panel/"
-        )
 
 
 def _ids(gone: int) -> str:

@@ -62,7 +62,7 @@ def _serve(cohort, role: str, reviewer: int, port: int) -> None:
     from deidlib.review.server import ReviewServer
 
     def draw(photo: str) -> str:
-        return mask_page(read_photograph(cohort.private, cohort.shards, photo))
+        return mask_page(read_photograph(cohort.private, cohort.shards, photo), sends=True)
 
     with ReviewServer(cohort, role, reviewer, port, draw) as server:
         print(f"Open this address in a browser on this machine (Ctrl-C ends):\n\n  {server.address}\n", flush=True)

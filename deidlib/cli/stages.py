@@ -68,6 +68,10 @@ def intake(
     sheet: Sheet,
     out: Out,
     options: Options = "{}",
+    drawn: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the masks that reviewers drew on this shard's photographs.", show_default=False),
+    ] = None,
     key_file: KeyFile = None,
 ) -> None:
     """Decode a shard's photographs, drop their metadata, give pseudonyms, reject what cannot be vouched for.
@@ -81,7 +85,7 @@ def intake(
     rows = read(cohort, "COHORT")
     open_private(out)
     with progress("intake", len(rows)) as step, writing(out, "PHOTOS") as append:
-        for part in intake_in_parts(rows, sheet.absolute().parent, key, settings, step):
+        for part in intake_in_parts(rows, sheet.absolute().parent, key, settings, step, drawn):
             append(part)
 
 

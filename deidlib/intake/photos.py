@@ -45,6 +45,7 @@ def intake_photos(
     key: bytes,
     options: Mapping,
     progress: Callable[[], object] | None = None,
+    drawn: Path | None = None,
 ) -> pa.Table:
     """Decode the photographs of a shard and give them pseudonyms.
 
@@ -60,6 +61,8 @@ def intake_photos(
         ``max_pixels`` (width × height, px) and ``min_side`` (px).
     progress : callable or None
         Called once a photograph.
+    drawn : Path or None
+        Folder of the masks that reviewers drew, ``RELEASE_PHOTO_ID.png``; one of these counts in place of the sheet's.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def intake_photos(
     MemoryError
         The machine has too little memory for a photograph within the limits.
     """
-    return tables.from_rows(_rows(cohort, folder, key, options, progress), tables.PHOTOS)
+    return tables.from_rows(_rows(cohort, folder, key, options, progress, drawn), tables.PHOTOS)
 
 
 def intake_in_parts(
@@ -82,10 +85,11 @@ def intake_in_parts(
     key: bytes,
     options: Mapping,
     progress: Callable[[], object] | None = None,
+    drawn: Path | None = None,
 ) -> Iterator[pa.Table]:
     """Do as :func:`intake_photos`, a part at a time: never more images in memory than tables.PART_BYTES and one."""
     held, size = [], 0
-    for row in _rows(cohort, folder, key, options, progress):
+    for row in _rows(cohort, folder, key, options, progress, drawn):
         held.append(row)
         size += len(row.get("image") or b"")
         if size >= tables.PART_BYTES or len(held) == tables.PART_ROWS:
@@ -95,7 +99,12 @@ def intake_in_parts(
 
 
 def _rows(
-    cohort: pa.Table, folder: Path | str, key: bytes, options: Mapping, progress: Callable[[], object] | None
+    cohort: pa.Table,
+    folder: Path | str,
+    key: bytes,
+    options: Mapping,
+    progress: Callable[[], object] | None,
+    drawn: Path | None,
 ) -> Iterator[dict]:
     real = os.path.realpath(folder)
     rows = cohort.to_pylist()
@@ -106,7 +115,9 @@ def _rows(
                 f"line {row['row']} of the sheet: the photograph's DICOM header and the sheet, or the headers of one "
                 f"patient's photographs, differ in {', '.join(contradicted[row['row']])}"
             )
-        yield _named(row, key) | _decoded(row, real, options, row["row"] in contradicted)
+        named = _named(row, key)
+        by_hand = None if drawn is None else _drawn_mask(drawn, named["release_photo_id"])
+        yield named | _decoded(row, real, options, row["row"] in contradicted, by_hand)
         if progress is not None:
             progress()
 
@@ -134,7 +145,15 @@ def _header(row: Mapping, folder: str) -> Header | None:
         return None
 
 
-def _decoded(row: Mapping, folder: str, options: Mapping, contradicted: bool) -> dict:
+def _drawn_mask(folder: Path, photo: str) -> bytes | None:
+    """Mask that a reviewer drew on a photograph; the folder is the run's own, so what is there can be read."""
+    try:
+        return (Path(folder) / f"{photo}.png").read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _decoded(row: Mapping, folder: str, options: Mapping, contradicted: bool, drawn: bytes | None) -> dict:
     try:
         if row["duplicate"]:
             raise Undecodable("duplicate_photo_id")
@@ -144,7 +163,8 @@ def _decoded(row: Mapping, folder: str, options: Mapping, contradicted: bool) ->
             raise Undecodable("header_mismatch")
         max_bytes = options["max_pixels"] * _BYTES_A_PIXEL + _BYTES_BESIDES
         rgb = decode_photo(_file(folder, row, "path", max_bytes), options["max_pixels"], options["min_side"])
-        mask = _mask(folder, row, rgb.shape[:2], options["max_pixels"], max_bytes) if row["mask"] else None
+        masked = row["mask"] or drawn is not None
+        mask = _mask(folder, row, rgb.shape[:2], options["max_pixels"], max_bytes, drawn) if masked else None
     except Undecodable as refusal:
         return {"status": tables.QUARANTINED, "reason": refusal.reason}
     return {
@@ -165,9 +185,12 @@ def pixels_sha256(rgb: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _mask(folder: str, row: Mapping, shape: tuple[int, int], max_pixels: int, max_bytes: int) -> np.ndarray:
+def _mask(
+    folder: str, row: Mapping, shape: tuple[int, int], max_pixels: int, max_bytes: int, drawn: bytes | None
+) -> np.ndarray:
     try:
-        mask = decode_mask(_file(folder, row, "mask", max_bytes), max_pixels)
+        data = _file(folder, row, "mask", max_bytes) if drawn is None else drawn
+        mask = decode_mask(data, max_pixels)
     except Undecodable:
         raise Undecodable("mask_unusable") from None
     if mask.shape != shape or not mask.any() or mask.all():

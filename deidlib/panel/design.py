@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from deidlib.panel import material, pages, plan
 from deidlib.panel.draw import draw_study
 from deidlib.panel.errors import PanelError
+from deidlib.panel.material import ORIGINAL
+from deidlib.panel.source import Source, finished_release, pending_release
 from deidlib.panel.study import STUDY_FILE, Study, to_json
-from deidlib.release.layout import content_digest
-from deidlib.release.reading import listed_sums
 
 RATERS_FOLDER, ANSWERS_FOLDER, NOTICE_FILE = "raters", "answers", "NOTICE.txt"
 
@@ -33,7 +34,7 @@ _WITH_ORIGINALS = """
 
 def design_study(
     settings: Mapping,
-    release: Path,
+    release: Path | None,
     private: Path | None,
     others: Path | None,
     out: Path,
@@ -45,8 +46,8 @@ def design_study(
     ----------
     settings : mapping
         From :func:`deidlib.panel.settings.read_settings`.
-    release : Path
-        Folder of the release.
+    release : Path or None
+        Folder of the release; None: the pending release of ``private``.
     private : Path or None
         Private folder of the run that made it; None where no arm needs originals.
     others : Path or None
@@ -67,7 +68,12 @@ def design_study(
             "the study's folder exists, and a study that raters may have begun is never overwritten; name a new one"
         )
     consent = settings["consent_column"], settings["consent_reference"]
-    released = material.released_photos(release, settings["views"])
+    if release is not None:
+        source = finished_release(release, settings["views"])
+    elif private is not None:
+        source = pending_release(private, settings["views"])
+    else:
+        raise PanelError("name a release, or the private folder of a run whose release is pending")
     shown = material.originals(private, *consent) if private else {}
     foreign = material.originals(others, *consent) if others else None
     if others and not foreign:
@@ -75,21 +81,17 @@ def design_study(
             "the other cohort has no photograph whose patient's consent to be shown is known (consent_column)"
         )
     look = material.looks(private, shown) if "identity" in settings["arms"] and shown else None
-    try:
-        digest = content_digest(listed_sums(release))
-    except ValueError as error:
-        raise PanelError(f"the release cannot be used: {error}") from None
     stated = {
-        "version": Path(release).resolve().name,
-        "content_sha256": digest,
+        "version": source.version,
+        "content_sha256": source.content_sha256,
         "real_of_another_cohort": bool(foreign),
     }
-    study = draw_study(settings, stated, released, shown, look, foreign)
+    study = _with_judged(draw_study(settings, stated, source.photos, shown, look, foreign), source)
     aside = out.with_name(f".{out.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True, mode=0o700)
     try:
-        _write(study, aside, release, private, others, released, shown, foreign or {}, progress)
+        _write(study, aside, source, private, others, shown, foreign or {}, progress)
         os.replace(aside, out)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -97,7 +99,16 @@ def design_study(
     return study
 
 
-def _write(study, folder, release, private, others, released, shown, foreign, progress) -> None:
+def _with_judged(study: Study, source: Source) -> Study:
+    """The study of a pending release with the digests of the images it shows: what a release has to hold to count."""
+    if source.content_sha256 is not None:
+        return study
+    digests = {one.photo: one.sha256 for one in source.photos}
+    judged = {picture.photo for trial in study.trials for picture in trial.pictures if picture.version != ORIGINAL}
+    return replace(study, release=study.release | {"judged_sha256": sorted(digests[photo] for photo in judged)})
+
+
+def _write(study, folder, source, private, others, shown, foreign, progress) -> None:
     (folder / ANSWERS_FOLDER).mkdir()
     (folder / STUDY_FILE).write_text(to_json(study), encoding="utf-8")
     plan.write_plan(study, folder)
@@ -105,12 +116,11 @@ def _write(study, folder, release, private, others, released, shown, foreign, pr
         pages.write_rater_folder(study, rater, folder / RATERS_FOLDER / rater.name)
     paths = pages.picture_paths(study, folder / RATERS_FOLDER)
     boxes = {name: one.box for name, one in {**foreign, **shown}.items()}
-    by_name = {one.photo: one for one in released}
     done, total = 0, sum(map(len, paths.values()))
     side, missing = study.settings["picture_side"], set(paths)
     own = {(photo, version) for photo, version in paths if version != material.ORIGINAL or photo in shown}
-    for source, wanted in ((private, own), (others, set(paths) - own)):
-        for photo, version, picture in material.pictures(release, source, by_name, boxes, wanted, side):
+    for taken_from, wanted in ((private, own), (others, set(paths) - own)):
+        for photo, version, picture in material.pictures(source, taken_from, boxes, wanted, side):
             data = material.as_file(picture)
             for path in paths[photo, version]:
                 path.write_bytes(data)

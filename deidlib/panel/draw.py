@@ -11,8 +11,9 @@ import numpy as np
 
 from deidlib.panel.allocation import line_up, orders, positions, seeded_rng, spread, versions, with_repeats
 from deidlib.panel.errors import PanelError
-from deidlib.panel.material import MOUTH, ORIGINAL, RESULT, Original, Released
+from deidlib.panel.material import MOUTH, ORIGINAL, RESULT, Original
 from deidlib.panel.questions import N_CHOICES
+from deidlib.panel.source import Released
 from deidlib.panel.study import ACQUAINTED, PANEL, Picture, Rater, Session, Study, Trial
 
 #: Arms of the settings → parts of the study.
@@ -53,7 +54,7 @@ def draw_study(
     settings : mapping
         From :func:`deidlib.panel.settings.complete`.
     release : mapping
-        ``version, content_sha256`` of the release.
+        ``version, content_sha256`` of the release, ``real_of_another_cohort``.
     released : sequence of Released
         What it holds.
     originals : mapping of str to Original

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from deidlib.contract.routes import GENERATE
 from deidlib.donors.features import skin_lab
 from deidlib.intake.consent import agrees
 from deidlib.panel.errors import PanelError
+from deidlib.panel.source import Source
 from deidlib.regions.area import cut_region
-from deidlib.release.reading import read_index
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.storage.results import stage_table
@@ -29,17 +28,6 @@ GREY = 128  # what surrounds the mouth where it is shown alone
 _LEAST_FILLED = 0.8
 #: Versions of a photograph: as it was taken, as it is released, and the preserved core of that on grey.
 ORIGINAL, RESULT, MOUTH = "original", "result", "mouth"
-
-
-@dataclass(frozen=True)
-class Released:
-    """A photograph of the release that has a new face."""
-
-    photo: str
-    patient: str
-    view: str | None
-    path: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -57,30 +45,6 @@ class Original:
     age: float | None
     yaw: float | None
     box: tuple[int, int, int]
-
-
-def released_photos(folder: Path, views: Iterable[str]) -> list[Released]:
-    """Photographs of a release that show a generated face, in the order of their ids.
-
-    Raises
-    ------
-    PanelError
-        The folder holds no release, or none with a generated face.
-    """
-    columns = ["release_photo_id", "release_patient_id", "view", "path", "sha256", "route"]
-    try:
-        rows = read_index(folder).select(columns).to_pylist()
-    except (ValueError, KeyError):
-        raise PanelError("this folder holds no release; name one, for example results/release/1.0.0") from None
-    views = set(views)
-    found = [
-        Released(row["release_photo_id"], row["release_patient_id"], row["view"], row["path"], row["sha256"])
-        for row in rows
-        if row["route"] == GENERATE and (not views or row["view"] in views)
-    ]
-    if not found:
-        raise PanelError("the release holds no photograph with a generated face (in these views)")
-    return sorted(found, key=lambda one: one.photo)
 
 
 def originals(private: Path, consent_column: str | None, consent_reference: str | None) -> dict[str, Original]:
@@ -176,9 +140,8 @@ def looks(private: Path, wanted: Mapping[str, Original]) -> np.ndarray:
 
 
 def pictures(
-    release: Path,
+    source: Source,
     private: Path | None,
-    released: Mapping[str, Released],
     boxes: Mapping[str, tuple[int, int, int]],
     wanted: Iterable[tuple[str, str]],
     side: int,
@@ -187,10 +150,10 @@ def pictures(
 
     Parameters
     ----------
-    release, private : Path
-        The release's folder, and the private folder that holds the originals.
-    released : mapping
-        Photographs of the release by id.
+    source : Source
+        Where the results are read.
+    private : Path or None
+        The private folder that holds the originals.
     boxes : mapping
         How a photograph is cut, the original and its result alike; the whole square where there is no entry.
     wanted : iterable of (str, str)
@@ -205,8 +168,9 @@ def pictures(
     """
     wanted = set(wanted)
     cores = _cores(private, {photo for photo, version in wanted if version == MOUTH}) if private else {}
+    released = {one.photo: one for one in source.photos}
     for photo in sorted({photo for photo, version in wanted if version != ORIGINAL}):
-        image = _released_image(release, released[photo])
+        image = decode_png(source.read(released[photo]))
         if (photo, RESULT) in wanted:
             yield photo, RESULT, framed(image, boxes.get(photo), side)
         if (photo, MOUTH) in wanted:
@@ -229,16 +193,6 @@ def framed(image: np.ndarray, box: tuple[int, int, int] | None, side: int) -> np
 def as_file(picture: np.ndarray) -> bytes:
     """PNG of a picture: pixels alone, not compressed, so that files of one size have one length whatever they show."""
     return encode_png(picture, level=0)
-
-
-def _released_image(release: Path, photo: Released) -> np.ndarray:
-    try:
-        data = (Path(release) / photo.path).read_bytes()
-    except OSError:
-        data = b""
-    if hashlib.sha256(data).hexdigest() != photo.sha256:
-        raise PanelError("an image of the release is missing or damaged; run `deidlib verify` on the release")
-    return decode_png(data)
 
 
 def _original_pictures(

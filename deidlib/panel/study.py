@@ -117,31 +117,3 @@ def read_study(folder: Path) -> Study:
         return Study(given["id"], given["settings"], given["release"], raters, trials, given["notes"])
     except (KeyError, TypeError):
         raise PanelError(f"{STUDY_FILE} is damaged; take it from a backup, or design the study anew") from None
-
-
-def originals_without_consent(private: Path, agreed: set[str]) -> dict[str, int]:
-    """Studies of a run that still show originals of patients who agree no longer: study → how many photographs.
-
-    Originals of another cohort (the real ones of the arm realism) do not count: that cohort's own run knows them.
-
-    Parameters
-    ----------
-    private : Path
-        The private folder of the run.
-    agreed : set of str
-        Photographs (release ids) whose patients agree.
-    """
-    found = {}
-    for path in sorted(Path(private).glob(f"panel/*/{STUDY_FILE}")):
-        study = read_study(path.parent)
-        foreign = study.release.get("real_of_another_cohort", False)
-        shown = {
-            picture.photo
-            for trial in study.trials
-            if not (foreign and trial.block == "realism")
-            for picture in trial.pictures
-            if picture.version == "original"
-        }
-        if shown - agreed:
-            found[path.parent.name] = len(shown - agreed)
-    return found

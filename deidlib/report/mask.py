@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from deidlib.errors import InputError
 from deidlib.pages.templates import render
+from deidlib.review.masks import read_mask
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.storage.results import Results, stage_table
@@ -42,10 +43,18 @@ class Photograph:
     path: str
 
 
-def mask_page(photograph: Photograph | None = None) -> str:
+def mask_page(photograph: Photograph | None = None, sends: bool = False) -> str:
     """HTML of the page, with a photograph or without.
 
     With a photograph the page shows a patient: it belongs into the results' private folder.
+
+    Parameters
+    ----------
+    photograph : Photograph, optional
+        What the page shows at first.
+    sends : bool
+        The page is served: it sends the mask to its own address (POST, PNG) instead of saving a file, and opens no
+        other photograph.
     """
     given = None
     if photograph is not None:
@@ -56,11 +65,13 @@ def mask_page(photograph: Photograph | None = None) -> str:
             "path": photograph.path,
         }
     text = json.dumps(given).replace("<", "\\u003c")  # so that no name ends the script
-    return render("mask/mask.html.j2", preloaded=Markup(text))
+    return render("mask/mask.html.j2", preloaded=Markup(text), sends=sends)
 
 
 def read_photograph(private: Path, shards: list[str], release_photo_id: str) -> Photograph:
-    """Photograph of a run by its pseudonym, with its mask if it has one, else with the area that landmarks gave.
+    """Photograph of a run by its pseudonym, with the mask that a reviewer drew, else that of the sheet, else its area.
+
+    The area is what landmarks gave.
 
     Parameters
     ----------
@@ -86,6 +97,9 @@ def read_photograph(private: Path, shards: list[str], release_photo_id: str) -> 
         image = decode_png(photo["image"])
         cohort = tables.read(stage_table(folder, "cohort"), tables.COHORT, ["row", "path"])
         path = cohort.filter(pc.equal(cohort["row"], photo["row"]))["path"][0].as_py()
+        drawn = read_mask(private, shard, release_photo_id)
+        if drawn is not None and drawn.shape == image.shape[:2]:
+            return Photograph(image, drawn, path)
         if photo["mask"] is not None:
             return Photograph(image, decode_png(photo["mask"]), path)
         columns = ["crop_left", "crop_top", "crop_side", "core"]

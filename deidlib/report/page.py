@@ -101,7 +101,8 @@ def build_audit(
     mode = {"review": config.get("review", OPTIONAL), "reviewers": config.get("reviewers", 1)}
     review = review_numbers(private, shards, mode)
     audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models, tombstones, review)
-    audit["panel"] = read_summaries(private, audit["release"]["content_sha256"])
+    images = set() if index is None else set(index["sha256"].to_pylist())
+    audit["panel"] = read_summaries(private, audit["release"]["content_sha256"], images)
     return audit, audit_page(audit, _shown(audit, folder, index))
 
 

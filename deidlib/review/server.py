@@ -18,11 +18,13 @@ from deidlib.pages import templates
 from deidlib.review import views
 from deidlib.review.cases import Cohort
 from deidlib.review.decisions import Overtaken
+from deidlib.review.masks import save_mask
 from deidlib.review.pictures import Gone
 
 ADDRESS = "127.0.0.1"
 _NAMES = ("127.0.0.1", "localhost")
 _LARGEST_BODY = 16384
+_LARGEST_MASK = 64 << 20
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -30,7 +32,7 @@ POLICY = (
 #: The mask page is one file, with its script and style in it.
 _MASK_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -57,7 +59,8 @@ class ReviewServer(ThreadingHTTPServer):
     port : int
         0: any free one.
     mask_page : callable, optional
-        Gives the HTML of a page on which the mask of a photograph (``release_photo_id``) is drawn.
+        Gives the HTML of a page on which the mask of a photograph (``release_photo_id``) is drawn, and which sends the
+        mask to where it came from.
     """
 
     daemon_threads = True
@@ -155,23 +158,44 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Gone("there is nothing here")
 
     def _post(self, place: list[str]) -> None:
-        if place != ["decision"]:
-            raise Gone("there is nothing here")
-        if self.headers.get("Content-Type", "").split(";")[0] != "application/json":
-            raise InputError("a decision is sent as JSON")
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _LARGEST_BODY:
-            self.close_connection = True
-            raise InputError("this is too long for a decision")
+        match place:
+            case ["decision"]:
+                self._take_decision()
+            case ["mask", photo] if self.server.mask_page:
+                self._take_mask(photo)
+            case _:
+                raise Gone("there is nothing here")
+
+    def _take_decision(self) -> None:
         try:
-            given = json.loads(self.rfile.read(int(length)))
-        except ValueError:
+            given = json.loads(self._body("application/json", _LARGEST_BODY))
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
             given = None
         if not isinstance(given, dict):
             raise InputError("a decision is a JSON object")
         server = self.server
         case = views.decide(server.cohort, given, server.role, server.reviewer)
         self._send_json(views.detail(server.cohort, case, server.reviewer))
+
+    def _take_mask(self, photo: str) -> None:
+        cohort = self.server.cohort
+        case = cohort.case(photo)
+        shape = case.outcome.photo["height"], case.outcome.photo["width"]
+        if None in shape:
+            raise InputError("this photograph could not be decoded, so no mask can be drawn on it")
+        save_mask(cohort.private, case.shard, case.photo, self._body("image/png", _LARGEST_MASK), shape)
+        self._send_json({"saved": True})
+
+    def _body(self, kind: str, largest: int) -> bytes:
+        if self.headers.get("Content-Type", "").split(";")[0] != kind:
+            raise InputError(f"this is sent as {kind}")
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > largest:
+            self.close_connection = True
+            raise InputError("this is too long for what it should be")
+        return self.rfile.read(int(length))
 
     def _send_picture(self, size: str, photo: str, which: str) -> None:
         cohort = self.server.cohort

@@ -21,6 +21,7 @@ from deidlib.review.decisions import (
     now,
     parse,
 )
+from deidlib.review.masks import mask_file
 from deidlib.review.verdicts import UNDECIDED, Verdict
 
 
@@ -69,6 +70,7 @@ def detail(cohort: Cohort, case: Case, reviewer: int, original_ids: bool = True)
         "because": None if case.passed else held_back_because(case),
         "again": found.against_before and not _mine(found, reviewer),
         "allowed": allowed(case),
+        "mask": mask_file(cohort.private, case.shard, case.photo).is_file(),
         "decisions": [_told(one) for one in _shown(found, reviewer)],
         "seen": known,
     }

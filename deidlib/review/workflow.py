@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deidlib.review.decisions import decisions_file, read_decisions, shards_with_decisions
 from deidlib.review.verdicts import OFF, attempts_needed, effect_digest, requests
+from deidlib.storage.results import Results
 
 
 def made_attempts(private: Path, shard: str, config: Mapping) -> int:
@@ -28,6 +29,15 @@ def requested(private: Path, shard: str, attempt: int, config: Mapping) -> list[
 def effect_of_shard(private: Path, shard: str) -> str:
     """Digest of the decisions that matter to a shard's outcomes; see :func:`deidlib.review.verdicts.effect_digest`."""
     return effect_digest(read_decisions(private, shard))
+
+
+def masks_of_shard(private: Path, shard: str) -> str:
+    """Digest of the masks that reviewers drew on a shard's photographs; ``none`` where there is none."""
+    folder = Results(Path(private)).masks / shard
+    if not folder.is_dir():
+        return "none"
+    sums = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(folder.glob("*.png"))]
+    return hashlib.sha256(repr(sums).encode()).hexdigest() if sums else "none"
 
 
 def digest_of_all(private: Path) -> str:

@@ -95,6 +95,11 @@ class Results:
         return Path(self.private) / "review"
 
     @property
+    def masks(self) -> Path:
+        """Folder of the masks that reviewers drew, a folder a shard."""
+        return self.review / "masks"
+
+    @property
     def decision(self) -> Path:
         """Whether there is a release, and of what."""
         return Path(self.private) / "decision.json"

@@ -5,6 +5,7 @@
 const at = (id) => document.getElementById(id);
 const canvas = at("canvas"), view = canvas.getContext("2d"), ring = document.createElement("canvas");
 const given = JSON.parse(at("preloaded").textContent);
+const sends = "sends" in document.body.dataset;
 let photo = null, mask = null, drawn = null, proposal = null, fileName = "", unsaved = false;
 let tool = "brush", scale = 1, left = 0, top_ = 0, corners = [], cross = null, pointer = null, penSeen = false, spaceDown = false;
 let undone = [], done = [];
@@ -18,6 +19,7 @@ function say(text, wrong = false) {
 /* ---- opening ---- */
 
 async function openFile(file) {
+  if (sends) return; /* the mask of another photograph must not be sent as this one's */
   if (unsaved && !confirm("The mask was changed and not saved. Open another photograph all the same?")) return;
   try {
     const { orientation, blob, known } = withoutTurn(new Uint8Array(await file.arrayBuffer()), file.type);
@@ -44,7 +46,7 @@ function begin(picture, name, path, area) {
   writeCell();
   fit();
   buttons();
-  say(area ? "The proposed area is shown. Change it, and save the mask." : "Paint what is to stay the patient's own.");
+  say(area ? `The ${sends ? "present" : "proposed"} area is shown. Change it, and save the mask.` : "Paint what is to stay the patient's own.");
 }
 
 /** Take a black and white picture as the mask. */
@@ -407,6 +409,7 @@ function save() {
   out.getContext("2d").putImageData(pixels, 0, 0);
   out.toBlob((blob) => {
     if (!blob) { say("This browser could not write the mask: the photograph is too large for it.", true); return; }
+    if (sends) { send(blob, inside / (w * h)); return; }
     const name = maskName(fileName).split(/[\\/]/).pop(), link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
     link.download = name;
@@ -415,6 +418,21 @@ function save() {
     unsaved = false;
     say(`${name} was handed to the browser to save (${((100 * inside) / (w * h)).toFixed(1)} % preserved). Put it beside the photograph, and write the cell mask as below.`);
   }, "image/png");
+}
+
+/** Give the mask to the review that opened this page. */
+async function send(blob, share) {
+  at("save").disabled = true;
+  try {
+    const answer = await fetch(location.pathname, { method: "POST", body: blob, headers: { "Content-Type": "image/png" }, credentials: "omit" });
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    unsaved = false;
+    say(`Saved (${(100 * share).toFixed(1)} % preserved). The next run of the workflow makes the picture anew with it. You may close this tab.`);
+  } catch (error) {
+    const why = error instanceof TypeError ? "the review does not answer; start `deidlib review` again and draw from there" : error.message;
+    say(`NOT SAVED: ${why}.`, true);
+  }
+  at("save").disabled = false;
 }
 
 /* ---- controls ---- */

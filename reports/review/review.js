@@ -244,11 +244,14 @@ function drawVerdict() {
     kind = one.decision === "release" ? "release" : "against";
   }
   if (detail.state === "disagreement") {
-    lines.push([`${SIGNS.disagreement} ${WORDS.disagreement}`, "It stays in the house until both say the same."]);
+    lines.push([`${SIGNS.disagreement} ${WORDS.disagreement}`, "It is not released until both decide alike."]);
     kind = "open";
   }
   if (detail.mine === "area_wrong") {
-    lines.push(["What to do", `Draw a mask, and name it in line ${detail.row} of the sheet, column mask. The next run makes the picture anew.`]);
+    const draw = masks ? "Draw a mask of what is to be preserved." : `Draw a mask (deidlib mask-page), and name it in line ${detail.row} of the sheet, column mask.`;
+    lines.push(detail.mask && masks
+      ? ["The mask is drawn", "Start the workflow again. It makes the picture anew with this area, and you will be shown it."]
+      : ["What to do", `${draw} The next run makes the picture anew.`]);
   }
   if (detail.mine === "another_face") lines.push(["What to do", "Start the workflow again. It makes another face, which you will be shown."]);
   $("verdict").className = `verdict ${kind}`;
@@ -259,12 +262,14 @@ function drawVerdict() {
   }));
   const nothing = detail.held ? [] : ["The checks found nothing that needs a closer look."];
   if (detail.mine === "area_wrong" && masks) {
-    const link = element("a", { href: `mask/${encodeURIComponent(detail.id)}`, target: "_blank", rel: "noopener" }, "Draw the mask now");
+    const link = element("a", { id: "draw", href: maskPage(), target: "_blank", rel: "noopener" }, detail.mask ? "Change the mask" : "Draw the mask now");
     $("verdict").append(element("p", {}, link));
   }
   $("remarks").className = detail.remarks.length ? "" : "none";
   $("remarks").replaceChildren(...(detail.remarks.length ? detail.remarks : nothing).map((text) => element("li", {}, text)));
 }
+
+const maskPage = () => `mask/${encodeURIComponent(detail.id)}`;
 
 function drawDecisions() {
   for (const button of document.querySelectorAll("[data-decision]")) {
@@ -471,12 +476,15 @@ async function decide(decision, reason = null, note = "") {
     detail = told;
     $("saved").textContent = decision === "reopen" ? "Taken back." : `${backend.folder ? "Kept in this browser" : "Saved"}: ${WORDS[decision]}.`;
     closeWhy();
-    const next = decision === "reopen" ? -1 : step(1, FILTERS.todo);
+    const drawing = decision === "area_wrong" && masks; // the reviewer stays here while the mask is drawn in a new tab
+    if (drawing) window.open(maskPage(), "_blank", "noopener");
+    const next = decision === "reopen" || drawing ? -1 : step(1, FILTERS.todo);
     if (next >= 0) {
       await show(next);
     } else {
       await draw(request);
-      if (decision !== "reopen") finished();
+      if (drawing) $("saved").textContent += " A new tab opens, to draw what is to be preserved. → goes on here.";
+      else if (decision !== "reopen") finished();
     }
   } catch (error) {
     unsaved = null;
@@ -550,6 +558,8 @@ $("patients").addEventListener("click", () => {
     return line;
   }));
   $("list").showModal();
+  const here = document.querySelectorAll("#all button")[at];
+  if (here) { here.setAttribute("aria-current", "true"); here.focus(); }
 });
 if (backend.folder) {
   $("export").addEventListener("click", () => {
@@ -616,6 +626,10 @@ async function start() {
   if (first < 0) $("filter").value = "all";
   await show(Math.max(0, first));
   setInterval(refresh, 10000);
-  document.addEventListener("visibilitychange", refresh);
+  document.addEventListener("visibilitychange", async () => {
+    await refresh();
+    const waiting = detail && detail.mine === "area_wrong" && masks && !detail.mask;
+    if (!document.hidden && waiting && !unsaved) await show(at); // back from the tab in which the mask was drawn
+  });
 }
 start();

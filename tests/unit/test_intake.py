@@ -741,6 +741,25 @@ def test_a_mask_is_white_inside(tmp_path, mode, fill):
     assert np.array_equal(images.decode_png(found["mask"]), expected)
 
 
+def test_a_mask_that_a_reviewer_drew_counts_in_place_of_the_sheets(tmp_path):
+    (tmp_path / "a.png").write_bytes(saved(photo(), "PNG"))
+    (tmp_path / "m.png").write_bytes(saved(drawn("L", fill=255), "PNG"))
+    table = tables.from_rows([as_planned(tmp_path, sheet_row(mask="m.png"))], tables.COHORT)
+    by_hand = tmp_path / "drawn"
+    (before,) = intake.intake_photos(table, tmp_path, KEY, OPTIONS, None, by_hand).to_pylist()  # there is no folder
+    by_hand.mkdir()
+    mask = np.zeros((40, 56), np.uint8)
+    mask[30:36, 5:9] = 255
+    file = by_hand / f"{before['release_photo_id']}.png"
+    file.write_bytes(images.encode_png(mask))
+    (after,) = intake.intake_photos(table, tmp_path, KEY, OPTIONS, None, by_hand).to_pylist()
+    assert np.array_equal(images.decode_png(after["mask"]), mask)
+    assert not np.array_equal(images.decode_png(before["mask"]), mask)
+    file.write_bytes(images.encode_png(mask[1:]))  # the photograph was replaced by one of another size since
+    (refused,) = intake.intake_photos(table, tmp_path, KEY, OPTIONS, None, by_hand).to_pylist()
+    assert refused["reason"] == "mask_unusable"
+
+
 def test_what_is_transparent_in_a_mask_is_outside():
     mask = Image.fromarray(np.full((4, 4, 4), (255, 255, 255, 0), np.uint8))
     assert not decode_mask(saved(mask, "PNG"), LIMIT).any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from deidlib.panel.answers import read_answers
 from deidlib.panel.design import design_study
 from deidlib.panel.errors import PanelError
 from deidlib.panel.report import report_page, write_panel_report
-from deidlib.panel.summary import SUMMARY_FILE, read_summaries
+from deidlib.panel.summary import SUMMARY_FILE, panel_digest, read_summaries
 from deidlib.report.page import build_audit
 
 
@@ -209,6 +210,24 @@ def test_an_audit_takes_a_study_of_its_own_release_alone_and_no_rater_by_name(st
     (folder / SUMMARY_FILE).write_text("{}")
     with pytest.raises(PanelError, match="damaged"):
         read_summaries(tmp_path / "private", digest)
+
+
+def test_a_study_drawn_before_the_release_counts_where_the_release_holds_what_was_judged(study, tmp_path):
+    """The mark is taken off here, as if people had answered, in a folder of the test."""
+    judged = ["1" * 64, "2" * 64]
+    drawn = replace(study[0], release=study[0].release | {"content_sha256": None, "judged_sha256": judged})
+    folder = tmp_path / "private" / "panel" / "first"
+    paths = write_answers(drawn, folder / "answers")
+    for path in paths:
+        changed(path, simulated=False)
+    before = panel_digest(tmp_path / "private")
+    write_panel_report(analyse(drawn, read_answers(drawn, paths)), folder)
+    assert panel_digest(tmp_path / "private") != before  # so the audit is written again
+    assert "before it was released" in (folder / "report.html").read_text()
+    [taken] = read_summaries(tmp_path / "private", "a" * 64, [*judged, "3" * 64])
+    assert taken["judged_before"] is True
+    assert read_summaries(tmp_path / "private", "a" * 64, judged[:1]) == []  # one of them was withheld, or changed
+    assert read_summaries(tmp_path / "private", None, judged) == []
 
 
 def test_the_audit_says_what_people_saw_or_that_nobody_was_asked(tmp_path):

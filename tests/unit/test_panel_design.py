@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 from collections import Counter
 from pathlib import Path
@@ -12,17 +13,22 @@ import numpy as np
 import pytest
 from panel_release import CONSENT, small_settings, write_small_release
 from scipy import stats
+from shard_tables import verdict_on
 from statsmodels.stats.weightstats import ttost_paired
 from typer.testing import CliRunner
 
 from deidlib.cli import app
+from deidlib.outcomes.outcomes import all_outcomes
 from deidlib.panel import agreement, allocation, power
 from deidlib.panel.design import design_study
 from deidlib.panel.errors import PanelError
-from deidlib.panel.material import GREY, agreed_photos, filled_box, framed, originals, released_photos
+from deidlib.panel.material import GREY, agreed_photos, filled_box, framed, originals
 from deidlib.panel.pages import page_data
 from deidlib.panel.settings import complete, read_settings
-from deidlib.panel.study import originals_without_consent, read_study
+from deidlib.panel.source import finished_release, pending_release
+from deidlib.panel.study import read_study
+from deidlib.panel.withdrawn import photographs_without_consent, withdrawn_words
+from deidlib.release.decision import decide
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.storage.png import png_problems
@@ -136,7 +142,7 @@ def test_nobody_without_consent_is_shown_as_an_original(study, release):
     drawn, _ = study
     shown = {picture.photo for trial in drawn.trials for picture in trial.pictures if picture.version == "original"}
     allowed = originals(release[1], CONSENT, None)
-    refused = {one.photo for one in released_photos(release[0], [])} - set(allowed)
+    refused = {one.photo for one in finished_release(release[0]).photos} - set(allowed)
     assert len(refused) == 2
     assert shown <= set(allowed)
     assert refused & {trial.photo for trial in drawn.trials if trial.block == "usefulness"}  # as results they may be
@@ -192,7 +198,8 @@ def test_names_and_order_of_files_say_nothing_about_the_version(study):
 def test_pictures_show_what_the_key_says(study, release):
     """Of every picture: the release's pixels, the original's, or the release's preserved core alone."""
     drawn, folder = study
-    released = {one.photo: decode_png((release[0] / one.path).read_bytes()) for one in released_photos(release[0], [])}
+    source = finished_release(release[0])
+    released = {one.photo: decode_png(source.read(one)) for one in source.photos}
     taken, cores = {}, {}
     for shard in (release[1] / "shards").iterdir():
         rows = tables.read(shard / "photos.parquet", tables.PHOTOS, ["release_photo_id", "image"]).to_pylist()
@@ -226,6 +233,36 @@ def test_private_folders_are_closed_and_say_what_they_hold(study):
     assert "ORIGINAL PHOTOGRAPHS OF PATIENTS" in (folder / "raters" / "rater-01" / "NOTICE.txt").read_text()
 
 
+def test_a_pending_release_is_drawn_from_before_it_exists(release, tmp_path):
+    """The same pictures as of the release that comes of it; none where the run decided against one, or has one."""
+    private = tmp_path / "results" / "private"
+    shutil.copytree(release[1], private, ignore=shutil.ignore_patterns("panel"))
+    shards = sorted(path.name for path in (private / "shards").iterdir())
+    (private / "plan.json").write_text(json.dumps({"shards": shards}))
+    (tmp_path / "results" / ".lock").write_text(json.dumps({"version": "1.0.0"}))
+    required = {"review": "required", "reviewers": 1}
+    passed = verdict_on(list(all_outcomes(private, shards)))
+    assert decide(private, shards, passed, {}, required).why == "review_pending"
+    pending, finished = pending_release(private), finished_release(release[0])
+    assert (pending.version, pending.content_sha256) == ("1.0.0", None)
+    assert [(one.photo, one.patient, one.view, one.sha256) for one in pending.photos] == [
+        (one.photo, one.patient, one.view, one.sha256) for one in finished.photos
+    ]
+    assert all(pending.read(a) == finished.read(b) for a, b in zip(pending.photos, finished.photos, strict=True))
+    drawn = design_study(small_settings(arms=["usefulness"]), None, private, None, private / "panel" / "first")
+    assert set(drawn.release["judged_sha256"]) <= {one.sha256 for one in finished.photos}
+    done = CliRunner().invoke(app, ["panel", "design", str(tmp_path / "results")])
+    assert "consent" in done.output  # the default arms show originals, so it came that far
+    decide(private, shards, verdict_on(list(all_outcomes(private, shards)), passed=False), {}, required)
+    with pytest.raises(PanelError, match="against"):
+        pending_release(private)
+    decide(private, shards, passed, {}, required)
+    (tmp_path / "results" / "release" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "results" / "release" / "1.0.0" / "SHA256SUMS").touch()
+    with pytest.raises(PanelError, match="released already"):
+        pending_release(private)
+
+
 def test_the_same_seed_draws_the_same_study_and_another_seed_another(study, release, tmp_path):
     drawn, folder = study
     again = design_study(small_settings(acquainted=2), *release, None, tmp_path / "private" / "a")
@@ -238,7 +275,9 @@ def test_the_real_photographs_may_come_from_another_cohort(release, tmp_path):
     _, other = write_small_release(tmp_path / "other", patients=8, name="stranger")
     settings = small_settings(arms=["realism"])
     drawn = design_study(settings, release[0], None, other, tmp_path / "private" / "panel" / "x")
-    assert originals_without_consent(tmp_path / "private", set()) == {}  # of another cohort: its own run knows them
+    results = {one.photo for trial in drawn.trials for one in trial.pictures if one.version == "result"}
+    assert photographs_without_consent(tmp_path / "private", results) == {}  # the others' own run knows the originals
+    assert photographs_without_consent(tmp_path / "private", set()) == {"x": len(results)}
     for rater in drawn.raters:
         counts = Counter(t.version for t in drawn.of(rater.name) if not t.training and not t.repeat_of)
         assert counts["original"] == counts["result"] > 0
@@ -248,10 +287,12 @@ def test_the_real_photographs_may_come_from_another_cohort(release, tmp_path):
 
 def test_a_study_whose_patients_withdrew_is_told(release, tmp_path):
     drawn = design_study(small_settings(), *release, None, tmp_path / "private" / "panel" / "first")
-    shown = {picture.photo for trial in drawn.trials for picture in trial.pictures if picture.version == "original"}
+    assert withdrawn_words(release[1]) == []
     agreed = agreed_photos(release[1])
-    assert originals_without_consent(tmp_path / "private", agreed) == {}
-    assert originals_without_consent(tmp_path / "private", agreed - {min(shown)}) == {"first": 1}
+    assert photographs_without_consent(tmp_path / "private", agreed) == {}
+    for version in ("original", "result"):
+        shown = min(one.photo for trial in drawn.trials for one in trial.pictures if one.version == version)
+        assert photographs_without_consent(tmp_path / "private", agreed - {shown}) == {"first": 1}
 
 
 def test_a_study_is_never_overwritten(study, release):

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from chromium import chromium
-from review_results import HOSTILE, specs, write_results
+from review_results import HOSTILE, SIDE, specs, write_results
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -21,7 +22,9 @@ from test_review_server import change_image, decide, serving
 from deidlib.report.mask import mask_page, read_photograph
 from deidlib.review.cases import Cohort
 from deidlib.review.decisions import read_decisions
+from deidlib.review.masks import read_mask
 from deidlib.review.static import import_decisions, write_static
+from deidlib.review.workflow import masks_of_shard
 from deidlib.storage import tables
 
 pytestmark = pytest.mark.browser
@@ -297,18 +300,40 @@ def test_two_reviewers_learn_of_their_disagreement(browser, tmp_path):
         assert "Reviewer 1 (clinician)" in text(browser, "verdict")
 
 
-def test_from_a_wrong_area_to_its_mask(browser, results):
+def test_from_a_wrong_area_to_its_mask_and_back(browser, results):
+    """The mask page opens in a tab of its own, sends what is drawn, and intake takes it in place of the sheet's."""
+
     def draw(photo):
-        return mask_page(read_photograph(results / "private", ["s0000"], photo))
+        return mask_page(read_photograph(results / "private", ["s0000"], photo), sends=True)
 
     sheet = tables.from_rows([{"row": row, "path": "photo.jpg"} for row in range(2, 8)], tables.COHORT)
     tables.write(sheet, results / "private" / "shards" / "s0000" / "cohort.parquet", tables.COHORT)
+    assert masks_of_shard(results / "private", "s0000") == "none"
     with serving(results, mask_page=draw) as server:
         show(browser, server.address)
+        review = browser.current_window_handle
         press(browser, "a")
-        wait(browser, lambda: shown(browser) == PHOTOS[1])
-        browser.find_element(By.CSS_SELECTOR, "#strip button").click()
-        wait(browser, lambda: shown(browser) == PHOTOS[0])
-        browser.get(browser.find_element(By.CSS_SELECTOR, "#verdict a").get_attribute("href"))
-        wait(browser, lambda: browser.find_elements(By.TAG_NAME, "canvas"))
+        wait(browser, lambda: len(browser.window_handles) == 2)
+        assert shown(browser) == PHOTOS[0]  # the reviewer comes back to it
+        browser.switch_to.window(next(one for one in browser.window_handles if one != review))
+        wait(browser, lambda: "present area" in text(browser, "state"))
+        assert not browser.find_element(By.ID, "open-label").is_displayed()  # no other photograph gets in
+        browser.find_element(By.ID, "clear").click()
+        browser.find_element(By.ID, "save").click()
+        wait(browser, lambda: "empty" in text(browser, "state"))
+        canvas = browser.find_element(By.ID, "canvas")
+        canvas.send_keys(Keys.ENTER)  # a dab in the middle
+        browser.find_element(By.ID, "save").click()
+        wait(browser, lambda: "Saved" in text(browser, "state"))
         assert not troubles(browser)
+        browser.close()
+        browser.switch_to.window(review)
+        browser.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+        wait(browser, lambda: "The mask is drawn" in text(browser, "verdict"))
+        assert browser.find_element(By.ID, "draw").text == "Change the mask"
+    mask = read_mask(results / "private", "s0000", PHOTOS[0])
+    assert mask.shape == (SIDE, SIDE)
+    assert mask[SIDE // 2, SIDE // 2] == 255
+    assert 0 < (mask > 0).mean() < 0.2
+    assert masks_of_shard(results / "private", "s0000") != "none"  # so intake runs again
+    assert np.array_equal(read_photograph(results / "private", ["s0000"], PHOTOS[0]).area, mask)

@@ -183,6 +183,7 @@ def test_release_and_documents_follow_the_decisions(private):
     assert {file.stem for file in release.rglob("*.png")} == set(PHOTOS[:3])
     card = (release / "README.md").read_text()
     assert "A person looked at 4 of the 4 photographs" in card
+    assert "A person looked at 4 of the 4 photographs" in (release / "datasheet.md").read_text()
     assert "withheld_by_reviewer" in card
     crate = json.loads((release / "ro-crate-metadata.json").read_text())
     (action,) = [one for one in crate["@graph"] if one["@type"] == "ReviewAction"]

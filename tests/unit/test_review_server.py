@@ -283,3 +283,29 @@ def test_a_folder_without_a_run_is_named_as_such(tmp_path, results):
     shutil.rmtree(results / "private")
     with pytest.raises(InputError, match="planned"):
         Cohort(results)
+
+
+def test_a_mask_is_kept_where_intake_finds_it_and_what_is_none_is_refused(results):
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[50:90, 60:100] = 255
+    refused = {
+        "size": images.encode_png(mask[:-1]),
+        "empty": images.encode_png(np.zeros_like(mask)),
+        "whole": images.encode_png(np.full_like(mask, 255)),
+        "text": b"this is no image",
+    }
+    with serving(results, mask_page=lambda photo: "<!DOCTYPE html>") as server:
+        for name, data in refused.items():
+            assert ask(server, f"mask/{PHOTOS[0]}", data, Content_Type="image/png")[0] == 400, name
+        good = images.encode_png(mask)
+        assert ask(server, f"mask/{PHOTOS[0]}", good, Content_Type="text/plain")[0] == 400
+        assert ask(server, "mask/..%2F..%2Fevil", good, Content_Type="image/png")[0] == 400
+        assert not (results / "private" / "review" / "masks").exists()
+        assert ask(server, f"mask/{PHOTOS[0]}", good, Content_Type="image/png")[0] == 200
+        assert get(server, f"photo/{PHOTOS[0]}")["mask"] is True
+    kept = results / "private" / "review" / "masks" / "s0000" / f"{PHOTOS[0]}.png"
+    assert np.array_equal(decode_png(kept.read_bytes()), mask)
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert all(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in list(kept.parents)[:3])
+    with serving(results) as server:  # a review that opens no mask page takes no mask
+        assert ask(server, f"mask/{PHOTOS[0]}", good, Content_Type="image/png")[0] == 404

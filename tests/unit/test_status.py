@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from datetime import datetime
 
 import pytest
-from shard_tables import Spec, write_private
+from shard_tables import CONFIG, Spec, ids, outcomes_of, write_private
 from typer.testing import CliRunner
 
 from deidlib.cli import app
+from deidlib.outcomes.outcomes import read_outcomes
+from deidlib.review.decisions import append_decisions, now, parse
 from deidlib.status import page, read_status
 
 HOUR = 3600.0
@@ -133,6 +136,50 @@ def test_what_is_there_before_its_inputs_is_of_an_earlier_run(results):
     (results / "private" / "reid").mkdir()
     (results / "private" / "reid" / "sweep.json").touch()
     assert later(told(results)) == ["0/3", "outdated", "not yet", "not yet", "not yet"]
+
+
+def reviewed(folder, *kinds):
+    """A results folder of one shard, three photographs passed; reviewers decided so on the first ones."""
+    specs = [Spec("A", "a1", checks=({}, {}, {})), Spec("B", "b1"), Spec("C", "c1")]
+    private = folder / "private"
+    shards = write_private(private, specs, attempts=2, config=CONFIG | {"reviewers": 1})
+    (private / "shards" / "pinned.json").write_text(json.dumps({"n_shards": 1}))
+    (private / "plan.json").write_text(json.dumps({"shards": shards, "n_photos": 3, "n_shards": 1}))
+    run = {"attempts": 2, "identity": "per_photo", "version": "1.0.0", "review": "required", "reviewers": 1}
+    (folder / ".lock").write_text(json.dumps(run))
+    for spec, kind in zip(specs, kinds, strict=False):
+        shown = next(one for one in read_outcomes(private, "s0000") if one.photo_id == ids(spec)[1])
+        row = {"photo": shown.photo_id, "sha256": shown.check["sha256"], "attempt": shown.attempt, "decision": kind}
+        row |= {"reason": "other" if kind == "withhold" else None, "note": "", "role": "clinician", "reviewer": 1}
+        append_decisions(private, "s0000", [parse(row | {"time": now()})])
+    return folder
+
+
+def test_what_reviewers_decided_is_told(tmp_path):
+    status = read_status(reviewed(tmp_path, "release", "withhold"))
+    assert status.review["verdicts"] == {"release": 1, "undecided": 1, "withhold": 1}
+    assert status.passed == 3  # as the last run left it; what the reviewer withheld since, the next run takes out
+    outcomes_of(tmp_path / "private", ["s0000"], 2, CONFIG | {"reviewers": 1})
+    status = read_status(tmp_path)
+    assert (status.passed, status.reasons) == (2, {"withheld_by_reviewer": 1})
+    shown = page(status, datetime(2030, 5, 6))
+    assert "review: required, one person decides; 3 photographs passed the checks, 2 were looked at" in shown
+    assert re.search(r"to be decided +1\n", shown)
+    (tmp_path / "private" / "review" / "s0000.jsonl").write_text("{}\n")
+    assert "review: cannot be told: private/review/s0000.jsonl, line 1" in page(read_status(tmp_path), datetime.now())
+
+
+def test_an_attempt_that_reviewers_asked_for_is_told(tmp_path):
+    results = reviewed(tmp_path, "another_face")
+    status = read_status(results)
+    assert status.attempts == 2
+    assert status.stages["faces 2"].of == 1
+    assert status.finished == 0  # this attempt is still to be made
+    assert (status.passed, status.decided) == (0, 0)
+    shown = page(status, datetime(2030, 5, 6))
+    assert re.search(r"inversion, attempt 2 +0/1 .*asked by reviewers\n", shown)
+    write_private(results / "private", [Spec("A", "a1", checks=({}, {}, {})), Spec("B", "b1"), Spec("C", "c1")], 3)
+    assert read_status(results).finished == 1
 
 
 def test_a_damaged_table_is_named_and_left_alone(results):

@@ -16,6 +16,7 @@ from deidlib.errors import DeidlibError, InputError
 from deidlib.intake import cohort
 from deidlib.models import ModelError, bank_file, load_registry, preview_file
 from deidlib.models import recognisers as registered_recognisers
+from deidlib.panel.summary import panel_digest
 from deidlib.review import workflow as reviews
 
 # `deidlib` is found whether Snakemake was started by `uv run snakemake` or `.venv/bin/snakemake`.
@@ -154,6 +155,21 @@ def requested_option():
     return option
 
 
+def drawn_masks():
+    """Params function: digest of the masks that reviewers drew on a shard's photographs, so that they count."""
+    return lambda wildcards: reviews.masks_of_shard(PRIVATE, wildcards.shard)
+
+
+def folder_of_drawn_masks():
+    """Params function: names the folder of these masks, where there is one."""
+
+    def option(wildcards):
+        folder = f"{PRIVATE}/review/masks/{wildcards.shard}"
+        return f"--drawn {shlex.quote(folder)}" if os.path.isdir(folder) else ""
+
+    return option
+
+
 def effect_of_review():
     """Params function: digest of what reviewers decided against a shard's photographs, so that it counts."""
     return lambda wildcards: (
@@ -164,6 +180,11 @@ def effect_of_review():
 def all_of_review():
     """Params function: digest of all that reviewers decided."""
     return lambda wildcards: "off" if config["review"] == "off" else reviews.digest_of_all(PRIVATE)
+
+
+def panel_results():
+    """Params function: digest of the panel studies' results, so that the audit takes a new one."""
+    return lambda wildcards: panel_digest(PRIVATE)
 
 
 def folder_of(kind):
@@ -280,7 +301,9 @@ def hold_results(config):
 
 
 def closing_lines(config):
-    """Where to find what the run made."""
+    """Where to find what the run made, and the panel studies that show patients who agree no longer."""
+    from deidlib.panel.withdrawn import withdrawn_words  # it reads images' modules, which no job has to load
+
     results, version = config["results"], config["version"]
     places = {
         "release": f"{results}/release/{version}",
@@ -288,7 +311,8 @@ def closing_lines(config):
         "reviewer's copy (private)": f"{results}/private/reviewer.html",
         "quarantine list (private)": f"{results}/private/quarantine.tsv",
     }
-    return "\n".join(f"{name + ':':26} {place}" for name, place in places.items() if os.path.exists(place))
+    lines = [f"{name + ':':26} {place}" for name, place in places.items() if os.path.exists(place)]
+    return "\n".join([*lines, *withdrawn_words(f"{results}/private")])
 
 
 complete(config)

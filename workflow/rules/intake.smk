@@ -1,6 +1,6 @@
 # Decodes the photographs of a shard, drops their metadata, gives pseudonyms, rejects what cannot be vouched
 # for. Of the sheet itself (DEIDLIB_SHEET) only the folder is used: what changed in it, or in its files, is in the shard's own table,
-# whose digest the plan holds.
+# whose digest the plan holds. A mask that a reviewer drew counts in place of the sheet's.
 
 
 rule intake:
@@ -25,6 +25,8 @@ rule intake:
         options=options("intake"),
         key=KEY_CHECK,
         cohort=digest_of_cohort,
+        masks=drawn_masks(),
+        drawn=folder_of_drawn_masks(),
     shell:
-        "deidlib intake --cohort {input.cohort:q} --out {output.photos:q} --options {params.options:q} "
+        "deidlib intake --cohort {input.cohort:q} --out {output.photos:q} --options {params.options:q} {params.drawn} "
         "> {log:q} 2>&1"

@@ -1,5 +1,5 @@
-# The audit, as a page, as a PDF and as JSON: conclusion, cohort flow, attacks, dental fidelity, limits, law, models,
-# settings. The reviewer's copy shows originals, so it stays in private/ and out of Snakemake's report.
+# The audit, as a page, as a PDF and as JSON: conclusion, cohort flow, attacks, dental fidelity, panel study, limits, law,
+# models, settings. A panel study that was analysed since is a reason to write it again. The reviewer's copy shows originals, so it stays in private/ and out of Snakemake's report.
 
 
 rule report:
@@ -32,6 +32,7 @@ rule report:
         settings=published_settings(),
         folder=folder_of("report"),
         release=option_of_the_release,
+        panel=panel_results(),
     shell:
         "deidlib report --plan {input.plan:q} {params.release} "
         "--attacks {input.attacks:q} --reviewer {output.reviewer:q} "
