@@ -1,7 +1,7 @@
 """What the released faces show of columns that were made coarser or emptied in the table.
 
-A new face has the sex that the sheet records and about the patient's age, or the mouth would not sit in it. So a cell of
-these columns that is emptied for k-anonymity can still be read off the picture, and the table's k is not the whole risk.
+A new face has the sex that the sheet records and about the patient's age, or the mouth would not sit in it. So a cell
+of these columns that is emptied for k-anonymity can still be read off the picture: the table's k is not the whole risk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _SEXES = ("F", "M")
 _PATIENT = "release_patient_id"
 
 
-def shown_by_faces(before: pa.Table, after: pa.Table, names: list[str], faces: Collection[str]) -> dict[str, Any] | None:
+def shown_by_faces(
+    before: pa.Table, after: pa.Table, names: list[str], faces: Collection[str]
+) -> dict[str, Any] | None:
     """Risk of the table for whoever also reads the coarser or emptied cells off the faces, at worst.
 
     At worst, because the recorded cell is taken for what the face shows: a sex is seen, an age about to a decade.

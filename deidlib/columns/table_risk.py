@@ -327,8 +327,8 @@ def _journalist(frame: pd.DataFrame, population: pd.DataFrame | None, names: lis
 def _note(frame: pd.DataFrame, names: list[str], sensitive: list[str], k: int, population, shown) -> str:
     if not names:
         return (
-            "No released column is a declared quasi-identifier (release.quasi_identifiers), so k is not judged and none "
-            "is claimed. View, time point and other released columns may still single a patient out."
+            "No released column is a declared quasi-identifier (release.quasi_identifiers), so k is not judged and "
+            "none is claimed. View, time point and other released columns may still single a patient out."
         )
     if not len(frame):
         return "Nothing would be released."

@@ -3,8 +3,9 @@
 The gate, the outcomes, the audit's criteria and tally, the schema ``tables.CHECKS`` and the documentation read this
 table. To add a check, add a :class:`Check` here, measure its value in :mod:`deidlib.checks`, and write a test.
 
-A check that applies to a photograph's route and has no value, or one that is no finite number, fails. The one exception is stated in the table: a
-recogniser that finds no face in a result without a generated face has nothing to compare (:attr:`Check.excused_by`).
+A check that applies to a photograph's route and has no value, or one that is no finite number, fails. The one exception
+is stated in the table: a recogniser that finds no face in a result without a generated face has nothing to compare
+(:attr:`Check.excused_by`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from deidlib.contract.routes import GENERATE, INTRAORAL, REGION_ONLY, ROUTES, mo
 WITHOUT_FACE = (REGION_ONLY, INTRAORAL)
 
 #: How far inside its bound a recogniser's score has to lie, SFace's cosine and dlib's distance. Attempts are made until
-#: these scores pass, so a score at the bound shows nothing: the same picture, saved again or cut one pixel elsewhere, may
-#: lie beyond it. Measured (tests/bench/RESULTS.md): of 240 pairs of different people, saving one picture as JPEG of quality
-#: 90 or cutting off a row of its pixels moved 95 in 100 scores by up to 0.033 (SFace) and 0.011 (dlib).
+#: these scores pass, so a score at the bound shows nothing: the same picture, saved again or cut one pixel elsewhere,
+#: may lie beyond it. Measured (tests/bench/RESULTS.md): of 240 pairs of different people, saving one picture as JPEG of
+#: quality 90 or cutting off a row and a column moved 95 in 100 scores by up to 0.033 (SFace) and 0.011 (dlib).
 SFACE_MARGIN, DLIB_MARGIN = 0.035, 0.015
 
 #: How a value is compared: with a bound of the configuration's block ``checks``, or with what it must be.

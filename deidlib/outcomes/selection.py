@@ -28,8 +28,8 @@ def selection(outcomes: Iterable[Outcome], options: Mapping) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``photographs`` that a first attempt was checked of; ``passed_first`` of them; ``made_again`` with another donor;
-        ``against_judge``: those of which an attempt failed a recogniser's check; ``released``, and of these
+        ``photographs`` that a first attempt was checked of; ``passed_first`` of them; ``made_again`` with another
+        donor; ``against_judge``: those of which an attempt failed a recogniser's check; ``released``, and of these
         ``released_later``, at a later attempt. ``first``: recogniser's check → ``taken`` for the patient at the first
         attempt, of ``n`` that could be compared (its threshold alone, without the margin).
     """
@@ -65,9 +65,10 @@ def words(found: Mapping[str, Any]) -> str:
         for name, title in (("sface_cosine", "SFace"), ("dlib_distance", "dlib"))
     )
     return (
-        f"Selection: at the first attempt, which is the method's own result, {found['passed_first']} of {n} photographs "
-        f"with a new face passed; {rates}. {found['made_again']} were made again with another donor, "
-        f"{found['against_judge']} of {n} had an attempt that these recognisers stopped, and {found['released_later']} of "
-        f"the {found['released']} that passed did so at a later attempt. What passed was chosen by these two, so their "
+        f"Selection: at the first attempt, which is the method's own result, {found['passed_first']} of {n} "
+        f"photographs with a new face passed; {rates}. {found['made_again']} were made again with another donor, "
+        f"{found['against_judge']} of {n} had an attempt that these recognisers stopped, and "
+        f"{found['released_later']} of the {found['released']} that passed did so at a later "
+        "attempt. What passed was chosen by these two, so their "
         "scores of it are no evidence."
     )

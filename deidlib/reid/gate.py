@@ -30,8 +30,8 @@ def release_gate(
     evidence : mapping
         ``patients`` and ``photographs`` that would be released; ``unmeasured``: how many embeddings of released
         photographs and their originals are missing; ``generated``: released photographs with a generated face
-        (where there is none, criteria on faces are not applicable); ``shared_donors``: donors that two patients share; ``table``:
-        what :func:`deidlib.columns.table_risk.table_risk` gave.
+        (where there is none, criteria on faces are not applicable); ``shared_donors``: donors that two patients share;
+        ``table``: what :func:`deidlib.columns.table_risk.table_risk` gave.
     options : mapping
         The configuration's block ``reid``.
 

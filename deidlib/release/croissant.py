@@ -55,9 +55,7 @@ def croissant(summary: Summary, schema: pa.Schema, index_sha256: str) -> bytes:
     metadata = mlc.Metadata(
         conforms_to=["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         name=summary.name,
-        description=(
-            f"{summary.sentence.replace('*', '')} in version {summary.version}. {_shows(summary)}"
-        ),
+        description=(f"{summary.sentence.replace('*', '')} in version {summary.version}. {_shows(summary)}"),
         version=summary.version,
         date_published=datetime.fromisoformat(summary.date),
         license=[summary.licence],
@@ -172,8 +170,7 @@ def _responsible(summary: Summary) -> dict:
             or "No released column has empty cells."
         ),
         "data_manipulation_protocol": (
-            f"{_outside(summary)} "
-            f"deidlib {summary.deidlib_version}, settings {summary.settings_digest}."
+            f"{_outside(summary)} deidlib {summary.deidlib_version}, settings {summary.settings_digest}."
         ),
         "data_preprocessing_protocol": [
             f"{key} = {value}" for key, value in sorted(summary.config.get("intake", {}).items())

@@ -88,9 +88,9 @@ def told_of_layout(folder: Path) -> str | None:
     if not measured:
         return None
     return printable(
-        f"{INDEX_FILE}: {layout_words(schema)} holds numbers that were measured on the originals ({', '.join(measured)}). "
-        "Who has the originals can find each photograph by them. Ask the institution for a version of layout "
-        f"{tables.INDEX_LAYOUT}, which has none, and delete this one"
+        f"{INDEX_FILE}: {layout_words(schema)} holds numbers that were measured on the originals "
+        f"({', '.join(measured)}). Who has the originals can find each photograph by them. Ask the institution for a "
+        f"version of layout {tables.INDEX_LAYOUT}, which has none, and delete this one"
     )
 
 

@@ -1,6 +1,6 @@
 """A photograph that left the cohort leaves no template behind: what was made of it to recognise it goes first.
 
-The stages rewrite their tables when the sheet changes, and :mod:`deidlib.release.leftovers` removes what no run rewrites.
+The stages rewrite their tables when the sheet changes; :mod:`deidlib.release.leftovers` removes what no run rewrites.
 Face templates need not wait for that, nor for a run that comes to its end: the plan removes every table of embeddings
 that holds one of a photograph which is not on the sheet any more, or whose patient does not consent. These tables are
 made anew of what is left. So are the caches of ``deidlib reid RELEASE``, which no stage rewrites.

@@ -35,8 +35,8 @@ JUDGES = {
 #: Name → check, of those that apply where there is a generated face; and of those that do not.
 CHECKS = {check.name: check for check in TABLE if GENERATE in check.routes}
 FACELESS_CHECKS = {check.name: check for check in TABLE if GENERATE not in check.routes}
-#: Width of the classes in which a measure is published: its exact number would lead whoever has the originals to the one
-#: photograph that has it.
+#: Width of the classes in which a measure is published: its exact number would lead whoever has the originals to the
+#: one photograph that has it.
 CLASSES = {
     "sface_cosine": 0.02,
     "dlib_distance": 0.02,

@@ -1,8 +1,9 @@
 """What reviewers decided: one line a decision, in one file a shard of the results' private folder.
 
 ``private/review/SHARD.jsonl`` is only ever appended to, until a photograph leaves the cohort. A line is written in one
-piece under a lock and is on the disk before the reviewer is told so. A line without its end, left by a machine that lost
-power, was never confirmed and is dropped. A decision names the SHA-256 of the image that was looked at, so it says nothing about any other image.
+piece under a lock and is on the disk before the reviewer is told so. A line without its end, left by a machine that
+lost power, was never confirmed and is dropped. A decision names the SHA-256 of the image that was looked at, so it says
+nothing about any other image.
 """
 
 from __future__ import annotations

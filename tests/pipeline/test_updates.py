@@ -162,7 +162,7 @@ def test_added_and_withdrawn_patients_touch_their_shard_alone(tmp_path, model_fi
     assert not cache.exists()
     holders, held = traces(results / "private", gone)
     assert not held & templates
-    # Why each stays: docs/review.md, "After a withdrawal".
+    # Why each stays: docs/withdrawal.md.
     assert holders <= {
         "crosswalk.parquet",
         "quarantine.tsv",
