@@ -162,14 +162,27 @@ def used_models(config: Mapping, registry: dict[str, dict] | None = None) -> lis
         if name != generator and (name in OWN_GENERATORS or entry.get("task", "").startswith("generator")):
             continue
         entries.append({"name": name, **entry} | ({"routes": "generate"} if name == generator else {}))
-    return entries + _shipped(generator, config["inversion"]["identity_led_by"], registry)
+    return entries + shipped_models(generator, config["inversion"]["identity_led_by"], registry)
 
 
-def _shipped(generator: str, led_by: Collection[str], registry: dict[str, dict]) -> list[dict]:
+def shipped_models(
+    generator: str, led_by: Collection[str] | None = None, registry: dict[str, dict] | None = None
+) -> list[dict]:
+    """Entries, each with its ``name``, of what was trained here: ``deidlib/data/models.yaml``.
+
+    Parameters
+    ----------
+    generator : str
+        Whose donor bank and preview are meant.
+    led_by : collection of str, optional
+        Recognisers that lead the inversion; by default all.
+    registry
+        From :func:`load_registry`, by default read anew.
+    """
     places = {"donor_bank": bank_file, "preview": preview_file}
     entries = []
     for name, entry in yaml.safe_load(SHIPPED_PATH.read_text(encoding="utf-8")).items():
-        if "led_by" in entry and entry["led_by"] not in led_by:
+        if led_by is not None and "led_by" in entry and entry["led_by"] not in led_by:
             continue
         shown = entry["file"].format(generator=generator)
         path = places[name](generator, registry) if name in places else DATA_FOLDER / shown

@@ -56,18 +56,10 @@ def read_attacks(path: Path | None) -> dict | None:
     if not isinstance(gate, dict) or not isinstance(gate.get("criteria"), list):
         raise ReleaseError("attacks.json holds no release gate: delete it and run the workflow again")
     lists = {name: found.get(name) or [] for name in LISTS}
-    lists["scores"] = [_coarse(one) for one in lists["scores"]] if isinstance(lists["scores"], list) else None
     blocks = {name: found.get(name) or {} for name in BLOCKS}
     if not all(isinstance(value, list) for value in lists.values()):
         raise ReleaseError("attacks.json is from another version of deidlib: delete it and run the workflow again")
     return {"gate": gate, **lists, **blocks}
-
-
-def _coarse(scores: dict) -> dict:
-    """Lowest, median and highest score in the classes of the distribution: an exact one leads to its photograph."""
-    width = scores.get("width") or 0.02
-    kept = {name: scores[name] for name in ("min", "median", "max") if scores.get(name) is not None}
-    return scores | {name: round(round(value / width) * width, 6) for name, value in kept.items()}
 
 
 def nothing_attacked() -> dict:

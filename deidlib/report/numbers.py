@@ -94,6 +94,7 @@ def audit_numbers(
     )
     verdict = conclusion(rows, tally, release["written"])
     attacked = {key: value for key, value in (suite or nothing_attacked()).items() if key != "gate"}
+    attacked["scores"] = [_in_classes(scores) for scores in attacked["scores"]]
     return {
         "title": config.get("release", {}).get("name") or "De-identified dental photographs",
         "institution": config.get("report", {}).get("institution") or "",
@@ -116,6 +117,13 @@ def audit_numbers(
         "code_sha256": provenance.code_digest(),
         "software": {name: _installed(name) for name in SOFTWARE},
     }
+
+
+def _in_classes(scores: dict) -> dict:
+    """Lowest, median and highest score in the classes of the distribution: an exact one leads to its photograph."""
+    width = scores.get("width") or CLASSES["sface_cosine"]
+    kept = {name: scores[name] for name in ("min", "median", "max") if scores.get(name) is not None}
+    return scores | {name: round(round(value / width) * width, 6) for name, value in kept.items()}
 
 
 def index_of(folder: Path | None) -> pa.Table | None:
