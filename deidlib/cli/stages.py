@@ -44,7 +44,7 @@ def plan(
       deidlib plan cohort/samples.tsv results/private/plan.json
     """
     from deidlib.intake import cohort, contents
-    from deidlib.release.withdrawal import forget_withdrawn
+    from deidlib.review.withdrawal import forget_withdrawn
 
     if out.name != "plan.json":
         raise typer.BadParameter("the plan is called plan.json, as the stages after it expect")

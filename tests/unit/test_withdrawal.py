@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from deidlib import keys
-from deidlib.release.withdrawal import forget_withdrawn
 from deidlib.review.decisions import Decision, append_decisions, now, read_decisions
+from deidlib.review.withdrawal import forget_withdrawn
 from deidlib.storage import tables
 
 KEY = b"one fixed key for this test"
