@@ -438,7 +438,7 @@ INDEX_LAYOUTS = {1: pa.schema([*INDEX, *MEASURED_ON_ORIGINALS]), INDEX_LAYOUT: I
 def layout_of(schema: pa.Schema) -> int | None:
     """Number of an index's layout; None where it does not say one."""
     text = (schema.metadata or {}).get(LAYOUT_KEY, b"").decode("ascii", "replace")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def is_pseudonym(text: str) -> bool:
