@@ -76,7 +76,7 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
             "The release holds exactly the photographs that passed",
             None if withheld else agrees,
             (agrees, True, n),
-            ("same ids and numbers", same),
+            ("same ids and images", same),
         ),
     ]
     rows += [
@@ -85,7 +85,7 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
         for name, check in CHECKS.items()
     ]
     return rows + [
-        _check_row(check, applicable(tally.faceless[name]), thresholds)
+        _check_row(check, values := applicable(tally.faceless[name]), thresholds) | {"applicable": bool(values)}
         for name, check in FACELESS_CHECKS.items()
         if tally.faceless[name]
     ]
