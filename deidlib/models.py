@@ -143,7 +143,7 @@ def used_models(config: Mapping, registry: dict[str, dict] | None = None) -> lis
     Parameters
     ----------
     config : mapping
-        The whole configuration: ``generator``, ``inversion.identity_led_by``, ``reid.recognisers``.
+        The whole configuration: ``generator``, ``preset``, ``reid.recognisers``.
     registry
         From :func:`load_registry`, by default read anew.
 
@@ -162,7 +162,7 @@ def used_models(config: Mapping, registry: dict[str, dict] | None = None) -> lis
         if name != generator and (name in OWN_GENERATORS or entry.get("task", "").startswith("generator")):
             continue
         entries.append({"name": name, **entry} | ({"routes": "generate"} if name == generator else {}))
-    return entries + shipped_models(generator, config["inversion"]["identity_led_by"], registry)
+    return entries + shipped_models(generator, config["preset"]["inversion"]["identity_led_by"], registry)
 
 
 def shipped_models(

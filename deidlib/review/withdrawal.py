@@ -20,8 +20,8 @@ from deidlib.review.decisions import drop_decisions, shards_with_decisions
 from deidlib.storage import sealed, tables
 from deidlib.storage.results import Results
 
-#: Folder of the reid stage in the private folder, and its table of the user's own gallery, which holds no patient.
-_REID, _GALLERY = "reid", "gallery.parquet"
+#: Table of the user's own gallery, which holds no patient.
+_GALLERY = "gallery.parquet"
 
 
 def forget_withdrawn(private: Path, cohort: pa.Table, key: bytes) -> list[str]:
@@ -45,9 +45,9 @@ def forget_withdrawn(private: Path, cohort: pa.Table, key: bytes) -> list[str]:
     rows = cohort.select(["patient_id", "photo_id", "consent"]).to_pylist()
     here = {(row["patient_id"], row["photo_id"]) for row in rows if agrees(row["consent"])}
     removed = []
-    if files := [*private.glob("shards/*/embeddings.parquet"), *private.glob(f"{_REID}/**/*.parquet")]:
+    if files := [*private.glob("shards/*/embeddings.parquet"), *Results(private).reid.glob("**/*.parquet")]:
         names = {keys.pseudonym(key, "photo", *pair) for pair in here}
-        for path in sorted(path for path in files if path != private / _REID / _GALLERY):
+        for path in sorted(path for path in files if path != Results(private).reid / _GALLERY):
             if not _holds_only(path, names):
                 path.unlink(missing_ok=True)
                 removed.append(path.relative_to(private).as_posix())

@@ -338,7 +338,7 @@ def test_every_model_that_a_run_uses_is_named_with_what_it_was_trained_on():
     for name in shipped:
         (file, sum_), *_ = used[name]["members"].items()
         assert hashlib.sha256((models.DATA_FOLDER / file).read_bytes()).hexdigest() == sum_
-    led = cfg | {"inversion": cfg["inversion"] | {"identity_led_by": ["sface"]}}
+    led = cfg | {"preset": cfg["preset"] | {"inversion": {"identity_led_by": ["sface"]}}}
     assert {"recogniser_outline", "recogniser_discriminant"}.isdisjoint(e["name"] for e in models.used_models(led))
 
 
