@@ -82,6 +82,8 @@ def test_registry_is_whole_and_found_from_any_folder(tmp_path, monkeypatch):
         "face_landmarker",
         "sface",
         "yunet",
+        "arcface",
+        "facexzoo",
         "dlib_resnet",
         "stlpips",
         "age_net",
