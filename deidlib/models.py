@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from importlib.metadata import version as package_version
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -29,6 +30,7 @@ from deidlib.storage.atomic import write_file
 
 REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml"
 DATA_FOLDER = Path(__file__).resolve().parent / "data"
+SHIPPED_PATH = DATA_FOLDER / "models.yaml"
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
 OWN_TEXT_FIELDS = ("task", "path", "licence", "citation", "use")
 OWN_GENERATORS = ("stylegan2",)
@@ -131,6 +133,63 @@ def _companion(generator: str, registry: dict[str, dict] | None, kind: str, suff
         return DATA_FOLDER / f"{kind}-{generator}{suffix}"
     (checksum,) = entry["members"].values()
     return Path(entry["path"]).with_name(f"{kind}-{checksum[:12]}{suffix}")
+
+
+def used_models(config: Mapping, registry: dict[str, dict] | None = None) -> list[dict]:
+    """Entries, each with its ``name``, of all models that a run uses: of the registry, and shipped ones.
+
+    An entry whose ``routes`` is ``generate`` is met by photographs with a generated face alone.
+
+    Parameters
+    ----------
+    config : mapping
+        The whole configuration: ``generator``, ``preset``, ``reid.recognisers``.
+    registry
+        From :func:`load_registry`, by default read anew.
+
+    Raises
+    ------
+    ModelError
+        The generator is not registered.
+    """
+    registry = registry or load_registry()
+    generator, attacking = config["generator"], set(config["reid"]["recognisers"])
+    entries = []
+    for name, entry in registry.items():
+        own = "path" in entry
+        if own and "recogniser" in entry and entry["recogniser"]["name"] not in attacking:
+            continue
+        if name != generator and (name in OWN_GENERATORS or entry.get("task", "").startswith("generator")):
+            continue
+        entries.append({"name": name, **entry} | ({"routes": "generate"} if name == generator else {}))
+    return entries + shipped_models(generator, config["preset"]["inversion"]["identity_led_by"], registry)
+
+
+def shipped_models(
+    generator: str, led_by: Collection[str] | None = None, registry: dict[str, dict] | None = None
+) -> list[dict]:
+    """Entries, each with its ``name``, of what was trained here: ``deidlib/data/models.yaml``.
+
+    Parameters
+    ----------
+    generator : str
+        Whose donor bank and preview are meant.
+    led_by : collection of str, optional
+        Recognisers that lead the inversion; by default all.
+    registry
+        From :func:`load_registry`, by default read anew.
+    """
+    places = {"donor_bank": bank_file, "preview": preview_file}
+    entries = []
+    for name, entry in yaml.safe_load(SHIPPED_PATH.read_text(encoding="utf-8")).items():
+        if led_by is not None and "led_by" in entry and entry["led_by"] not in led_by:
+            continue
+        shown = entry["file"].format(generator=generator)
+        path = places[name](generator, registry) if name in places else DATA_FOLDER / shown
+        if not path.is_file():
+            continue  # of an own generator: what was not built was not used
+        entries.append({"name": name, **entry, "package": "deidlib", "members": {shown: _sha256_of(path)}})
+    return [entry | {"version": package_version("deidlib")} for entry in entries]
 
 
 def cache_folder() -> Path:

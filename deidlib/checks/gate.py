@@ -240,7 +240,9 @@ def _likeness(result: np.ndarray, photo_id: str, sources: _Sources, judges: Mapp
             scores[column] = None
             continue
         known = (sources.embeddings(other)[name] for other in others)
-        scores[column] = most_alike(judge.compare(probe, one) for one in known if one is not None)
+        found = [float(judge.compare(probe, one)) for one in known if one is not None]
+        # Which of a number and NaN counts as larger depends on their order: one that is none spoils them all.
+        scores[column] = most_alike(found) if np.isfinite(found).all() else None
     return scores
 
 

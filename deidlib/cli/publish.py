@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import GENERATORS, Plan, Settings, Sheet, settings
+from deidlib.cli.common import Plan, Settings, Sheet, settings
 from deidlib.errors import InputError
 from deidlib.logs import say
 from deidlib.storage.results import PRIVATE, Results
@@ -152,9 +152,7 @@ def _ids(gone: int) -> str:
 def _models(cfg) -> list[dict]:
     from deidlib import models
 
-    others = set(GENERATORS) - {cfg["generator"]}
-    registry = models.load_registry()
-    return [{"name": name, **entry} for name, entry in registry.items() if name not in others]
+    return models.used_models(cfg)
 
 
 def _share(folder: Path, threads: int = 1) -> None:

@@ -37,6 +37,7 @@ def verify(
     """
     from deidlib.release import content_digest, signed_by, verify_release
     from deidlib.release.reading import listed_sums
+    from deidlib.release.verify import told_of_layout
 
     _must_be_folder(release)
     problems = verify_release(release, public_key)
@@ -53,6 +54,8 @@ def verify(
     else:
         print("consistent: the files agree with SHA256SUMS and with each other")
     print(f"content digest {digest}")
+    if older := told_of_layout(release):
+        print(older)
     if signer is None:
         print(
             "not signed: somebody who changed the files could have changed the checksums as well. Compare the content "
@@ -94,6 +97,8 @@ def diff(
     _must_be_folder(old)
     _must_be_folder(new)
     found = compare_releases(old, new, None if crosswalk is None else read(crosswalk, "CROSSWALK"))
+    if found.layout is not None:
+        print(f"layout: {found.layout}")
     for mark, photographs in (("+", found.added), ("-", found.removed), ("~", found.changed)):
         for name, reason in photographs.items():
             print(f"{mark} {name}  {reason}")

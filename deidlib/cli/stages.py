@@ -44,6 +44,7 @@ def plan(
       deidlib plan cohort/samples.tsv results/private/plan.json
     """
     from deidlib.intake import cohort, contents
+    from deidlib.review.withdrawal import forget_withdrawn
 
     if out.name != "plan.json":
         raise typer.BadParameter("the plan is called plan.json, as the stages after it expect")
@@ -53,6 +54,8 @@ def plan(
     known = contents.read_known(seen)
     photos = cohort.read_sheet(sheet, known)
     open_private(out)
+    if gone := forget_withdrawn(out.parent, photos, key):
+        say(f"plan: {len(gone)} tables of face templates held one of a photograph that left the cohort; removed")
     contents.write_known(known, seen)
     dealt = cohort.plan_shards(photos, key, cohort.choose_shards(len(photos), out.parent, shards or None))
     changed = cohort.write_plan(dealt, out.parent)

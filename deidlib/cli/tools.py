@@ -146,7 +146,12 @@ def list_models() -> None:
             state = "not fetched"
         print(f"{name}  ({state})\n  {' '.join(entry['task'].split())}")
         print(f"  from {entry['package']} {entry['version']}".rstrip())
+        if "trained_on" in entry:
+            print(f"  training data: {' '.join(entry['trained_on'].split())}")
         print(f"  licence: {' '.join(entry['licence'].split())}")
+    for entry in models.shipped_models("mobilestylegan"):
+        print(f"{entry['name']}  (trained here, shipped)\n  {entry['task']}")
+        print(f"  training data: {entry['trained_on']}\n  licence: {entry['licence']}")
     print(f"cache: {models.cache_folder()}")
 
 

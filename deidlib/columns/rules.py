@@ -27,7 +27,11 @@ OLDEST_AGE = 90
 _PATIENT = "release_patient_id"
 #: Columns that every sample sheet may have.
 STANDARD = ("view", "timepoint", "age", "sex", "diagnosis")
-_INTERNAL = frozenset(tables.COHORT.names + tables.PHOTOS.names + tables.INDEX.names) - frozenset(STANDARD)
+_INTERNAL = frozenset(
+    name
+    for schema in (tables.COHORT, tables.PHOTOS, tables.INDEX, tables.MEASURED_ON_ORIGINALS)
+    for name in schema.names
+) - frozenset(STANDARD)
 _IDENTIFYING_WORDS = frozenset(
     [
         "name",

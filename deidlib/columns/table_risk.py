@@ -7,6 +7,7 @@ anybody who has it (:func:`measured_k`). Measures by pycanon (Sáinz-Pardo Díaz
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,10 @@ import pandas as pd
 import pyarrow as pa
 from pycanon import anonymity
 
+from deidlib.columns import faces
 from deidlib.columns import rules as columns
 from deidlib.columns.generalise import Choice, choose, records
+from deidlib.contract.routes import GENERATE
 from deidlib.errors import ReleaseError
 from deidlib.outcomes.outcomes import Outcome
 
@@ -36,12 +39,15 @@ class Protected:
     choice : Choice or None
         How cells were rewritten (private: it names rare categories); None where there is no quasi-identifier.
     before : dict
-        ``k`` and ``unique_patients`` of the index as it came.
+        ``k`` and ``unique_patients`` of the index as it came; None where there is no quasi-identifier.
+    shown : dict or None
+        What the faces show of it nevertheless (:func:`deidlib.columns.faces.shown_by_faces`).
     """
 
     index: pa.Table
     choice: Choice | None
     before: dict[str, int | None]
+    shown: dict[str, Any] | None = None
 
 
 def quasi_identifiers(index: pa.Table, config: Mapping) -> list[str]:
@@ -68,7 +74,7 @@ def protect(index: pa.Table, config: Mapping) -> Protected:
     Parameters
     ----------
     index : Table
-        Columns as ``release.columns`` lets them through, ``release_patient_id`` among them.
+        Columns as ``release.columns`` lets them through, ``release_patient_id`` and ``route`` among them.
     config : mapping
         ``config["release"]``: ``k``, ``quasi_identifiers``, ``columns``.
 
@@ -78,8 +84,8 @@ def protect(index: pa.Table, config: Mapping) -> Protected:
         Rows and columns keep their order; where a cohort has fewer than k patients, the quasi-identifiers are empty.
     """
     names, k = quasi_identifiers(index, config), config["release"]["k"]
-    choice, changes = None, []
-    before = _record_sizes(index, names)
+    choice, changes, came = None, [], index
+    before = _record_sizes(index, names) if names else []
     if names and index.num_rows:
         rules = config["release"].get("columns") or {}
         frame = _frame(index, names)
@@ -87,20 +93,29 @@ def protect(index: pa.Table, config: Mapping) -> Protected:
         for name in names:
             index, change = _rewritten(index, name, choice)
             changes += change
-    text = json.dumps({"k": k, "quasi_identifiers": names, "changes": changes}, sort_keys=True).encode()
+    said = {"k": k if names else None, "quasi_identifiers": names, "changes": changes}
+    text = json.dumps(said, sort_keys=True).encode()
     return Protected(
         index.replace_schema_metadata({**(index.schema.metadata or {}), CLAIM_KEY: text}),
         choice,
-        {"k": int(before.min()) if len(before) else None, "unique_patients": int((before == 1).sum())},
+        {
+            "k": int(before.min()) if len(before) else None,
+            "unique_patients": int((before == 1).sum()) if len(before) else None,
+        },
+        faces.shown_by_faces(came, index, names, _with_faces(index)) if choice is not None else None,
     )
 
 
 def claim(index: pa.Table) -> dict[str, Any] | None:
-    """What an index says of itself: ``k, quasi_identifiers, changes``; None where it says nothing."""
+    """What an index says of itself: ``k, quasi_identifiers, changes``; None where it says nothing.
+
+    ``k`` is None where the index has no quasi-identifier: nothing is claimed then.
+    """
     try:
         said = json.loads((index.schema.metadata or {})[CLAIM_KEY])
         names = said["quasi_identifiers"]
-        whole = isinstance(said["k"], int) and all(isinstance(name, str) for name in names)
+        whole = all(isinstance(name, str) for name in names)
+        whole &= isinstance(said["k"], int) or (said["k"] is None and not names)
     except (LookupError, TypeError, ValueError, RecursionError):
         return None
     return said if whole else None
@@ -118,7 +133,9 @@ def measured_k(index: pa.Table) -> int | None:
     None where it declares none, or where these columns are empty throughout and so tell nobody from another.
     """
     said = claim(index)
-    if said is None or not index.num_rows or not set(said["quasi_identifiers"]) <= set(index.schema.names):
+    if said is None or not index.num_rows or not said["quasi_identifiers"]:
+        return None
+    if not set(said["quasi_identifiers"]) <= set(index.schema.names):
         return None
     if all(index[name].null_count == index.num_rows for name in said["quasi_identifiers"]):
         return None
@@ -139,7 +156,11 @@ def k_problems(index: pa.Table) -> list[str]:
 
 
 def table_risk(
-    index: pa.Table, config: Mapping, population: pd.DataFrame | None = None, before: Mapping | None = None
+    index: pa.Table,
+    config: Mapping,
+    population: pd.DataFrame | None = None,
+    before: Mapping | None = None,
+    shown: Mapping | None = None,
 ) -> dict[str, Any]:
     """Measure what the released columns give away.
 
@@ -154,34 +175,39 @@ def table_risk(
         of all patients of the sheet. Without it the journalist's risk is not known.
     before : mapping, optional
         What :func:`protect` found before its changes.
+    shown : mapping, optional
+        What the faces show nevertheless (:attr:`Protected.shown`).
 
     Returns
     -------
     dict
-        The entry ``table_risk`` of ``attacks.json``.
+        The entry ``table_risk`` of ``attacks.json``. Without a quasi-identifier nothing is judged: ``k`` and all that
+        rests on it is None.
     """
     said = claim(index) or {"quasi_identifiers": quasi_identifiers(index, config), "changes": []}
     names = said["quasi_identifiers"]
     sensitive = [name for name in config["release"]["sensitive"] if name in index.schema.names and name not in names]
     frame = _patients(index, [*names, *sensitive])
     sizes = _sizes(frame, names)
-    measured = bool(len(sizes) and sensitive)
+    judged = bool(len(sizes) and names)
+    measured = judged and bool(sensitive)
     return {
         "quasi_identifiers": names,
         "sensitive": sensitive,
-        "k": int(sizes.min(initial=len(frame))) if len(frame) else None,
-        "k_required": config["release"]["k"],
+        "k": int(sizes.min()) if judged else None,
+        "k_required": config["release"]["k"] if names else None,
         "l": int(anonymity.l_diversity(frame, _by(names), sensitive)) if measured else None,
-        "t": round(float(anonymity.t_closeness(frame, _by(names), sensitive)), 6) if measured else None,
-        "unique_patients": int((sizes == 1).sum()),
-        "prosecutor_max": round(1 / float(sizes.min()), 6) if len(sizes) else None,
-        "prosecutor_mean": round(float((1 / sizes).mean()), 6) if len(sizes) else None,
-        "journalist_max": _journalist(frame, population, names),
+        "t": _finite(anonymity.t_closeness(frame, _by(names), sensitive)) if measured else None,
+        "unique_patients": int((sizes == 1).sum()) if judged else None,
+        "prosecutor_max": _finite(1 / float(sizes.min())) if judged else None,
+        "prosecutor_mean": _finite((1 / sizes).mean()) if judged else None,
+        "journalist_max": _journalist(frame, population, names) if judged else None,
         "patients": len(frame),
         "changes": said["changes"],
         "before": before,
+        "shown_by_faces": shown,
         "kept": not k_problems(index),
-        "note": _note(frame, names, sensitive, sizes, config["release"]["k"], population),
+        "note": _note(frame, names, sensitive, config["release"]["k"], population, shown),
     }
 
 
@@ -191,17 +217,17 @@ def would_be_table(outcomes: Iterable[Outcome], config: Mapping) -> tuple[pa.Tab
     Returns
     -------
     index : Table
-        ``release_photo_id, release_patient_id`` and the sheet's columns.
+        ``release_photo_id, release_patient_id, route`` and the sheet's columns.
     everybody : DataFrame
         ``release_patient_id`` and the quasi-identifiers, a row a photograph, released or not; rows that hold a cell
         which may not be released are left out.
     """
     rules = config["release"].get("columns") or {}
-    photos = [(outcome.photo, outcome.attempt is not None) for outcome in outcomes]
-    first = columns.first_dates((photo for photo, released in photos if released), rules)
+    photos = [(o.photo, o.attempt is not None, (o.region or {}).get("route")) for o in outcomes]
+    first = columns.first_dates((photo for photo, released, _ in photos if released), rules)
     rows, everybody = [], []
-    for photo, released in photos:
-        who = {"release_photo_id": photo["release_photo_id"], _PATIENT: photo[_PATIENT]}
+    for photo, released, route in photos:
+        who = {"release_photo_id": photo["release_photo_id"], _PATIENT: photo[_PATIENT], "route": route}
         try:
             cells = columns.sheet_values(photo, rules, first)
         except ReleaseError:
@@ -211,7 +237,7 @@ def would_be_table(outcomes: Iterable[Outcome], config: Mapping) -> tuple[pa.Tab
         everybody.append(who | cells)
         if released:
             rows.append(who | cells)
-    names = ["release_photo_id", _PATIENT, "view", "timepoint"]
+    names = ["release_photo_id", _PATIENT, "route", "view", "timepoint"]
     schema = pa.schema([*((name, pa.string()) for name in names), *columns.extra_schema(rules)])
     return pa.Table.from_pylist(rows, schema=schema), pd.DataFrame(everybody, columns=schema.names)
 
@@ -225,7 +251,18 @@ def outcomes_risk(outcomes: Iterable[Outcome], config: Mapping) -> dict[str, Any
         for name in names:
             cells = everybody[name].astype(object).where(everybody[name].notna(), None)
             everybody[name] = [protected.choice.cell(name, cell) for cell in cells]
-    return table_risk(protected.index, config, records(everybody, names), protected.before)
+    return table_risk(protected.index, config, records(everybody, names), protected.before, protected.shown)
+
+
+def _with_faces(index: pa.Table) -> set[str]:
+    """Patients who have a photograph with a generated face."""
+    patients, routes = index[_PATIENT].to_pylist(), index["route"].to_pylist()
+    return {patient for patient, route in zip(patients, routes, strict=True) if route == GENERATE}
+
+
+def _finite(value: float) -> float | None:
+    """Six decimals of a measure; None where it could not be computed."""
+    return round(float(value), 6) if math.isfinite(value) else None
 
 
 def _rule(options: Any) -> tuple[str, int | None]:
@@ -278,7 +315,7 @@ def _journalist(frame: pd.DataFrame, population: pd.DataFrame | None, names: lis
     """Highest risk if the attacker does not know who of the population was released."""
     if population is None or not len(frame):
         return None
-    told = frame[(frame[names] != "").any(axis=1)] if names else frame[:0]
+    told = frame[(frame[names] != "").any(axis=1)]
     if not len(told):
         return round(1 / len(population), 6)
     sizes = population.groupby(names).size().rename("size").reset_index()
@@ -287,9 +324,12 @@ def _journalist(frame: pd.DataFrame, population: pd.DataFrame | None, names: lis
     return round(1 / float(least), 6)
 
 
-def _note(frame: pd.DataFrame, names: list[str], sensitive: list[str], sizes, k: int, population) -> str:
+def _note(frame: pd.DataFrame, names: list[str], sensitive: list[str], k: int, population, shown) -> str:
     if not names:
-        return "No released column is a declared quasi-identifier, so the table tells no patient from another."
+        return (
+            "No released column is a declared quasi-identifier (release.quasi_identifiers), so k is not judged and "
+            "none is claimed. View, time point and other released columns may still single a patient out."
+        )
     if not len(frame):
         return "Nothing would be released."
     words = [
@@ -313,4 +353,6 @@ def _note(frame: pd.DataFrame, names: list[str], sensitive: list[str], sizes, k:
         words.append(
             "No declared sensitive column is released, so l-diversity and t-closeness have nothing to measure."
         )
+    if shown:
+        words.append(faces.words(shown))
     return " ".join(words)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from deidlib.errors import InputError
 from deidlib.logs import progress, say
+from deidlib.reid.embeddings import comparable
 from deidlib.storage.stage import open_private, read
 from deidlib.vision.networks import open_recognisers
 
@@ -33,7 +34,10 @@ def bank_faces(generator: str, names: list[str]) -> tuple[dict[str, np.ndarray],
         return {}, sha256(path)
     table = read(path, "BANK", columns)
     flat = {name: np.asarray(table[name].combine_chunks().flatten(), np.float32) for name in columns}
-    return {name: values.reshape(len(table), -1) for name, values in flat.items()}, sha256(path)
+    faces = {name: values.reshape(len(table), -1) for name, values in flat.items()}
+    if not all(comparable(vectors).all() for vectors in faces.values()):
+        raise InputError(f"{path.name}: holds embeddings that are no numbers; build the donor bank again")
+    return faces, sha256(path)
 
 
 def gallery_faces(folder: Path, names: list[str], known: Mapping, private: Path) -> dict[str, np.ndarray]:
@@ -51,23 +55,29 @@ def gallery_faces(folder: Path, names: list[str], known: Mapping, private: Path)
     cache = {(row["release_photo_id"], row["recogniser"]): row for row in cached}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     opened: dict[str, Recogniser] = {}
-    used = []
+    used, here = [], set()
     with progress("gallery", len(files)) as step:
         for path in files:
             data = path.read_bytes()
+            keys = {name: hashlib.sha256(data + known[name]["sha256"].encode()).hexdigest()[:32] for name in known}
+            here.update((key, name) for name, key in keys.items())
             for name in names:
-                key = hashlib.sha256(data + known[name]["sha256"].encode()).hexdigest()[:32]
+                key = keys[name]
                 if (key, name) not in cache:
                     opened = opened or {recogniser.name: recogniser for recogniser in open_recognisers(names)}
                     try:
                         found = opened[name].embed(decode_photo(data, 10**8))
                     except Undecodable:
                         found = None
+                    if found is not None and not comparable(np.asarray(found)[None])[0]:
+                        found = None
                     row = {"release_photo_id": key, "release_patient_id": key, "shown": "gallery", "recogniser": name}
                     cache[key, name] = row | {"embedding": found}
                 used.append((key, name))
             step()
-    tables.write(tables.from_rows(cache.values(), tables.EMBEDDINGS), kept, tables.EMBEDDINGS)
+    # Whose photograph was taken out of the folder is not kept either.
+    rows = [row for key, row in cache.items() if key in here]
+    tables.write(tables.from_rows(rows, tables.EMBEDDINGS), kept, tables.EMBEDDINGS)
     vectors = {
         name: [cache[key]["embedding"] for key in used if key[1] == name and cache[key]["embedding"] is not None]
         for name in names

@@ -207,7 +207,7 @@ class Faces:
 
 
 def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
-    """Select from ``tables.EMBEDDINGS``."""
+    """Select from ``tables.EMBEDDINGS``; an embedding that holds NaN or cannot be compared counts as missing."""
     chosen = embeddings.filter(
         pc.and_(pc.equal(embeddings["recogniser"], recogniser), pc.equal(embeddings["shown"], shown))
     )
@@ -216,7 +216,20 @@ def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
         return Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, 1), np.float32), len(chosen))
     flat = np.array(found["embedding"].combine_chunks().flatten(), np.float32)  # its own: Arrow keeps twice the room
     names = (np.array(found[name].to_pylist(), dtype=str) for name in ("release_photo_id", "release_patient_id"))
-    return Faces(*names, flat.reshape(len(found), -1), len(chosen) - len(found))
+    photos, patients = names
+    vectors = flat.reshape(len(found), -1)
+    sound = comparable(vectors)
+    return Faces(photos[sound], patients[sound], vectors[sound], len(chosen) - int(sound.sum()))
+
+
+def comparable(vectors: np.ndarray) -> np.ndarray:
+    """Which rows of embeddings, (N, D), give finite scores whatever they are compared with, (N,) bool.
+
+    With squared lengths below a quarter of the largest number, no product and no squared distance of two overflows.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = np.einsum("nd,nd->n", vectors, vectors)
+    return squared < np.finfo(vectors.dtype).max / 4  # false for NaN
 
 
 def cohort_faces(parts: Iterable[pa.Table], recogniser: str, shown: Sequence[str]) -> dict[str, Faces]:

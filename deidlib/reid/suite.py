@@ -168,6 +168,7 @@ def _facts(evidence: Evidence, unmeasured: int) -> dict[str, Any]:
         "photographs": len(released),
         "patients": len({photo.patient for photo in released}),
         "unmeasured": unmeasured,
+        "generated": sum(photo.generated for photo in released),
         "table": evidence.table,
         "shared_donors": sum(len(patients) > 1 or donor is None for donor, patients in patients_of.items()),
     }

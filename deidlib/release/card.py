@@ -37,7 +37,6 @@ def data_card(summary: Summary) -> str:
         front_matter=_front_matter(summary),
         summary=summary,
         settings=[(key, value) for key, value in redact.flat_config(summary.config) if key.startswith(_SETTINGS)],
-        checks=summary.config.get("checks", {}),
     )
 
 
@@ -46,7 +45,6 @@ def datasheet(summary: Summary) -> str:
     return templates.render(
         "datasheet.md.j2",
         summary=summary,
-        checks=summary.config.get("checks", {}),
         settings=dict(redact.flat_config(summary.config)),
     )
 

@@ -19,8 +19,6 @@ _TYPES = {
     pa.string(): mlc.DataType.TEXT,
     pa.bool_(): mlc.DataType.BOOL,
     pa.int32(): mlc.DataType.INT32,
-    pa.int64(): mlc.DataType.INT64,
-    pa.float32(): mlc.DataType.FLOAT32,
 }
 _FILES = "image-files"
 _FILE_NAME = mlc.Transform(regex=r"(?:.*/)?([^/]+)$")
@@ -57,10 +55,7 @@ def croissant(summary: Summary, schema: pa.Schema, index_sha256: str) -> bytes:
     metadata = mlc.Metadata(
         conforms_to=["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         name=summary.name,
-        description=(
-            f"{summary.sentence.replace('*', '')} in version {summary.version}. Each image shows the patient's own "
-            "dental area inside a face drawn by a generator."
-        ),
+        description=(f"{summary.sentence.replace('*', '')} in version {summary.version}. {_shows(summary)}"),
         version=summary.version,
         date_published=datetime.fromisoformat(summary.date),
         license=[summary.licence],
@@ -72,6 +67,23 @@ def croissant(summary: Summary, schema: pa.Schema, index_sha256: str) -> bytes:
         **_responsible(summary),
     )
     return (json.dumps(metadata.to_json(), indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def _shows(summary: Summary) -> str:
+    if summary.with_faces:
+        return "Each image shows the patient's own dental area inside a face drawn by a generator."
+    return "Each image shows the patient's own dental area; no face was generated."
+
+
+def _outside(summary: Summary) -> str:
+    """What is seen outside the preserved area, by the routes that there are."""
+    texts = {
+        "generate": f"those of the route generate show a face drawn by {summary.config.get('generator')}",
+        "region_only": "those of the route region_only neutral grey",
+        "intraoral": "those of the route intraoral are whole, for no face was found in them",
+    }
+    parts = [text for route, text in texts.items() if summary.routes.get(route)]
+    return f"Of the images, outside the preserved area ({summary.config.get('preserve', 'mouth')}): {'; '.join(parts)}."
 
 
 def _photographs(schema: pa.Schema) -> mlc.RecordSet:
@@ -142,7 +154,6 @@ def _citation(summary: Summary) -> str:
 def _responsible(summary: Summary) -> dict:
     """Responsible-AI fields, each from what the run counted, measured or was configured to do."""
     photographs, quarantined = summary.counts["photographs"], summary.counts["quarantined"]
-    checks = summary.config.get("checks", {})
     spread = [
         f"{title.strip('`')}: " + ", ".join(f"{value} {n}" for value, n in tally)
         for title, tally in summary.tallies
@@ -159,10 +170,7 @@ def _responsible(summary: Summary) -> dict:
             or "No released column has empty cells."
         ),
         "data_manipulation_protocol": (
-            f"Outside the preserved area ({summary.config.get('preserve', 'mouth')}) photographs of the route generate "
-            f"show a face drawn by {summary.config.get('generator', 'the generator')}, those of the route region_only "
-            "neutral grey; those of the route intraoral are whole, for no face was found in them. "
-            f"deidlib {summary.deidlib_version}, settings {summary.settings_digest}."
+            f"{_outside(summary)} deidlib {summary.deidlib_version}, settings {summary.settings_digest}."
         ),
         "data_preprocessing_protocol": [
             f"{key} = {value}" for key, value in sorted(summary.config.get("intake", {}).items())
@@ -173,13 +181,16 @@ def _responsible(summary: Summary) -> dict:
         ],
         "data_biases": spread + ([f"Held back: {'; '.join(held)}"] if held else []),
         "data_limitations": [
-            f"Highest SFace cosine similarity of a released image to its patient: {summary.worst_text['sface']} (gate: "
-            f"below {checks.get('sface_max')}); lowest dlib distance: {summary.worst_text['dlib']} (gate: above "
-            f"{checks.get('dlib_min')}).",
+            *([f"Asked of every image: {summary.likeness_bounds}. {summary.selected}"] if summary.selected else []),
+            *([summary.shown.replace("`", "")] if summary.shown else []),
             f"{summary.several} of {summary.counts['patients']} patients have several photographs, linked by "
             "release_patient_id.",
-            f"{summary.k_claim['k']}-anonymity over patients is claimed for: "
-            f"{', '.join(summary.k_claim['quasi_identifiers']) or 'no column'}.",
+            (
+                f"{summary.k_claim['k']}-anonymity over patients is claimed for: "
+                f"{', '.join(summary.k_claim['quasi_identifiers'])}."
+                if summary.k_claim["quasi_identifiers"]
+                else "No k-anonymity is claimed: no released column is declared a quasi-identifier."
+            ),
         ],
         "personal_sensitive_information": [
             f"{name}: {text}"

@@ -13,6 +13,7 @@ from deidlib.columns import rules as columns
 from deidlib.columns.table_risk import protect
 from deidlib.errors import ReleaseError
 from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest, read_outcomes
+from deidlib.outcomes.selection import selection
 from deidlib.release.decision import obey, read_decision, released_paths
 from deidlib.release.documents import release_date, write_documents
 from deidlib.release.files import folder_aside, move_into_place, told_when_full, write_synced
@@ -87,10 +88,16 @@ def write_release(
     look()
     with folder_aside(release_root, version) as aside:
         index, quarantine = _write_shards(private, aside, shards, rules, paths, threads)
-        index = protect(index, config).index
+        protected = protect(index, config)
+        index = protected.index
         gone = tombstones(private, release_root, version, index)
         date = release_date(config, folder)
-        write_documents(aside, index, quarantine, gone, config, models, version, date, decision.review)
+        told = {
+            "review": decision.review,
+            "selection": selection(all_outcomes(private, shards), config["checks"]),
+            "shown_by_faces": protected.shown,
+        }
+        write_documents(aside, index, quarantine, gone, config, models, version, date, told)
         look()
         move_into_place(aside, folder)
     with told_when_full("the ledger of the private folder was not brought up to date"):
@@ -170,10 +177,6 @@ def _index_row(path: str, outcome: Outcome, png: bytes, sha256: str, rules: dict
         "attempt": outcome.attempt,
         "width": width,
         "height": height,
-        "core_pixels": region["core_pixels"],
-        "sface_cosine": check["sface_cosine"],
-        "dlib_distance": check["dlib_distance"],
-        "seam": check["seam"],
         "text_free": check["text_free"],
         "sha256": sha256,
         **columns.sheet_values(photo, rules, first),

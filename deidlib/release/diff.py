@@ -21,13 +21,13 @@ from deidlib.release import redact
 from deidlib.release.layout import INDEX_FILE, SETTINGS_FILE, reading_threads
 from deidlib.release.reading import read_bytes, read_index, read_json
 from deidlib.release.tombstones import read_tombstones
-from deidlib.release.verify import layout_problems
+from deidlib.release.verify import layout_problems, layout_words
 from deidlib.storage import images, tables
 from deidlib.storage.png import png_problems, png_size
 
 #: Columns of the index that follow from the image or say where it lies: a change in them has the image's reason.
 _OF_THE_IMAGE = ("sha256", "attempt", "route", "region_method", "width", "height", "core_pixels")
-_MEASURED = ("sface_cosine", "dlib_distance", "seam")
+_MEASURED = tuple(tables.MEASURED_ON_ORIGINALS.names)
 _CHECK = "; check it with `deidlib verify`"
 #: Photographs that wait for a thread at a time.
 _AT_A_TIME = 256
@@ -48,6 +48,9 @@ class Difference:
         Settings whose value differs, as ``key: old → new``.
     unchanged : int
         Photographs that are the same in both, image and row.
+    layout : str or None
+        What another layout of the index changed, in words; None where both have one layout. Columns that one layout
+        lacks are not compared.
     """
 
     added: dict[str, str]
@@ -55,6 +58,7 @@ class Difference:
     changed: dict[str, str]
     settings: list[str]
     unchanged: int
+    layout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class PixelDifference:
         Compared values: pixels × channels.
     core_kept : bool
         False: fewer pixels are equal than the preserved core has, so it differs or lies elsewhere. True says less: a
-        release does not tell where the core lies.
+        release does not tell where the core lies, and only one of layout 1 tells how large it is.
     """
 
     same_size: bool
@@ -119,7 +123,7 @@ def compare_images(old: Path, new: Path) -> ImageDifference:
     ReleaseError
         One of the two is no release, or an image is not what its index says.
     """
-    before, after = _rows(old), _rows(new)
+    before, after = _by_photo(_index(old)), _by_photo(_index(new))
     common = sorted(before.keys() & after.keys())
     anew = [name for name in common if before[name]["sha256"] != after[name]["sha256"]]
     differing = {}
@@ -146,7 +150,7 @@ def _pixel_difference(old: Path, before: Mapping, new: Path, after: Mapping) -> 
             equal_pixels += int((apart.max(axis=2) == 0).sum())
     if not largest:
         return None
-    core = min(before["core_pixels"] or 0, after["core_pixels"] or 0)
+    core = min(row.get("core_pixels") or 0 for row in (before, after))
     return PixelDifference(True, total / a.size, largest, a.size, equal_pixels >= core)
 
 
@@ -181,7 +185,9 @@ def compare_releases(old: Path, new: Path, crosswalk: pa.Table | None = None) ->
     ReleaseError
         One of the two is no release, or of a layout that this deidlib does not know.
     """
-    before, after = _rows(old), _rows(new)
+    indexes = _index(old), _index(new)
+    layout = _changed_layout(*(index.schema for index in indexes))
+    before, after = (_by_photo(index if layout is None else _without_layout(index)) for index in indexes)
     settings = _changed_settings(_settings(old), _settings(new))
     patients = {row["release_patient_id"] for row in before.values()}
     gone = set(read_tombstones_or_refuse(new))
@@ -196,6 +202,7 @@ def compare_releases(old: Path, new: Path, crosswalk: pa.Table | None = None) ->
         changed=changed,
         settings=settings,
         unchanged=len(common) - len(changed),
+        layout=layout,
     )
 
 
@@ -207,7 +214,7 @@ def read_tombstones_or_refuse(folder: Path) -> list[str]:
         raise _refusal(f"{folder.name}: {error}{_CHECK}") from None
 
 
-def _rows(folder: Path) -> dict[str, dict]:
+def _index(folder: Path) -> pa.Table:
     try:
         index = read_index(folder)
     except ValueError as error:
@@ -215,11 +222,39 @@ def _rows(folder: Path) -> dict[str, dict]:
     if problems := layout_problems(index.schema):
         raise _refusal(f"{folder.name}: {problems[0]}")
     ids = ("release_photo_id", "release_patient_id")
-    if any(name not in index.schema.names for name in (*ids, *_OF_THE_IMAGE, "path")) or not all(
+    if any(name not in index.schema.names for name in (*ids, *_of_the_image(index.schema), "path")) or not all(
         tables.is_pseudonym(value or "") for name in ids for value in pc.unique(index[name]).to_pylist()
     ):
         raise _refusal(f"{folder.name}: {INDEX_FILE} lacks a column, or holds an id that deidlib does not give{_CHECK}")
+    return index
+
+
+def _of_the_image(schema: pa.Schema) -> list[str]:
+    return [name for name in _OF_THE_IMAGE if name in tables.INDEX_LAYOUTS[tables.layout_of(schema)].names]
+
+
+def _by_photo(index: pa.Table) -> dict[str, dict]:
     return {row["release_photo_id"]: row for row in index.to_pylist()}
+
+
+def _without_layout(index: pa.Table) -> pa.Table:
+    """The columns that every layout has."""
+    return index.drop_columns([name for name in _MEASURED if name in index.schema.names])
+
+
+def _changed_layout(old: pa.Schema, new: pa.Schema) -> str | None:
+    """What another layout changed, in words."""
+    if tables.layout_of(old) == tables.layout_of(new):
+        return None
+    words = f"the index has {layout_words(new)}, before {layout_words(old)}"
+    if gone := [name for name in _MEASURED if name in old.names and name not in new.names]:
+        words += (
+            f"; it no longer publishes {', '.join(gone)}, by which who has the originals could find each photograph: "
+            "delete the older version"
+        )
+    elif came := [name for name in _MEASURED if name in new.names and name not in old.names]:
+        words += f"; it publishes {', '.join(came)} as well: is it the older of the two?"
+    return printable(f"{words}. These columns are not compared")
 
 
 def _settings(folder: Path) -> dict[str, str]:
@@ -266,7 +301,7 @@ def _why_changed(old: Mapping, new: Mapping, settings: list[str]) -> str:
     reasons = []
     if old["sha256"] != new["sha256"]:
         made = [name for name in ("region_method", "attempt", "width", "core_pixels") if name in columns]
-        told = "; ".join(f"{name} {old[name]} → {new[name]}" for name in made)
+        told = "; ".join(f"{name} {old[name]} → {new[name]}" for name in made if name in old and name in new)
         kept = "image made anew" + (f" ({told})" if told else "")
         # Settings of the release alone describe a photograph, they do not draw it.
         drawn = [line for line in settings if not line.startswith(("release.", "report."))]

@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,7 +68,7 @@ def write_documents(
     models: list[dict],
     version: str,
     date: str,
-    review: dict | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything but the images, which lie in ``folder`` already; ``SHA256SUMS`` last.
 
@@ -84,8 +86,8 @@ def write_documents(
         As for :func:`deidlib.release.write_release`.
     date : str
         From :func:`release_date`.
-    review : dict, optional
-        From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
+    told : mapping, optional
+        What the index does not say: see :func:`deidlib.release.summary.gather`.
     """
     from deidlib.release.crate import ro_crate, workflow_files
     from deidlib.release.croissant import croissant
@@ -96,7 +98,7 @@ def write_documents(
     sums |= {name: file_digest(folder / name) for name in (INDEX_FILE, *embedded)}
     reasons = Counter(row[2] for row in quarantine)
     digest = content_digest(sums)
-    summary = gather(index, reasons, len(tombstones), len(embedded), version, date, digest, config, models, review)
+    summary = gather(index, reasons, len(tombstones), len(embedded), version, date, digest, config, models, told)
     documents = {
         CARD_FILE: card.data_card(summary).encode(),
         DATASHEET_FILE: card.datasheet(summary).encode(),

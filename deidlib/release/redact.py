@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Mapping
 
+from deidlib.contract.routes import GENERATE
+
 _PRIVATE_KEYS = re.compile(r"(^|_)(cohort|results|key|file|folder|path|dir|sheet|gallery)$")
 _LIKE_A_PATH = re.compile(r"^(~|\.{0,2}/|[A-Za-z]:[\\/]|\\\\)|\.(tsv|csv|key|parquet|ya?ml|png|jpe?g)$")
 
@@ -59,21 +61,25 @@ def flat_config(config: Mapping) -> list[tuple[str, str]]:
     return sorted(rows)
 
 
-def public_models(models: list[dict]) -> list[dict]:
-    """Keep what is published of each model: origin, checksums, licence, citation, use; sorted by name.
+def public_models(models: list[dict], with_faces: bool = True) -> list[dict]:
+    """Keep what is published of each model: origin, checksums, training data, licence, citation, use; sorted by name.
 
-    ``models`` are registry entries with their ``name``; checksums come from ``sha256s`` or from the
-    registry's ``members`` (path in the wheel: SHA-256).
+    ``models`` are entries with their ``name`` (:func:`deidlib.models.used_models`); checksums come from ``sha256s`` or
+    from ``members`` (path in the wheel: SHA-256). Where no photograph has a generated face (``with_faces`` is false),
+    the models that only such photographs meet are left out.
     """
     rows = []
     for entry in models:
+        if not with_faces and entry.get("routes") == GENERATE:
+            continue
         sums = entry.get("sha256s") or entry.get("members") or {}
         if not isinstance(sums, Mapping):
             sums = {
                 f"file {number}": digest for number, digest in enumerate([sums] if isinstance(sums, str) else sums, 1)
             }
         row = {key: str(entry.get(key) or "") for key in ("name", "task", "package", "version", "url")}
-        row |= {key: " ".join(str(entry.get(key) or "").split()) for key in ("licence", "citation", "use")}
+        texts = ("licence", "citation", "use", "trained_on")
+        row |= {key: " ".join(str(entry.get(key) or "").split()) for key in texts}
         row["files"] = [{"file": name.rsplit("/", 1)[-1], "sha256": str(sums[name])} for name in sorted(sums)]
         rows.append(row)
     return sorted(rows, key=lambda row: row["name"])

@@ -6,11 +6,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deidlib.columns.faces import words as shown_words
 from deidlib.columns.table_risk import claim, measured_k
+from deidlib.contract.checks import LIKENESS
+from deidlib.contract.routes import GENERATE
+from deidlib.outcomes.selection import words as selection_words
 from deidlib.release import redact
 from deidlib.review.effect import nobody_looked, review_words
 from deidlib.storage import tables
@@ -58,8 +63,10 @@ class Summary:
         What the index claims: see :func:`deidlib.columns.table_risk.claim`.
     k_measured : int or None
         Patients that share the rarest record; None where the columns tell nobody apart.
-    worst : dict
-        ``sface``: highest cosine similarity; ``dlib``: lowest distance.
+    selection : dict
+        What was made again and by whom it was selected: see :func:`deidlib.outcomes.selection.selection`.
+    shown_by_faces : dict or None
+        What the faces show of columns that were made coarser: see :func:`deidlib.columns.faces.shown_by_faces`.
     content_digest, settings_digest : str
         See :func:`deidlib.release.layout.content_digest` and :func:`deidlib.release.redact.config_digest`.
     config : dict
@@ -89,7 +96,8 @@ class Summary:
     released_columns: list
     k_claim: dict
     k_measured: int | None
-    worst: dict
+    selection: dict
+    shown_by_faces: dict | None
     content_digest: str
     settings_digest: str
     config: dict
@@ -113,9 +121,28 @@ class Summary:
         return review_words(self.review)
 
     @property
-    def worst_text(self) -> dict[str, str]:
-        """``worst`` in words: a number of three decimals, or that the recogniser found no face."""
-        return {k: "none, for it found no face" if v is None else f"{v:.3f}" for k, v in self.worst.items()}
+    def with_faces(self) -> bool:
+        """Whether a photograph shows a generated face."""
+        return bool(self.routes.get(GENERATE))
+
+    @property
+    def selected(self) -> str:
+        """What was selected by whom, in words; empty where no face was generated."""
+        return selection_words(self.selection) if self.selection else ""
+
+    @property
+    def shown(self) -> str:
+        """What the faces show of columns that were made coarser, in words; empty where they show nothing of it."""
+        return shown_words(self.shown_by_faces) if self.shown_by_faces else ""
+
+    @property
+    def likeness_bounds(self) -> str:
+        """What the checks ask of the recognisers' scores, in words."""
+        checks = self.config.get("checks", {})
+        return ", ".join(
+            f"{title} {check.bound_in_words(checks)}"
+            for check, title in zip(LIKENESS.values(), ("SFace cosine", "dlib distance"), strict=True)
+        )
 
     @property
     def sentence(self) -> str:
@@ -133,7 +160,7 @@ def gather(
     content_digest: str,
     config: Mapping,
     models: list[dict],
-    review: Mapping | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Gather the summary of a release.
 
@@ -149,10 +176,11 @@ def gather(
         See :class:`Summary`.
     config, models
         As for :func:`deidlib.release.write_release`.
-    review : mapping, optional
-        From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
+    told : mapping, optional
+        What the index does not say: ``review`` (:func:`deidlib.review.effect.review_numbers`; by default nobody
+        looked), ``selection`` and ``shown_by_faces`` as in :class:`Summary`.
     """
-    options = config.get("release", {})
+    options, told = config.get("release", {}), told or {}
     patients = Counter(index["release_patient_id"].to_pylist())
     released = [name for name in index.schema.names if name not in tables.INDEX.names]
     tallies = [(title, _tally(index, name)) for name, title in _TALLIED.items()]
@@ -181,13 +209,14 @@ def gather(
         released_columns=released,
         k_claim=claim(index) or {"k": None, "quasi_identifiers": []},
         k_measured=measured_k(index),
-        worst={"sface": pc.max(index["sface_cosine"]).as_py(), "dlib": pc.min(index["dlib_distance"]).as_py()},
+        selection=dict(told.get("selection") or {}),
+        shown_by_faces=told.get("shown_by_faces"),
         content_digest=content_digest,
         settings_digest=redact.config_digest(config),
         config=shown | {"version": version, "release": {**shown.get("release", {}), "date": date}},
-        models=redact.public_models(models),
+        models=redact.public_models(models, GENERATE in index["route"].to_pylist()),
         embedded=embedded,
-        review=dict(review or nobody_looked(index.num_rows)),
+        review=dict(told.get("review") or nobody_looked(index.num_rows)),
     )
 
 

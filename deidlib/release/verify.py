@@ -67,15 +67,36 @@ def _problems(folder: Path, public_key: Path | None) -> list[str]:
 
 def layout_problems(schema: pa.Schema) -> list[str]:
     """Say whether this deidlib knows the index's layout: a newer one is not damage, but needs a newer deidlib."""
-    found = (schema.metadata or {}).get(tables.LAYOUT_KEY, b"").decode("ascii", "replace")
-    if found == str(tables.INDEX_LAYOUT):
+    found = tables.layout_of(schema)
+    if found in tables.INDEX_LAYOUTS:
         return []
-    if found.isdigit() and int(found) > tables.INDEX_LAYOUT:
+    if found is not None and found > tables.INDEX_LAYOUT:
         return [
             f"{INDEX_FILE}: layout {found} is newer than this deidlib knows ({tables.INDEX_LAYOUT}); install the "
             "deidlib that the data card names, or a later one"
         ]
     return [f"{INDEX_FILE}: does not say which layout it has; deidlib writes layout {tables.INDEX_LAYOUT}"]
+
+
+def told_of_layout(folder: Path) -> str | None:
+    """What a recipient has to know of an older layout; None for the present one, or where there is no index to read."""
+    try:
+        schema = read_index(folder).schema
+    except InputError:
+        return None
+    measured = [name for name in tables.MEASURED_ON_ORIGINALS.names if name in schema.names]
+    if not measured:
+        return None
+    return printable(
+        f"{INDEX_FILE}: {layout_words(schema)} holds numbers that were measured on the originals "
+        f"({', '.join(measured)}). Who has the originals can find each photograph by them. Ask the institution for a "
+        f"version of layout {tables.INDEX_LAYOUT}, which has none, and delete this one"
+    )
+
+
+def layout_words(schema: pa.Schema) -> str:
+    """Name an index's layout."""
+    return f"layout {tables.layout_of(schema)}"
 
 
 def _checksums(folder: Path, found: Listing) -> dict[str, str]:
@@ -111,12 +132,12 @@ def _sums_problems(folder: Path, sums: dict[str, str], found: Listing) -> list[s
 
 
 def _schema_problems(schema: pa.Schema) -> list[str]:
-    problems = []
-    for field in tables.INDEX:
+    problems, expected = [], tables.INDEX_LAYOUTS[tables.layout_of(schema)]
+    for field in expected:
         if field.name not in schema.names or schema.field(field.name).type != field.type:
             problems.append(f"{INDEX_FILE}: column {field.name} is missing or of another type")
     for field in schema:
-        if field.name in tables.INDEX.names:
+        if field.name in expected.names:
             continue
         if identifying(field.name):
             problems.append(f"{INDEX_FILE}: column {field.name} may not be in a release")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deidlib.contract.checks import Check, holds
-from deidlib.report.tally import CHECKS, FACELESS_CHECKS, Tally, applicable
+from deidlib.report.tally import CHECKS, FACELESS_CHECKS, Tally, applicable, coarse
 from deidlib.review.verdicts import REQUIRED
 from deidlib.storage.tables import REASONS
 
@@ -43,7 +43,7 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
     -------
     list of dict
         ``name, group, statement, value, bound, n, passed, note`` as in the suite's gate, and ``required`` and
-        ``found`` in words; ``passed`` is None where nothing was judged.
+        ``found`` in words; ``passed`` is None where nothing was judged, ``applicable`` false where nothing could be.
     """
     n, held = len(tally.released_ids), sum(tally.reasons.values())
     known = set(tally.reasons) <= set(REASONS)
@@ -76,12 +76,16 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
             "The release holds exactly the photographs that passed",
             None if withheld else agrees,
             (agrees, True, n),
-            ("same ids and numbers", same),
+            ("same ids and images", same),
         ),
     ]
-    rows += [_check_row(check, applicable(tally.released[name]), thresholds) for name, check in CHECKS.items()]
+    rows += [
+        _check_row(check, values := applicable(tally.released[name]), thresholds)
+        | {"applicable": bool(values) or not tally.released[name]}
+        for name, check in CHECKS.items()
+    ]
     return rows + [
-        _check_row(check, applicable(tally.faceless[name]), thresholds)
+        _check_row(check, values := applicable(tally.faceless[name]), thresholds) | {"applicable": bool(values)}
         for name, check in FACELESS_CHECKS.items()
         if tally.faceless[name]
     ]
@@ -131,8 +135,12 @@ def suite_criteria(suite: dict | None, n: int) -> list[dict]:
     for one in suite["gate"]["criteria"]:
         words = dict(zip(("required", "found"), _suite_words(one), strict=True))
         kept = {key: one.get(key) for key in ("name", "statement", "value", "bound", "n", "passed", "note")}
+        kept["applicable"] = one.get("applicable", True)
         if kept["bound"] is None and kept["passed"]:
             kept["passed"] = None  # without a bound it was stated, not judged
+        shown = suite.get("table_risk", {}).get("shown_by_faces")
+        if one["name"] == "k_anonymity" and shown:
+            words["found"] += f" in the table; {shown['k']} with what the faces show"
         rows.append({**kept, "group": "attacks", "note": kept["note"] or "", **words})
     if suite["gate"].get("passed") is not True and not any(row["passed"] is False for row in rows):
         rows.append(
@@ -168,7 +176,8 @@ def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:
     not run, or has no threshold) is named and does not count as passed.
     """
     failed = [row for row in rows if row["passed"] is False]
-    open_ = [row for row in rows if row["passed"] is None]
+    open_ = [row for row in rows if row["passed"] is None and row["applicable"]]
+    apart = sum(not row["applicable"] for row in rows)
     n, patients, held = len(tally.released_ids), len(tally.released_patients), sum(tally.reasons.values())
     fails = f"{len(failed)} of {len(rows)} criteria {'fails' if len(failed) == 1 else 'fail'}, marked below."
     if n == 0:
@@ -191,6 +200,8 @@ def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:
         )
     if n and open_:
         words += f" Not judged: {len(open_)} of {len(rows)} criteria; nothing is claimed about these."
+    if n and apart:
+        words += f" Not applicable to these photographs: {apart} of {len(rows)} criteria."
     return {"passed": not failed, "words": words}
 
 
@@ -226,6 +237,7 @@ def _row(
         "note": note,
         "required": words[0],
         "found": words[1],
+        "applicable": True,
     }
 
 
@@ -243,9 +255,9 @@ def _check_row(check: Check, values: list, thresholds: dict) -> dict:
         unit = "\N{NO-BREAK SPACE}%" if check.unit.startswith("%") else ""
         bound = thresholds.get(check.option)
         required = "no threshold set" if bound is None else f"{check.bound_in_words(thresholds)}{unit}"
-        worst = round(max(numbers) if check.upper else min(numbers), 6) if numbers else None
+        worst = coarse(check.name, max(numbers) if check.upper else min(numbers)) if numbers else None
         if numbers:
-            found += f"; {'highest' if check.upper else 'lowest'} {worst:.3f}{unit}"
+            found += f"; {'highest' if check.upper else 'lowest'} about {worst:g}{unit}"
     good = kept == n if n else None
     return _row(check.criterion, check.statement, good, (worst, bound, n), (required, found), group=check.group)
 

@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from deidlib.checks.smile import MEASURES
 from deidlib.config import stage_options
+from deidlib.contract.routes import GENERATE
 from deidlib.outcomes.outcomes import STEPS
+from deidlib.outcomes.selection import words as selection_words
 from deidlib.release import content_digest, redact, verify_release
 from deidlib.release.card import read_card
 from deidlib.release.layout import CARD_FILE
@@ -19,8 +21,8 @@ from deidlib.report.attacks import nothing_attacked
 from deidlib.report.criteria import conclusion, photograph_criteria, review_criteria, suite_criteria
 from deidlib.report.smile import SEED, smile_numbers
 from deidlib.report.tally import (
+    CLASSES,
     JUDGES,
-    NOT_APPLICABLE,
     Tally,
     applicable,
     histogram,
@@ -46,8 +48,6 @@ SOFTWARE = (
     "weasyprint",
     "snakemake",
 )
-#: Width of the classes in which a measure's distribution is given.
-_CLASSES = {"mouth_shift": 0.5, "latent_distance": 0.025, "realism": 0.5, "seam": 0.05, "survival": 0.02}
 
 
 def audit_numbers(
@@ -61,6 +61,7 @@ def audit_numbers(
     models: list[dict],
     tombstones: int = 0,
     review: dict | None = None,
+    selected: dict | None = None,
 ) -> dict:
     """Everything that ``audit.json`` holds.
 
@@ -78,6 +79,8 @@ def audit_numbers(
         Ids that recipients of earlier versions are told to delete.
     review : dict, optional
         From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
+    selected : dict, optional
+        From :func:`deidlib.outcomes.selection.selection`.
     """
     review = review or nobody_looked(len(tally.released_ids))
     thresholds = stage_options(config, "checks")
@@ -91,6 +94,7 @@ def audit_numbers(
     )
     verdict = conclusion(rows, tally, release["written"])
     attacked = {key: value for key, value in (suite or nothing_attacked()).items() if key != "gate"}
+    attacked["scores"] = [_in_classes(scores) for scores in attacked["scores"]]
     return {
         "title": config.get("release", {}).get("name") or "De-identified dental photographs",
         "institution": config.get("report", {}).get("institution") or "",
@@ -101,17 +105,25 @@ def audit_numbers(
         "release": release,
         "tombstones": tombstones,
         "review": review | {"words": review_words(review)},
+        "selection": (selected or {}) | {"words": selection_words(selected) if selected else ""},
         "cohort": _cohort_numbers(tally, attempts, release["written"]),
         "privacy": {name: judge_numbers(tally, name, thresholds) for name in JUDGES},
         "fidelity": _fidelity_numbers(tally, thresholds),
         **attacked,
         "seeds": attacked["seeds"] | {"smile_bootstrap": SEED},
-        "models": redact.public_models(models),
+        "models": redact.public_models(models, bool(tally.routes[GENERATE]) or not tally.routes),
         "configuration": redact.public_config(config),
         "configuration_sha256": redact.config_digest(config),
         "code_sha256": provenance.code_digest(),
         "software": {name: _installed(name) for name in SOFTWARE},
     }
+
+
+def _in_classes(scores: dict) -> dict:
+    """Lowest, median and highest score in the classes of the distribution: an exact one leads to its photograph."""
+    width = scores.get("width") or CLASSES["sface_cosine"]
+    kept = {name: scores[name] for name in ("min", "median", "max") if scores.get(name) is not None}
+    return scores | {name: round(round(value / width) * width, 6) for name, value in kept.items()}
 
 
 def index_of(folder: Path | None) -> pa.Table | None:
@@ -138,7 +150,7 @@ def _fidelity_numbers(tally: Tally, thresholds: dict) -> dict:
         for name in ("survival", "realism", "seam", "mouth_shift", "latent_distance")
     }
     for name, numbers in measured.items():
-        width = _CLASSES[name]
+        width = CLASSES[name]
         numbers["histogram"] = {"width": width, "bins": histogram(tally.released[name], width)}
     counted = {
         name: {"kept": _kept(tally.released[name], name), "n": len(applicable(tally.released[name]))}
@@ -154,9 +166,8 @@ def _release_numbers(tally: Tally, folder: Path | None, index: pa.Table | None) 
         return nothing | {"content_sha256": None, "images": 0, "pixels": None}
     agrees = index is not None and _as_judged(tally) == _as_indexed(index)
     side = index["width"].to_pylist() if index is not None and index.num_rows else []
-    core = index["core_pixels"].to_pylist() if side else []
     area = sum(w * h for w, h in zip(side, index["height"].to_pylist(), strict=True)) if side else 0
-    share = round(sum(core) / area, 6) if area else None
+    share = round(tally.core_pixels / area, 2) if area else None
     return {
         "written": True,
         "problems": len(verify_release(folder)),
@@ -170,13 +181,11 @@ def _release_numbers(tally: Tally, folder: Path | None, index: pa.Table | None) 
 
 
 def _as_judged(tally: Tally) -> list[tuple]:
-    scores = (tally.released[name] for name in ("sface_cosine", "dlib_distance"))
-    cells = ([None if value == NOT_APPLICABLE else value for value in column] for column in scores)
-    return sorted(zip(tally.released_ids, *cells, strict=True))
+    return sorted(zip(tally.released_ids, tally.digests, strict=True))
 
 
 def _as_indexed(index: pa.Table) -> list[tuple]:
-    rows = index.select(["release_photo_id", "sface_cosine", "dlib_distance"]).to_pylist()
+    rows = index.select(["release_photo_id", "sha256"]).to_pylist()
     return sorted(tuple(row.values()) for row in rows)
 
 

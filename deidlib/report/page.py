@@ -9,7 +9,8 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from deidlib.config import stage_options
-from deidlib.outcomes.outcomes import read_outcomes
+from deidlib.outcomes.outcomes import all_outcomes, read_outcomes
+from deidlib.outcomes.selection import selection
 from deidlib.pages import templates
 from deidlib.pages.pdf import to_pdf
 from deidlib.panel.summary import read_summaries
@@ -100,7 +101,8 @@ def build_audit(
     index = index_of(folder)
     mode = {"review": config.get("review", OPTIONAL), "reviewers": config.get("reviewers", 1)}
     review = review_numbers(private, shards, mode)
-    audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models, tombstones, review)
+    selected = selection(all_outcomes(private, shards), config["checks"])
+    audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models, tombstones, review, selected)
     images = set() if index is None else set(index["sha256"].to_pylist())
     audit["panel"] = read_summaries(private, audit["release"]["content_sha256"], images)
     return audit, audit_page(audit, _shown(audit, folder, index))

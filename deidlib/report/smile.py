@@ -77,6 +77,7 @@ def _bootstrap(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray
 
 
 def _rounded(value):
+    """One decimal: an exact extreme would lead whoever has the originals to its photograph."""
     if value is None:
         return None
-    return [round(float(item), 4) for item in value] if np.ndim(value) else round(float(value), 4)
+    return [round(float(item), 1) for item in value] if np.ndim(value) else round(float(value), 1)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from deidlib.checks.smile import MEASURES
-from deidlib.contract.checks import TABLE, WITHOUT_FACE, holds
+from deidlib.contract.checks import LIKENESS, TABLE, WITHOUT_FACE, holds, keeps_bound
 from deidlib.contract.routes import GENERATE, most_faces
 from deidlib.outcomes.outcomes import Outcome
 
@@ -35,6 +35,18 @@ JUDGES = {
 #: Name → check, of those that apply where there is a generated face; and of those that do not.
 CHECKS = {check.name: check for check in TABLE if GENERATE in check.routes}
 FACELESS_CHECKS = {check.name: check for check in TABLE if GENERATE not in check.routes}
+#: Width of the classes in which a measure is published: its exact number would lead whoever has the originals to the
+#: one photograph that has it.
+CLASSES = {
+    "sface_cosine": 0.02,
+    "dlib_distance": 0.02,
+    "survival": 0.02,
+    "second_face": 0.05,
+    "seam": 0.05,
+    "mouth_shift": 0.5,
+    "latent_distance": 0.025,
+    "realism": 0.5,
+}
 #: In a list of values: the check does not apply to this photograph, so it counts nowhere.
 NOT_APPLICABLE = "not applicable"
 
@@ -45,6 +57,8 @@ class Tally:
 
     Attributes
     ----------
+    photographs, core_pixels : int
+        Photographs of the sheet; pixels of all released ones that are the patients' own.
     reasons, views, routes, methods, attempts : Counter
         Quarantined photographs by reason; released ones by view, route, preserved area and attempt.
     judged : Counter
@@ -55,6 +69,8 @@ class Tally:
         Quarantined photographs by step (:data:`deidlib.outcomes.outcomes.STEPS`) and reason.
     smile : dict
         Measure → (source, result) of each released photograph, in the order of ``released_ids``.
+    digests : list of str
+        SHA-256 of the released image files that were judged, in the order of ``released_ids``.
     released : dict
         Check → its value for each released photograph (None: not run; or ``NOT_APPLICABLE``), in the order of
         ``released_ids``.
@@ -65,6 +81,7 @@ class Tally:
     """
 
     photographs: int = 0
+    core_pixels: int = 0
     reasons: Counter = field(default_factory=Counter)
     lost: Counter = field(default_factory=Counter)
     views: Counter = field(default_factory=Counter)
@@ -76,6 +93,7 @@ class Tally:
     patients: set[str] = field(default_factory=set)
     released_patients: set[str] = field(default_factory=set)
     released_ids: list[str] = field(default_factory=list)
+    digests: list[str | None] = field(default_factory=list)
     owners: list[str] = field(default_factory=list)
     released: dict[str, list] = field(default_factory=lambda: {name: [] for name in CHECKS})
     faceless: dict[str, list] = field(default_factory=lambda: {name: [] for name in FACELESS_CHECKS})
@@ -107,6 +125,8 @@ def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
             tally.lost[outcome.held_at, outcome.reason] += 1
             continue
         tally.released_ids.append(photo["release_photo_id"])
+        tally.core_pixels += outcome.region["core_pixels"] or 0
+        tally.digests.append(outcome.check["sha256"])
         tally.owners.append(patient)
         tally.released_patients.add(patient)
         tally.views[photo["view"] or "not stated"] += 1
@@ -142,19 +162,30 @@ def rate(count: int, n: int) -> dict:
 
 
 def summary(values: list, check: str, thresholds: dict) -> dict:
-    """Count, smallest, median and largest number; how many were not run or are beyond the threshold."""
+    """Count; smallest, median and largest number, in classes; how many were not run or are beyond the threshold."""
     values = applicable(values)
     numbers = [value for value in values if value is not None]
-    beyond = sum(1 for value in numbers if not holds(CHECKS[check], value, thresholds))
+    beyond = sum(1 for value in numbers if not _within(check, value, thresholds))
     some = bool(numbers)
     return {
         "n": len(numbers),
         "not_run": len(values) - len(numbers),
-        "min": round(min(numbers), 6) if some else None,
-        "median": round(float(np.median(numbers)), 6) if some else None,
-        "max": round(max(numbers), 6) if some else None,
+        "min": coarse(check, min(numbers)) if some else None,
+        "median": coarse(check, float(np.median(numbers))) if some else None,
+        "max": coarse(check, max(numbers)) if some else None,
         "beyond": rate(beyond, len(numbers)),
     }
+
+
+def coarse(check: str, value: float) -> float:
+    """Nearest multiple of the class width of a check (:data:`CLASSES`)."""
+    return round(round(value / CLASSES[check]) * CLASSES[check], 6)
+
+
+def _within(check: str, value: float, thresholds: dict) -> bool:
+    """Whether a value keeps its bound; for a recogniser's score its threshold, whatever the margin of the check."""
+    kept = keeps_bound if check in LIKENESS else holds
+    return kept(CHECKS[check], value, thresholds)
 
 
 def judge_numbers(tally: Tally, check: str, thresholds: dict) -> dict:
@@ -190,7 +221,7 @@ def histogram(values: list, width: float = 0.02, origin: float = 0.0) -> list[li
 def _by_patient(values: list, owners: list[str], check: str, thresholds: dict) -> dict:
     scored = [(v, o) for v, o in zip(values, owners, strict=True) if v is not None and v != NOT_APPLICABLE]
     judged = {owner for _, owner in scored}
-    beyond = {owner for value, owner in scored if not holds(CHECKS[check], value, thresholds)}
+    beyond = {owner for value, owner in scored if not _within(check, value, thresholds)}
     return rate(len(beyond), len(judged))
 
 
@@ -199,5 +230,5 @@ def _value(check: dict, name: str):
 
 
 def _number(value):
-    """Give a check's value; NaN is "not run"."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """Give a check's value; NaN and infinity are "not run"."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,8 +1,9 @@
 """What reviewers decided: one line a decision, in one file a shard of the results' private folder.
 
-``private/review/SHARD.jsonl`` is only ever appended to. A line is written in one piece under a lock and is on the disk
-before the reviewer is told so. A line without its end, left by a machine that lost power, was never confirmed and is
-dropped. A decision names the SHA-256 of the image that was looked at, so it says nothing about any other image.
+``private/review/SHARD.jsonl`` is only ever appended to, until a photograph leaves the cohort. A line is written in one
+piece under a lock and is on the disk before the reviewer is told so. A line without its end, left by a machine that
+lost power, was never confirmed and is dropped. A decision names the SHA-256 of the image that was looked at, so it says
+nothing about any other image.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from deidlib.errors import InputError
+from deidlib.storage.atomic import write_file
 from deidlib.storage.results import Results
 
 RELEASE, WITHHOLD, ANOTHER_FACE, AREA_WRONG, REOPEN = "release", "withhold", "another_face", "area_wrong", "reopen"
@@ -193,6 +195,33 @@ def append_decisions(private: Path, shard: str, made: Iterable[Decision], seen: 
             os.fsync(file.fileno())
         _sync_folder(path.parent)
     return known + made
+
+
+def drop_decisions(private: Path, shard: str, photos: Set[str]) -> int:
+    """Remove all decisions on photographs that left the cohort: a reviewer's words may describe the patient.
+
+    Parameters
+    ----------
+    private, shard
+        As for :func:`append_decisions`.
+    photos : set of str
+        ``release_photo_id`` of these photographs.
+
+    Returns
+    -------
+    int
+        Number of decisions that were removed.
+    """
+    path = decisions_file(private, shard)
+    if not any(decision.photo in photos for decision in read_decisions(private, shard)):
+        return 0
+    with _locked(path.parent):
+        known = read_decisions(private, shard)
+        kept = [decision for decision in known if decision.photo not in photos]
+        write_file(path, b"".join(_line(decision) for decision in kept))
+        if not kept:
+            path.unlink()
+    return len(known) - len(kept)
 
 
 class Overtaken(InputError):

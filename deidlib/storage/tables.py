@@ -393,11 +393,12 @@ RELEASED = pa.schema(
 )
 
 #: Number of the index's layout, in the file's metadata. Raise it with every change of INDEX: an older deidlib then says
-#: that it is too old instead of calling the release damaged. Columns are added, never renamed or given another meaning.
-INDEX_LAYOUT = 1
+#: that it is too old instead of calling the release damaged. No column is renamed or given another meaning.
+INDEX_LAYOUT = 2
 LAYOUT_KEY = b"deidlib.layout"
 
-#: The release's index; columns that the configuration lets through are appended to it.
+#: The release's index; columns that the configuration lets through are appended to it. It holds no number that was
+#: measured on an original: whoever has the originals could measure the same, and find each photograph by its number.
 INDEX = pa.schema(
     [
         *_PHOTO,
@@ -415,14 +416,29 @@ INDEX = pa.schema(
         _field("attempt", pa.int32(), "attempt that passed the gate, from 0"),
         _field("width", pa.int32(), "image width", "px"),
         _field("height", pa.int32(), "image height", "px"),
-        _field("core_pixels", pa.int64(), "pixels that are the patient's own, bit-exact"),
-        _field("sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"),
-        _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
-        _field("seam", pa.float32(), "seam score: 1 is the untouched photograph, 2 a visible seam"),
         _field("text_free", pa.bool_(), "no text and no code was found in the pixels that are the patient's own"),
         _field("sha256", pa.string(), "SHA-256 of the image file"),
     ]
 )
+
+#: What an index of layout 1 holds besides: numbers measured on the originals, by which these can be found again.
+MEASURED_ON_ORIGINALS = pa.schema(
+    [
+        _field("core_pixels", pa.int64(), "pixels that are the patient's own, bit-exact"),
+        _field("sface_cosine", pa.float32(), "highest SFace cosine similarity to any photograph of the patient"),
+        _field("dlib_distance", pa.float32(), "lowest dlib distance to any photograph of the patient"),
+        _field("seam", pa.float32(), "seam score: 1 is the untouched photograph, 2 a visible seam"),
+    ]
+)
+
+#: Number of each layout that is read → its columns.
+INDEX_LAYOUTS = {1: pa.schema([*INDEX, *MEASURED_ON_ORIGINALS]), INDEX_LAYOUT: INDEX}
+
+
+def layout_of(schema: pa.Schema) -> int | None:
+    """Number of an index's layout; None where it does not say one."""
+    text = (schema.metadata or {}).get(LAYOUT_KEY, b"").decode("ascii", "replace")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def is_pseudonym(text: str) -> bool:

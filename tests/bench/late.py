@@ -85,7 +85,6 @@ def write_documents_of(rows: int, folder: Path) -> None:
         "attempt": 0,
         "width": 1024,
         "height": 1024,
-        "core_pixels": 9,
     }
     schema = pa.schema([*tables.INDEX, *columns.extra_schema(CONFIG["release"]["columns"])])
     cells = {field.name: given.get(field.name) or [same.get(field.name)] * rows for field in schema}

@@ -50,6 +50,22 @@ def images_in(folder: Path) -> set[bytes]:
     return found
 
 
+def traces(folder: Path, names: set[str]) -> tuple[set[str], set[tuple]]:
+    """Files below a folder that name one of these pseudonyms, and every embedding that one of them holds."""
+    holders, held = set(), set()
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            if "embedding" in table.column_names:
+                held |= {tuple(cell) for cell in table["embedding"].to_pylist() if cell}
+            text = repr([table[name].to_pylist() for name in table.column_names if name not in ("image", "mask")])
+        else:
+            text = path.read_bytes().decode("latin-1")
+        if any(name in text for name in names):
+            holders.add(str(path.relative_to(folder)))
+    return holders, held
+
+
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
@@ -107,6 +123,17 @@ def test_added_and_withdrawn_patients_touch_their_shard_alone(tmp_path, model_fi
     assert list(change.added.values()) == ["new patient"]
     assert (change.removed, change.changed, change.settings, change.unchanged) == ({}, {}, [], 2)
     before = images_in(results / "private")
+    embeddings = results / "private/shards/s0001/embeddings.parquet"
+    cache = results / "private/reid/0123456789abcdef/s0001.parquet"  # as `deidlib reid RELEASE` leaves one
+    cache.parent.mkdir()
+    shutil.copy(embeddings, cache)
+    gone_photo = keys.pseudonym(KEY.encode(), "photo", b, f"{b}-photo")
+    templates = {
+        tuple(row["embedding"])
+        for row in pq.read_table(embeddings).to_pylist()
+        if row["release_photo_id"] == gone_photo and row["embedding"] and row["recogniser"] != "phash"
+    }
+    assert templates
 
     write_sheet(cohort, {a: "yes", b: "no", c: "yes"})
     os.utime(cohort / "samples.tsv", (1_000_000_000, 1_000_000_000))  # as of a restored copy: content decides
@@ -132,6 +159,17 @@ def test_added_and_withdrawn_patients_touch_their_shard_alone(tmp_path, model_fi
         ("quarantined", True),
         ("ok", False),
     ]
+    assert not cache.exists()
+    holders, held = traces(results / "private", gone)
+    assert not held & templates
+    # Why each stays: docs/withdrawal.md.
+    assert holders <= {
+        "crosswalk.parquet",
+        "quarantine.tsv",
+        "released.parquet",
+        "shards/s0001/outcomes.parquet",
+        "shards/s0001/photos.parquet",
+    }
     shutil.rmtree(first)  # as the institution should: the newest list still says what to delete
     shutil.rmtree(second)
     assert content_digest(third)

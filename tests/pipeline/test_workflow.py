@@ -274,8 +274,7 @@ def test_the_release_verifies_and_holds_what_passed(finished):
     assert [(row["view"], row["route"]) for row in index] == [("frontal_smile", "generate"), ("profile", "region_only")]
     assert index[0]["age"] == "30-39"
     assert not {"sex", "diagnosis", "ward", "patient_id", "photo_id"} & set(index[0])
-    assert index[0]["sface_cosine"] < 0.363
-    assert index[0]["dlib_distance"] > 0.6
+    assert not {"sface_cosine", "dlib_distance", "seam", "core_pixels"} & set(index[0])
     with Image.open(release / index[0]["path"]) as image:
         assert image.size == (index[0]["width"], index[0]["height"])
 
@@ -294,7 +293,7 @@ def test_the_whole_run_had_no_network(finished):
 @pytest.mark.slow
 def test_the_attacks_hold_the_table_and_the_sweep(finished):
     attacks = json.loads((finished / "results/private/reid/attacks.json").read_text())
-    assert attacks["table_risk"]["k"] == attacks["table_risk"]["patients"] == 1
+    assert (attacks["table_risk"]["k"], attacks["table_risk"]["patients"]) == (1, 1)
     points = {
         (point["preserve"], point["identity_weight"]) for point in attacks["tradeoff"] if point["recogniser"] == "dlib"
     }

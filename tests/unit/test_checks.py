@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,9 +16,9 @@ from skimage import data
 from stamps import Stamp, stamped
 
 from deidlib.checks import measures
-from deidlib.checks.gate import check_photos
+from deidlib.checks.gate import _likeness, check_photos
 from deidlib.cli.common import stage_options
-from deidlib.contract.checks import NAMES, TABLE, failed_checks
+from deidlib.contract.checks import LIKENESS, NAMES, TABLE, failed_checks, keeps_bound
 from deidlib.contract.routes import GENERATE
 from deidlib.intake.photos import pixels_sha256
 from deidlib.regions.area import area_of_landmarks, cut_square, distance_outside, released_square
@@ -88,14 +89,58 @@ def test_gate_passes_what_is_within_every_bound():
 
 
 @pytest.mark.parametrize("name", list(GOOD))
-@pytest.mark.parametrize("kind", ["out of bounds", "none", "nan", "missing"])
+@pytest.mark.parametrize("kind", ["out of bounds", "none", "nan", "infinite", "minus infinite", "float32", "missing"])
 def test_gate_fails_each_check_by_itself(name, kind):
     values = dict(GOOD)
     if kind == "missing":
         del values[name]
     else:
-        values[name] = {"out of bounds": BAD[name], "none": None, "nan": math.nan}[kind]
+        values[name] = {
+            "out of bounds": BAD[name],
+            "none": None,
+            "nan": math.nan,
+            "infinite": math.inf,
+            "minus infinite": -math.inf,
+            "float32": np.float32(np.nan),
+        }[kind]
     assert gate(values, BOUNDS) == [name]
+
+
+@pytest.mark.parametrize(("name", "inside", "at_the_bound"), [("sface_cosine", -1, 0.363), ("dlib_distance", 1, 0.6)])
+def test_a_score_that_only_just_keeps_its_bound_fails(name, inside, at_the_bound):
+    """As it was selected by that bound: a score must keep it by more than saving the picture again moves it."""
+    margin = LIKENESS[name].margin
+    assert margin > 0.01
+    assert gate(GOOD | {name: at_the_bound + inside * 0.0005}, BOUNDS) == [name]
+    assert gate(GOOD | {name: at_the_bound + inside * (margin - 1e-6)}, BOUNDS) == [name]
+    assert gate(GOOD | {name: at_the_bound + inside * (margin + 1e-6)}, BOUNDS) == []
+    assert keeps_bound(LIKENESS[name], at_the_bound + inside * 0.0005, BOUNDS)
+    assert not keeps_bound(LIKENESS[name], math.nan, BOUNDS)
+
+
+class _Judge:
+    """Compares numbers: its embedding of an image is the image's first value, NaN for 0."""
+
+    def embed(self, image):
+        return np.float32(image[0, 0, 0]) if image[0, 0, 0] else np.float32(np.nan)
+
+    def compare(self, a, b):
+        return a * b / 1000
+
+
+@pytest.mark.parametrize("values", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_one_score_that_is_no_number_spoils_all_of_a_photograph(values):
+    """Which of a number and NaN counts as larger depends on their order, so none may be asked."""
+
+    def picture(value):
+        return np.full((4, 4, 3), value, np.uint8)
+
+    sources = SimpleNamespace(
+        of_same_patient=lambda photo: [str(value) for value in values[1:]],
+        embeddings=lambda photo: {"sface": _Judge().embed(picture(int(photo)))},
+    )
+    found = _likeness(picture(values[0]), str(values[1]), sources, {"sface": _Judge()})
+    assert found == {"sface_cosine": None}
 
 
 def test_gate_names_failures_in_the_order_of_the_table():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from deidlib import models
+from deidlib.cli.common import settings
 
 CONTENT = {"toy_weights/a.bin": b"first weights", "toy_weights/b.bin": b"second weights"}
 SUMS = {member: hashlib.sha256(content).hexdigest() for member, content in CONTENT.items()}
@@ -80,6 +82,8 @@ def test_registry_is_whole_and_found_from_any_folder(tmp_path, monkeypatch):
         "face_landmarker",
         "sface",
         "yunet",
+        "arcface",
+        "facexzoo",
         "dlib_resnet",
         "stlpips",
         "age_net",
@@ -314,14 +318,41 @@ def test_own_generator_is_published_without_its_path_or_file_name(checkpoint, mo
     from deidlib.release.redact import public_models
 
     write_own(checkpoint, monkeypatch, {"stylegan2": own_entry(checkpoint)})
-    published = {model["name"]: model for model in public_models(_models({"generator": "stylegan2"}))}
+    published = {model["name"]: model for model in public_models(_models(settings({"generator": "stylegan2"})))}
     assert "mobilestylegan" not in published, "what was not used"
     sum_ = hashlib.sha256(b"weights").hexdigest()
     assert published["stylegan2"]["files"] == [{"file": "stylegan2.safetensors", "sha256": sum_}]
     assert published["stylegan2"]["licence"] == "NVIDIA Source Code License-NC"
     assert "st-example" not in str(published)
     assert str(checkpoint.parent) not in str(published)
-    assert "stylegan2" not in {model["name"] for model in _models({"generator": "mobilestylegan"})}
+    assert "stylegan2" not in {model["name"] for model in _models(settings({"generator": "mobilestylegan"}))}
+
+
+def test_every_model_that_a_run_uses_is_named_with_what_it_was_trained_on():
+    cfg = settings({})
+    used = {entry["name"]: entry for entry in models.used_models(cfg)}
+    shipped = {"donor_bank", "preview", "glasses", "realism", "recogniser_discriminant", "recogniser_outline"}
+    assert set(used) == set(models.load_registry()) | shipped
+    assert [name for name, entry in used.items() if not entry.get("trained_on")] == []
+    files_named = {file for name in shipped for file in used[name]["members"]}
+    weights = {path.name for path in models.DATA_FOLDER.iterdir() if path.suffix in (".npz", ".parquet")}
+    assert files_named == weights, "every file of weights that is shipped"
+    for name in shipped:
+        (file, sum_), *_ = used[name]["members"].items()
+        assert hashlib.sha256((models.DATA_FOLDER / file).read_bytes()).hexdigest() == sum_
+    led = cfg | {"preset": cfg["preset"] | {"inversion": {"identity_led_by": ["sface"]}}}
+    assert {"recogniser_outline", "recogniser_discriminant"}.isdisjoint(e["name"] for e in models.used_models(led))
+
+
+def test_models_that_only_generated_faces_meet_are_not_named_where_there_is_none():
+    from deidlib.release.redact import public_models
+
+    entries = models.used_models(settings({}))
+    named = {model["name"]: model for model in public_models(entries, with_faces=False)}
+    assert {"sface", "dlib_resnet", "yunet", "face_landmarker", "text_detector"} <= set(named)
+    terms = " ".join(f"{model['licence']} {model['use']} {model['trained_on']}" for model in named.values())
+    assert not re.search(r"research only|NVIDIA|FFHQ|mobilestylegan|-NC", terms)
+    assert len(public_models(entries)) == len(entries) > len(named)
 
 
 def test_another_file_than_the_registered_checkpoint_is_refused(checkpoint, monkeypatch):

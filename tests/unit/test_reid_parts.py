@@ -10,12 +10,13 @@ from deidlib import config
 from deidlib.reid import side_channels
 from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.calibration import calibrate, det_curve, threshold_at
-from deidlib.reid.embeddings import Faces
-from deidlib.reid.gate import chance_limit, release_gate
+from deidlib.reid.embeddings import Faces, faces_of
+from deidlib.reid.gate import ON_FACES, chance_limit, release_gate
 from deidlib.reid.identification import open_set, search
 from deidlib.reid.search import nearest
 from deidlib.reid.suite import Evidence, _facts
 from deidlib.reid.verification import best_impostor, best_of_patient
+from deidlib.storage import tables
 
 OPTIONS = config.complete_config({"cohort": "samples.tsv"})["reid"]
 
@@ -331,3 +332,47 @@ def test_photographs_without_a_new_person_are_no_shared_donor():
     assert summary["photographs"] == 3
     photos[1] = side_channels.Photo("b1", "b", 3, True)
     assert _facts(Evidence(photos, list, {}, {}, {}, None), 0)["shared_donors"] == 1
+
+
+def test_where_no_face_is_generated_what_concerns_faces_is_not_applicable():
+    """An intraoral cohort: no recogniser finds a face, nothing is embedded, and files, table and count are judged."""
+    evidence = EVIDENCE | {"generated": 0, "patients": 40, "photographs": 40}
+    clean = dataclasses.replace(_metadata_of(40), hits=0, rate=0.0)
+    verdict = release_gate([clean], ["dlib"], evidence, OPTIONS)
+    rows = {row["name"]: row for row in verdict["criteria"]}
+    assert verdict["passed"]
+    apart = {name for name, row in rows.items() if row.get("applicable") is False}
+    assert apart == set(ON_FACES)
+    assert all(rows[name]["bound"] is None and "Not applicable" in rows[name]["note"] for name in apart)
+    assert not release_gate([dataclasses.replace(clean, hits=1, rate=1 / 40)], ["dlib"], evidence, OPTIONS)["passed"]
+    assert not release_gate([], ["dlib"], evidence | {"photographs": 0}, OPTIONS)["passed"], "nothing to release"
+    assert not release_gate([clean], ["dlib"], evidence | {"generated": 1}, OPTIONS)["passed"]
+    assert not release_gate([clean], ["dlib"], EVIDENCE, OPTIONS)["passed"], "who does not say is judged"
+
+
+def _metadata_of(n):
+    return attack_from_trials(
+        [False] * n,
+        [str(i) for i in range(n)],
+        np.random.default_rng(1),
+        name="side_channel_metadata",
+        title="Metadata",
+        recogniser=None,
+        region="whole",
+        chance=None,
+    )
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, 1e30])
+def test_an_embedding_that_gives_no_finite_score_counts_as_missing(rng, broken):
+    """A score of NaN is below every threshold: it would pass for "not recognised"."""
+    vectors = unit(rng, 4, 8)
+    vectors[2, 3] = broken
+    rows = [
+        {"release_photo_id": f"p{i}", "release_patient_id": f"a{i}", "shown": "released", "recogniser": "dlib"}
+        | {"embedding": vector}
+        for i, vector in enumerate(vectors)
+    ]
+    found = faces_of(tables.from_rows(rows, tables.EMBEDDINGS), "dlib", "released")
+    assert (list(found.photos), found.missing) == (["p0", "p1", "p3"], 1)
+    assert np.isfinite(found.vectors @ found.vectors.T).all()

@@ -51,12 +51,14 @@ SPECS = [
 ]
 
 
-def run(folder: Path, specs=SPECS, config=CONFIG, tamper=None, suite=SUITE, write=False) -> tuple[dict, str]:
+def run(
+    folder: Path, specs=SPECS, config=CONFIG, tamper=None, suite=SUITE, write=False, models=MODELS
+) -> tuple[dict, str]:
     """Release and report; the audit's numbers and its page. ``write`` also writes the report's files."""
     shards = write_private(folder / "private", specs)
     private, root = folder / "private", folder / "release"
     try:
-        release = write_release(private, root, shards, 2, "1.0.0", config, MODELS)
+        release = write_release(private, root, shards, 2, "1.0.0", config, models)
     except ReleaseError:
         release = None
     if tamper:
@@ -64,7 +66,7 @@ def run(folder: Path, specs=SPECS, config=CONFIG, tamper=None, suite=SUITE, writ
     attacks = folder / "attacks.json"
     if suite is not None:
         attacks.write_text(json.dumps(suite))
-    given = (shards, 2, "1.0.0", config, MODELS, attacks if suite is not None else None)
+    given = (shards, 2, "1.0.0", config, models, attacks if suite is not None else None)
     if write:
         write_report(private, release, folder / "report", *given)
     return build_audit(private, release, *given)
@@ -197,6 +199,8 @@ def test_a_release_of_other_photographs_fails(tmp_path):
         ({"seam": 2.5}, "fail"),
         ({"seam": float("nan")}, "fail"),
         ({"dlib_distance": 0.6}, "fail"),
+        ({"dlib_distance": 0.605}, "fail"),
+        ({"dlib_distance": float("inf")}, "fail"),
         ({"dlib_distance": None}, "fail"),
         ({"core_equal": None}, "fail"),
         ({"faces_yunet": 2}, "fail"),
@@ -244,6 +248,47 @@ def test_images_without_a_generated_face_are_judged_and_shown_apart(tmp_path):
     assert len(alts) == 3
     assert "the whole intraoral photograph, no face in it" in alts
     assert "but released intraoral ones" in html
+
+
+def test_the_first_page_tells_what_was_selected_and_numbers_come_in_classes(tmp_path):
+    specs = [
+        Spec("patient-a", "photo-a", checks=({"sface_cosine": 0.123456, "seam": 1.23456},)),
+        Spec("patient-b", "photo-b", checks=(FAILS, {})),
+        Spec("patient-c", "photo-c", checks=({"seam": 9.0, "failed": ["seam"]}, {"dlib_distance": 0.654321})),
+    ]
+    audit, html = run(tmp_path, specs)
+    selected = audit["selection"]
+    assert (selected["photographs"], selected["passed_first"], selected["made_again"]) == (3, 1, 2)
+    assert (selected["against_judge"], selected["released"], selected["released_later"]) == (1, 3, 2)
+    assert selected["first"] == {"sface_cosine": {"taken": 1, "n": 3}, "dlib_distance": {"taken": 0, "n": 3}}
+    first_page = html[: html.index("Criteria, each over all photographs")]
+    assert "SFace took 1 of 3 for the patient" in first_page
+    assert "2 were made again with another donor" in first_page
+    card = (tmp_path / "release" / "1.0.0" / "README.md").read_text()
+    assert "SFace took 1 of 3 for the patient" in card
+    told = json.dumps({key: value for key, value in audit.items() if key not in ("configuration", "code_sha256")})
+    assert audit["fidelity"]["seam"]["max"] == 1.25
+    assert not re.search(r"0\.1234|1\.2345|0\.6543", told)
+
+
+@pytest.mark.parametrize("route", ["intraoral", "region_only"])
+def test_a_cohort_without_generated_faces_passes_and_names_no_model_of_the_generator(tmp_path, route):
+    """What concerns faces is not applicable: neither judged, nor open."""
+    specs = [Spec(f"patient-{n}", f"photo-{n}", view="profile", route=route) for n in range(3)]
+    generator = {"name": "mobilestylegan", "task": "generator", "routes": "generate", "use": "research only"}
+    audit, html = run(tmp_path, specs, models=[*MODELS, generator])
+    assert audit["gate"]["passed"] is True
+    rows = {row["name"]: row for row in audit["gate"]["criteria"]}
+    assert {rows[name]["applicable"] for name in ("sface_cosine", "mouth_shift", "realism", "seam")} == {False}
+    assert rows["core_equal"]["applicable"] is True
+    assert "not applicable" in html
+    assert audit["selection"]["words"] == ""
+    release = tmp_path / "release" / "1.0.0"
+    for name in ("README.md", "datasheet.md", "croissant.json", "ro-crate-metadata.json"):
+        text = (release / name).read_text()
+        assert "research only" not in text
+        assert "a person who does not exist" not in text
+    assert [model["name"] for model in audit["models"]] == ["sface"]
 
 
 def test_stricter_thresholds_are_said_to_be_the_configurations(tmp_path):

@@ -454,7 +454,7 @@ def test_release_and_report_tell_the_routes_apart(tmp_path):
     front, side, teeth = (rows[ids(spec)[1]] for spec in SPECS)
     assert [row["route"] for row in (front, side, teeth)] == [GENERATE, REGION_ONLY, INTRAORAL]
     assert [row["attempt"] for row in (front, side, teeth)] == [1, 0, 0], "only a generated face waits for the others"
-    assert (side["sface_cosine"], teeth["region_method"]) == (None, "whole")
+    assert (side["region_method"], teeth["region_method"]) == ("mouth", "whole")
     assert verify_release(release) == []
     card = (release / "README.md").read_text()
     assert "1 image (`region_only`) shows that area alone" in card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 
 import numpy as np
@@ -26,7 +27,8 @@ def config(k: int = 5, **release) -> dict:
 
 
 def index(patients, ages, sexes, **further) -> pa.Table:
-    columns = {"release_patient_id": patients, "age": ages, "sex": sexes, **further}
+    columns = {"release_patient_id": patients, "route": ["generate"] * len(patients), "age": ages, "sex": sexes}
+    columns |= further
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
@@ -135,7 +137,8 @@ def test_diversity_and_closeness_against_worked_examples():
 def test_an_index_that_breaks_its_claim_is_found():
     table = index([f"p{i}" for i in range(10)], ["30-39"] * 10, ["F", "M"] * 5)
     after = protect(table, config(5)).index
-    broken = after.set_column(2, "sex", pa.array(["X", *after["sex"].to_pylist()[1:]]))
+    sexes = pa.array(["X", *after["sex"].to_pylist()[1:]])
+    broken = after.set_column(after.schema.get_field_index("sex"), "sex", sexes)
     assert not k_problems(after)
     assert k_problems(broken) == ["claims 5-anonymity over age, sex, but has k = 1"]
     assert k_problems(after.drop_columns(["age"])) == ["declares the quasi-identifier age, which it has not"]
@@ -196,3 +199,52 @@ def test_dates_become_days_or_years(tmp_path):
     write_private(tmp_path / "private", specs)
     with pytest.raises(ReleaseError, match="column visit, sheet row 2: not a date of the form"):
         write_release(tmp_path / "private", tmp_path / "again", shards, 2, "1.0.0", cfg, MODELS)
+
+
+def test_without_quasi_identifiers_no_k_is_judged_or_claimed(tmp_path, specs):
+    cfg = config(3, quasi_identifiers=[])
+    shards = write_private(tmp_path / "private", specs)
+    folder = write_release(tmp_path / "private", tmp_path / "release", shards, 2, "1.0.0", cfg, MODELS)
+    written = pq.read_table(folder / "index.parquet")
+    assert verify_release(folder) == []
+    assert (claimed_k(written), measured_k(written)) == (None, None)
+    risk = outcomes_risk(read_outcomes(tmp_path / "private", shards[0]), cfg)
+    judged = ("k", "k_required", "l", "t", "unique_patients", "prosecutor_max", "prosecutor_mean", "journalist_max")
+    assert {name: risk[name] for name in judged} == dict.fromkeys(judged)
+    assert risk["before"] == {"k": None, "unique_patients": None}
+    assert "not judged" in risk["note"]
+    card = (folder / "README.md").read_text()
+    assert "k_anonymity: null" in card
+    assert "none is claimed" in card
+    for name in ("README.md", "datasheet.md", "croissant.json"):
+        assert not re.search(r"\d-anonymity", (folder / name).read_text())
+
+
+def test_what_the_faces_still_show_is_named_and_counted():
+    """Of 12 patients one is a man: the table empties cells for his sake, and his face is a man's."""
+    people = [f"p{i:02d}" for i in range(12)]
+    table = index(people, [None] * 12, ["M"] + ["F"] * 11)
+    protected = protect(table, config(3))
+    assert measured_k(protected.index) in (None, 3)
+    shown = protected.shown
+    assert "M" in shown["columns"][0]["classes"]
+    assert (shown["columns"][0]["column"], shown["k"], shown["unique_patients"]) == ("sex", 1, 1)
+    risk = table_risk(protected.index, config(3), shown=shown)
+    assert risk["shown_by_faces"]["prosecutor_max"] == 1.0
+    assert "still visible in the face" in risk["note"]
+    no_faces = table.set_column(1, "route", pa.array(["region_only"] * 12))
+    assert protect(no_faces, config(3)).shown is None
+    other = index(people, [None] * 12, ["X"] + ["F"] * 11)
+    seen = protect(other, config(3)).shown
+    assert seen is None or "X" not in str(seen), "no face is drawn for it, so none shows it"
+    assert protect(index(people, [None] * 12, ["F"] * 12), config(3)).shown is None
+
+
+def test_the_release_says_what_the_faces_show(tmp_path, specs):
+    specs = [*specs, Spec("patient-x", "photo-x", age=35.0, sex="M"), Spec("patient-y", "photo-y", age=88.0, sex="F")]
+    cfg = config(4)
+    shards = write_private(tmp_path / "private", specs)
+    folder = write_release(tmp_path / "private", tmp_path / "release", shards, 2, "1.0.0", cfg, MODELS)
+    assert verify_release(folder) == []
+    for name in ("README.md", "datasheet.md", "croissant.json"):
+        assert "still visible in the face" in (folder / name).read_text()

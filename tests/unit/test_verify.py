@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -17,15 +19,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, draw_face, write_private, write_release
 
+from deidlib.columns import table_risk
+from deidlib.contract import checks
 from deidlib.release import (
     ReleaseError,
     compare_releases,
     content_digest,
+    croissant,
+    dataset,
     new_signing_key,
     sign_release,
     verify_release,
 )
 from deidlib.release.signature import signature_problems
+from deidlib.release.verify import told_of_layout
 from deidlib.storage import images, tables
 from deidlib.storage.png import png_problems, png_size
 
@@ -194,11 +201,70 @@ def test_an_index_of_a_later_layout_is_no_damage_but_asks_for_a_later_deidlib(co
 
     change_index(copy, grown)
     (problem,) = verify_release(copy)
-    assert "layout 2 is newer than this deidlib knows (1); install the deidlib that the data card names" in problem
-    with pytest.raises(ReleaseError, match="layout 2 is newer"):
+    assert "layout 3 is newer than this deidlib knows (2); install the deidlib that the data card names" in problem
+    with pytest.raises(ReleaseError, match="layout 3 is newer"):
         compare_releases(copy, copy)
     change_index(copy, lambda table: table.replace_schema_metadata(None))
-    assert verify_release(copy) == ["index.parquet: does not say which layout it has; deidlib writes layout 1"]
+    assert verify_release(copy) == ["index.parquet: does not say which layout it has; deidlib writes layout 2"]
+
+
+@pytest.fixture
+def older(tmp_path, monkeypatch) -> Path:
+    """The version of :func:`whole` as layout 1 had it, with numbers measured on the originals in every document."""
+    measured = {
+        "core_pixels": lambda n: 100 + n,
+        "sface_cosine": lambda n: 0.1 + n / 7,
+        "dlib_distance": lambda n: 0.8,
+        "seam": lambda n: 1.1,
+    }
+
+    def protect(index, config):
+        protected = table_risk.protect(index, config)
+        table = protected.index
+        for field in tables.MEASURED_ON_ORIGINALS:
+            values = pa.array([measured[field.name](n) for n in range(table.num_rows)], field.type)
+            table = table.append_column(field, values)
+        return dataclasses.replace(protected, index=table)
+
+    specs = [Spec(f"patient-{n // 2}", f"photo-{n}", side=24 + n) for n in range(4)]
+    shards = write_private(tmp_path / "private", specs, attempts=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset, "protect", protect)
+        patched.setattr(tables, "INDEX_LAYOUT", 1)
+        patched.setitem(croissant._TYPES, pa.float32(), croissant.mlc.DataType.FLOAT32)
+        patched.setitem(croissant._TYPES, pa.int64(), croissant.mlc.DataType.INT64)
+        return write_release(tmp_path / "private", tmp_path / "older", shards, 1, "0.9.0", CONFIG, MODELS)
+
+
+def test_a_release_of_layout_1_is_read_and_its_numbers_are_called_what_they_are(older, whole):
+    assert pq.read_schema(older / "index.parquet").metadata[tables.LAYOUT_KEY] == b"1"
+    assert verify_release(older) == []
+    assert "Who has the originals can find each photograph by them" in told_of_layout(older)
+    assert told_of_layout(whole) is None
+    change = compare_releases(older, whole)
+    assert change.unchanged == 4
+    assert "no longer publishes core_pixels, sface_cosine, dlib_distance, seam" in change.layout
+    assert "is it the older of the two?" in compare_releases(whole, older).layout
+    assert compare_releases(older, older).layout is None
+    change_index(older, lambda table: table.drop_columns(["seam"]))
+    assert "index.parquet: column seam is missing or of another type" in verify_release(older)
+
+
+def test_no_number_that_was_measured_on_an_original_is_published(whole):
+    """Neither as a column nor in a document: pixels, ids and words alone."""
+    schema = pq.read_schema(whole / "index.parquet")
+    numbers = {field.name for field in schema if not pa.types.is_string(field.type)}
+    assert numbers == {"attempt", "width", "height", "text_free"}
+    measured = [*tables.MEASURED_ON_ORIGINALS.names, *checks.LIKENESS]
+    for name in ("README.md", "datasheet.md", "croissant.json", "ro-crate-metadata.json", "settings.json"):
+        text = (whole / name).read_text()
+        assert [column for column in measured if re.search(rf"\b{column}\b", text)] == []
+
+
+@pytest.mark.parametrize("column", tables.MEASURED_ON_ORIGINALS.names)
+def test_a_column_measured_on_an_original_may_not_come_back(copy, column):
+    change_index(copy, lambda table: table.append_column(column, pa.array([1.0] * table.num_rows)))
+    assert f"index.parquet: column {column} may not be in a release" in verify_release(copy)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +310,7 @@ def test_a_card_whose_text_was_changed_is_found_though_signed(copy):
     [
         ("croissant.json", '"version": "1.0.0"', '"version": "1.0.1"', "another version or date"),
         ("croissant.json", "4 photographs", "5 photographs", "other counts"),
-        ("croissant.json", '"name": "seam"', '"name": "seams"', "other columns than the index has"),
+        ("croissant.json", '"name": "attempt"', '"name": "attempts"', "other columns than the index has"),
         ("croissant.json", '"sha256": "', '"sha256": "0', "another index.parquet"),
         ("croissant.json", "{", "[", "not in the form"),
         ("ro-crate-metadata.json", '"version": "1.0.0"', '"version": "1.0.1"', "another version or date"),
@@ -334,8 +400,8 @@ def test_an_index_that_has_not_the_k_it_claims_is_found_though_signed(copy):
 
 
 def test_a_lacking_column_is_found(copy):
-    change_index(copy, lambda table: table.drop_columns(["sface_cosine"]))
-    assert "index.parquet: column sface_cosine is missing or of another type" in verify_release(copy)
+    change_index(copy, lambda table: table.drop_columns(["attempt"]))
+    assert "index.parquet: column attempt is missing or of another type" in verify_release(copy)
 
 
 @pytest.mark.parametrize(

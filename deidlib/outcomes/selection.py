@@ -1,0 +1,74 @@
+"""What was selected by whom: how the method does at its first attempt, and how many photographs were made again.
+
+A photograph that fails is made again with another donor until it passes. So the scores of what is released say what was
+asked for, and the first attempts alone say what the method does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from deidlib.contract.checks import LIKENESS, keeps_bound
+from deidlib.contract.routes import GENERATE
+from deidlib.outcomes.outcomes import Outcome
+
+
+def selection(outcomes: Iterable[Outcome], options: Mapping) -> dict[str, Any]:
+    """Count attempts on photographs with a generated face.
+
+    Parameters
+    ----------
+    outcomes : iterable of Outcome
+        The whole cohort's.
+    options : mapping
+        ``config["checks"]``, the bounds.
+
+    Returns
+    -------
+    dict
+        ``photographs`` that a first attempt was checked of; ``passed_first`` of them; ``made_again`` with another
+        donor; ``against_judge``: those of which an attempt failed a recogniser's check; ``released``, and of these
+        ``released_later``, at a later attempt. ``first``: recogniser's check → ``taken`` for the patient at the first
+        attempt, of ``n`` that could be compared (its threshold alone, without the margin).
+    """
+    counts = dict.fromkeys(
+        ("photographs", "passed_first", "made_again", "against_judge", "released", "released_later"), 0
+    )
+    first = {name: {"taken": 0, "n": 0} for name in LIKENESS}
+    for outcome in outcomes:
+        tries = [row for row in outcome.tries if (row["route"] or GENERATE) == GENERATE]
+        if not tries:
+            continue
+        counts["photographs"] += 1
+        counts["passed_first"] += not tries[0]["failed"]
+        counts["made_again"] += len(tries) > 1
+        counts["against_judge"] += any(name in (row["failed"] or ()) for row in tries for name in LIKENESS)
+        counts["released"] += outcome.attempt is not None
+        counts["released_later"] += bool(outcome.attempt)
+        for name, check in LIKENESS.items():
+            value = tries[0][name]
+            if value is not None and math.isfinite(value):
+                first[name]["n"] += 1
+                first[name]["taken"] += not keeps_bound(check, value, options)
+    return {**counts, "first": first}
+
+
+def words(found: Mapping[str, Any]) -> str:
+    """Say it on a first page."""
+    n = found["photographs"]
+    if not n:
+        return ""
+    rates = " and ".join(
+        f"{title} took {found['first'][name]['taken']} of {found['first'][name]['n']} for the patient"
+        for name, title in (("sface_cosine", "SFace"), ("dlib_distance", "dlib"))
+    )
+    return (
+        f"Selection: at the first attempt, which is the method's own result, {found['passed_first']} of {n} "
+        f"photographs with a new face passed; {rates}. {found['made_again']} were made again with another donor, "
+        f"{found['against_judge']} of {n} had an attempt that these recognisers stopped, and "
+        f"{found['released_later']} of the {found['released']} that passed did so at a later "
+        "attempt. What passed was chosen by these two, so their "
+        "scores of it are no evidence."
+    )

@@ -1,0 +1,74 @@
+"""A photograph that left the cohort leaves no template behind: what was made of it to recognise it goes first.
+
+The stages rewrite their tables when the sheet changes; :mod:`deidlib.release.leftovers` removes what no run rewrites.
+Face templates need not wait for that, nor for a run that comes to its end: the plan removes every table of embeddings
+that holds one of a photograph which is not on the sheet any more, or whose patient does not consent. These tables are
+made anew of what is left. So are the caches of ``deidlib reid RELEASE``, which no stage rewrites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from deidlib import keys
+from deidlib.errors import InputError
+from deidlib.intake.consent import agrees
+from deidlib.review.decisions import drop_decisions, shards_with_decisions
+from deidlib.storage import sealed, tables
+from deidlib.storage.results import Results
+
+#: Table of the user's own gallery, which holds no patient.
+_GALLERY = "gallery.parquet"
+
+
+def forget_withdrawn(private: Path, cohort: pa.Table, key: bytes) -> list[str]:
+    """Remove templates, and reviewers' decisions, of photographs that are no longer in the cohort.
+
+    Parameters
+    ----------
+    private : Path
+        The results' private folder.
+    cohort : Table
+        ``tables.COHORT`` of the sheet as it is now.
+    key : bytes
+        The secret key.
+
+    Returns
+    -------
+    list of str
+        Tables that were removed, relative to ``private``.
+    """
+    private = Path(private)
+    rows = cohort.select(["patient_id", "photo_id", "consent"]).to_pylist()
+    here = {(row["patient_id"], row["photo_id"]) for row in rows if agrees(row["consent"])}
+    removed = []
+    if files := [*private.glob("shards/*/embeddings.parquet"), *Results(private).reid.glob("**/*.parquet")]:
+        names = {keys.pseudonym(key, "photo", *pair) for pair in here}
+        for path in sorted(path for path in files if path != Results(private).reid / _GALLERY):
+            if not _holds_only(path, names):
+                path.unlink(missing_ok=True)
+                removed.append(path.relative_to(private).as_posix())
+    for shard in shards_with_decisions(private):
+        drop_decisions(private, shard, _left(Results(private).shard(shard) / "photos.parquet", here))
+    return removed
+
+
+def _holds_only(path: Path, names: set[str]) -> bool:
+    """Whether a table holds embeddings of these photographs alone; one that cannot be read is not kept either."""
+    try:
+        return set(tables.read(path, tables.EMBEDDINGS, ["release_photo_id"])["release_photo_id"].to_pylist()) <= names
+    except (InputError, sealed.Damaged):
+        return False
+
+
+def _left(path: Path, here: Iterable[tuple[str, str]]) -> set[str]:
+    """Photographs (``release_photo_id``) of a shard, as the last run saw it, that are in the cohort no longer."""
+    columns = ["patient_id", "photo_id", "release_photo_id"]
+    try:
+        rows = tables.read(path, tables.PHOTOS, columns).to_pylist()
+    except (FileNotFoundError, InputError):
+        return set()
+    return {row["release_photo_id"] for row in rows if (row["patient_id"], row["photo_id"]) not in here}
