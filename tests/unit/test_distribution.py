@@ -104,7 +104,8 @@ def test_every_command_stands_in_a_group_of_the_help_with_a_whole_sentence():
     for text in groups[2:]:
         title, *lines = text.strip().splitlines()
         commands[title] = {line.split()[0]: line.strip() for line in lines}
-    assert [len(found) for found in commands.values()] == [3, 4, 5, 15]
+    assert len(commands) == 4
+    assert "run" in next(iter(commands.values()))
     names = {info.name for info in (*app.registered_commands, *app.registered_groups)}
     assert {name for found in commands.values() for name in found} == names
     assert all(line.endswith(".") for found in commands.values() for line in found.values())
