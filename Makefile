@@ -34,8 +34,7 @@ demo/cohort/samples.tsv: | models
 	@$(BIN)/deidlib demo-cohort demo/cohort
 
 demo: models demo/key demo/cohort/samples.tsv
-	@$(BIN)/snakemake --cores $(CORES) \
-		--config cohort=demo/cohort/samples.tsv results=demo/results key_file=demo/key
+	@$(BIN)/deidlib run demo/cohort/samples.tsv --key demo/key --results demo/results --cores $(CORES)
 
 test: models
 	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile

@@ -10,16 +10,16 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
 
-from deidlib import schema
+from deidlib import distribution, schema
 from deidlib.errors import InputError
 from deidlib.schema import load_schema
 
-_PRESETS = Path(__file__).resolve().parent.parent / "config" / "presets"
+_PRESETS = distribution.folder() / "config" / "presets"
 #: Name of a preset that changes the generator's and gives itself no name.
 _OWN = "own"
 
@@ -45,6 +45,32 @@ def load_config(path: Path | str | None = None, overrides: Mapping | None = None
     """
     cfg = {} if path is None else _read_yaml(Path(path), "`cohort: folder/samples.tsv`")
     return complete_config(schema.merged(cfg, overrides or {}, load_schema("config")))
+
+
+def nested(given: Iterable[str]) -> dict:
+    """Settings written as ``key=value``, where a dot leads into a block: ``release.k=3``. Values are YAML.
+
+    Raises
+    ------
+    ConfigError
+        One has no ``=``, or its value is not YAML.
+    """
+    found: dict = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"{text}: not a setting; write key=value, for example version=1.1.0")
+        *blocks, key = name.split(".")
+        block = found
+        for one in blocks:
+            block = block.setdefault(one, {})
+            if not isinstance(block, dict):
+                raise ConfigError(f"{name}: {one} was given as a value and as a block")
+        try:
+            block[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{name}: the value is not YAML; put text with special characters in quotes") from None
+    return found
 
 
 def complete_config(cfg: Mapping) -> dict:

@@ -15,6 +15,8 @@ LINE_INTERVAL = 30.0
 #: Control characters, those that turn the direction of writing or take no room, line separators and lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 _LONGEST = 500
+#: The plain lines of progress that are written below.
+_PROGRESS = re.compile(r"^[a-z ]+: (?:(?:done, )?(\d+) of )?(\d+) photographs(?:, [\d.]+ s)?$", re.MULTILINE)
 
 
 def printable(text: str, longest: int = _LONGEST) -> str:
@@ -50,6 +52,12 @@ def progress(what: str, total: int, unit: str = "photographs") -> Iterator[Calla
     shown = _bar(what, total, unit) if sys.stderr.isatty() else _lines(what, total, unit)
     with shown as step:
         yield step
+
+
+def last_progress(log: str) -> tuple[int, int] | None:
+    """How far the last line of progress in a command's log is: (done, total); None where it has none."""
+    found = _PROGRESS.findall(log)
+    return (int(found[-1][0] or 0), int(found[-1][1])) if found else None
 
 
 @contextmanager

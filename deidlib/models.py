@@ -24,11 +24,12 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from deidlib import distribution
 from deidlib.errors import DeidlibError
 from deidlib.storage import provenance
 from deidlib.storage.atomic import write_file
 
-REGISTRY_PATH = Path(__file__).resolve().parent.parent / "config" / "models.yaml"
+REGISTRY_PATH = distribution.folder() / "config" / "models.yaml"
 DATA_FOLDER = Path(__file__).resolve().parent / "data"
 SHIPPED_PATH = DATA_FOLDER / "models.yaml"
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
@@ -51,8 +52,8 @@ def load_registry(path: Path | None = None) -> dict[str, dict]:
     Parameters
     ----------
     path
-        A registry file; by default the ``config/models.yaml`` of this checkout, from any working directory, and the
-        user's own file where ``$DEIDLIB_MODELS_FILE`` names one.
+        A registry file; by default the ``config/models.yaml`` that comes with deidlib, and the user's own file
+        where ``$DEIDLIB_MODELS_FILE`` names one.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def load_registry(path: Path | None = None) -> dict[str, dict]:
     own = None if path else os.environ.get("DEIDLIB_MODELS_FILE")
     path = Path(path or REGISTRY_PATH)
     if not path.is_file():
-        raise ModelError(f"no model registry at {path}; deidlib runs from a checkout of its repository")
+        raise ModelError(f"no model registry at {path}; install deidlib again")
     registry = _validated(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path)
     return registry | _own_registry(Path(own).expanduser(), set(registry)) if own else registry
 

@@ -27,7 +27,8 @@ def hold_results(results: Path, about: Mapping[str, Any]) -> TextIO:
     results : Path
         The results folder; made where it is missing.
     about : mapping
-        What ``deidlib status`` cannot see otherwise: ``attempts, identity, version``. Written into the lock file.
+        What ``deidlib status`` cannot see otherwise: ``attempts, identity, version``, and what the run will do.
+        Written into the lock file.
 
     Raises
     ------

@@ -10,11 +10,11 @@ import difflib
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 import jsonschema
 import yaml
 
+from deidlib import distribution
 from deidlib.errors import InputError
 
 _KINDS = {
@@ -36,13 +36,11 @@ _LIMITS = {
 
 @functools.cache
 def load_schema(name: str) -> dict:
-    """JSON schema ``config``, ``preset``, ``samples`` or ``panel``, from the repository or the installed package."""
-    package = Path(__file__).resolve().parent
-    for folder in (package.parent / "workflow" / "schemas", package / "schemas"):
-        file = folder / f"{name}.schema.yaml"
-        if file.is_file():
-            return yaml.safe_load(file.read_text(encoding="utf-8"))
-    raise InputError(f"{name}.schema.yaml is not part of this installation; install deidlib again")
+    """JSON schema ``config``, ``preset``, ``samples`` or ``panel``."""
+    file = distribution.folder() / "workflow" / "schemas" / f"{name}.schema.yaml"
+    if not file.is_file():
+        raise InputError(f"{file.name} is not part of this installation; install deidlib again")
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def filled(given: dict, schema: Mapping) -> dict:

@@ -68,6 +68,18 @@ class Commands(TyperGroup):
     place is shown and the text withheld, because it may quote a patient's id or path.
     """
 
+    def format_commands(self, ctx, formatter):
+        """Write the commands in their groups, each with the whole of its first sentence."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            panel = getattr(command, "rich_help_panel", None)
+            title = panel if isinstance(panel, str) else "Commands"
+            groups.setdefault(title, []).append((name, command.get_short_help_str(limit=400)))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
     def invoke(self, ctx):
         """Run the command; exit code 1 when something failed and was reported."""
         try:
@@ -127,10 +139,14 @@ def group(help: str) -> typer.Typer:
     )
 
 
-def add(app: typer.Typer, name: str, function: Callable) -> None:
-    """Add a command; the lines of its docstring's example are kept as they are."""
+def add(app: typer.Typer, name: str, function: Callable, panel: str | None = None) -> None:
+    """Add a command, to a group of the help; the lines of its docstring's example are kept as they are.
+
+    One that takes a ``typer.Context`` finds in ``args`` what stands behind its arguments.
+    """
     text = inspect.cleandoc(function.__doc__).replace("\nExample:", "\n\b\nExample:")
-    app.command(name, help=text)(function)
+    more = {"allow_extra_args": "context" in inspect.signature(function).parameters}
+    app.command(name, help=text, rich_help_panel=panel, context_settings=more)(function)
 
 
 def stage_options(stage: str, text: str, generator: str | None = None) -> dict:

@@ -17,6 +17,22 @@ models_app = group("The models: fetch them once, and see what they are.")
 weights_app = group("Weights that you bring along.")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"deidlib {version('deidlib')}")
+        raise typer.Exit
+
+
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Take the options of deidlib itself."""
+
+
 def keygen(
     file: Annotated[Path, typer.Argument(help="File to make; never overwritten.", show_default=False)],
     signing: Annotated[
@@ -57,7 +73,8 @@ def status(
     """
     from datetime import datetime
 
-    from deidlib.status import page, read_status
+    from deidlib.running.page import page
+    from deidlib.running.status import read_status
 
     try:
         found = read_status(results)

@@ -14,8 +14,8 @@ from datetime import date
 
 import pyarrow as pa
 
-from deidlib.config import load_schema
 from deidlib.errors import ReleaseError
+from deidlib.schema import load_schema
 from deidlib.storage import tables
 
 RULES = ("keep", "bin", "days", "year", "drop")

@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deidlib import keys
-from deidlib.config import load_schema
 from deidlib.intake import contents
 from deidlib.intake.consent import without_consent
 from deidlib.intake.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refuse
 from deidlib.intake.views import view_of
+from deidlib.schema import load_schema
 from deidlib.storage import tables
 from deidlib.storage.atomic import write_file
 from deidlib.storage.results import Results, stage_table

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from deidlib.config import load_schema
 from deidlib.errors import InputError
+from deidlib.schema import load_schema
 
 MAX_FAULTS_SHOWN = 20
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import jinja2
 
+from deidlib import distribution
+
 
 def render(template: str, **values) -> str:
     """Fill a template of the ``reports`` folder; HTML is escaped, and an unknown value is an error."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template_folders()),
+        loader=jinja2.FileSystemLoader(template_folder()),
         undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html.j2", "html"]),
         trim_blocks=True,
@@ -21,7 +23,6 @@ def render(template: str, **values) -> str:
     return environment.get_template(template).render(**values)
 
 
-def template_folders() -> list[Path]:
-    """Folders in which templates lie, of an installed package and of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    return [package / "reports", package.parent / "reports"]
+def template_folder() -> Path:
+    """Folder in which templates, styles and scripts of pages lie."""
+    return distribution.folder() / "reports"

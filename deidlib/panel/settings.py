@@ -9,8 +9,8 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from deidlib.config import load_schema
 from deidlib.panel.errors import PanelError
+from deidlib.schema import load_schema
 
 
 def read_settings(path: Path | None) -> dict:

@@ -17,6 +17,7 @@ from pathlib import Path
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
+from deidlib import distribution
 from deidlib.release.layout import (
     CARD_FILE,
     CROISSANT_FILE,
@@ -32,8 +33,7 @@ from deidlib.release.summary import Summary
 from deidlib.storage import provenance
 
 #: The workflow's entry among the release's files, as in the repository.
-WORKFLOW_FILE = "Snakefile"
-_REPOSITORY = Path(__file__).resolve().parents[2]
+WORKFLOW_FILE = "workflow/Snakefile"
 _PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
@@ -59,8 +59,9 @@ _FORMAL_PARAMETER = "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE
 
 def workflow_files() -> dict[str, bytes]:
     """Path in the release → content of the workflow's files: the Snakefile and its rules."""
-    files = [_REPOSITORY / WORKFLOW_FILE, *sorted((_REPOSITORY / WORKFLOW_FOLDER / "rules").glob("*.smk"))]
-    return {file.relative_to(_REPOSITORY).as_posix(): file.read_bytes() for file in files}
+    root = distribution.folder()
+    files = [root / WORKFLOW_FILE, *sorted((root / WORKFLOW_FOLDER / "rules").glob("*.smk"))]
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
 
 
 def software() -> dict[str, str]:

@@ -45,7 +45,7 @@ _LIMITS = {
     TOMBSTONES_FILE: 32 << 20,
     **dict.fromkeys((CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, SETTINGS_FILE), DOCUMENT_BYTES),
 }
-WORKFLOW_FILE = re.compile(r"Snakefile|workflow/rules/[a-z_]+\.smk")
+WORKFLOW_FILE = re.compile(r"workflow/Snakefile|workflow/rules/[a-z_]+\.smk")
 _IMAGE_FILE = re.compile(rf"{IMAGES_FOLDER}/[a-z2-7]{{2}}(/[a-z2-7])*/[a-z2-7]{{16}}\.png")
 _EMBEDDED_FILE = re.compile(rf"{EMBEDDED_FOLDER}/patients(-[01]+)?\.parquet")
 

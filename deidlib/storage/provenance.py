@@ -14,12 +14,11 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+from deidlib import distribution
+
 #: Name of the note in a table's metadata (see :mod:`deidlib.storage.sealed`).
 NOTE = "deidlib"
 _MODELS: dict[str, list[str]] = {}
-_REPOSITORY = Path(__file__).resolve().parents[2]
-#: What decides a result beside settings, models and packages.
-_CODE = ("deidlib/**/*.py", "reports/**/*.j2", "reports/**/*.css", "Snakefile", "workflow/rules/*.smk")
 _PACKAGES = ("numpy", "opencv-contrib-python-headless", "mediapipe", "dlib-bin", "torch", "lpips", "pyarrow")
 #: Instruction sets that change how a network's sums are rounded.
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -43,15 +42,15 @@ def note() -> dict[str, str]:
 @functools.cache
 def code_digest() -> str:
     """SHA-256 of the sorted ``SHA-256  path`` lines of deidlib's code, templates and workflow: which code ran."""
-    files = {file.relative_to(_REPOSITORY).as_posix(): file for pattern in _CODE for file in _REPOSITORY.glob(pattern)}
-    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n" for name, file in sorted(files.items())]
+    files = sorted(distribution.code().items())
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n" for name, file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @functools.cache
 def software() -> dict:
-    """Version and digest of deidlib's code, digest of the lock file (null where there is none), main packages."""
-    lock = _REPOSITORY / "uv.lock"
+    """Version and digest of deidlib's code, digest of the lock file (null for an installed wheel), main packages."""
+    lock = distribution.folder() / "uv.lock"
     return {
         "deidlib": version("deidlib"),
         "code_sha256": code_digest(),

@@ -28,6 +28,9 @@ from skimage import data
 
 from deidlib import keys
 from deidlib.release import verify_release
+from deidlib.running.ending import ending
+from deidlib.running.pace import pace
+from deidlib.running.status import read_status
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SENTINELS = ("Sentinel", "1969-07-20", "NIKON", "48.137", "cohort-folder")
@@ -366,6 +369,19 @@ def test_snakemakes_own_report_holds_the_audit_and_nothing_private(finished, coh
 def test_after_a_run_nothing_is_left_to_do(finished, cohort):
     done = snakemake(finished, "--dry-run", "--configfile", settings_file(finished, cohort))
     assert "Nothing to be done" in done.stdout, done.stdout[-3000:]
+
+
+@pytest.mark.slow
+def test_status_and_the_last_lines_tell_what_the_run_made(finished):
+    results = finished / "results"
+    status = read_status(results)
+    assert status.finished
+    assert pace(status, time.time()).share == 1
+    lines = ending(results, "1.0.0", status, False, results / "logs" / "run.log")
+    index = pq.read_table(results / "release" / "1.0.0" / "index.parquet")
+    assert f"{len(index)} of {status.photos} photographs" in lines[0]
+    assert len((results / "private" / "quarantine.tsv").read_text().splitlines()) - 1 == status.photos - len(index)
+    assert status.passed == len(index)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import deidlib
 ROOT = Path(deidlib.__file__).parent
 #: Parts in the order in which data flows; parts of one line do not import each other.
 ORDER = (
-    ("errors",),
+    ("errors", "distribution"),
     ("logs", "schema", "keys", "compute"),
     ("config",),
     ("contract",),
@@ -34,7 +34,7 @@ ORDER = (
     ("release",),
     ("panel",),
     ("report",),
-    ("status", "demo", "training"),
+    ("running", "demo", "training"),
     ("cli",),
 )
 PLACE = {part: place for place, parts in enumerate(ORDER) for part in parts}

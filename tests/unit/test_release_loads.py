@@ -249,8 +249,8 @@ def test_the_crate_passes_the_workflow_run_profile(embedded, tmp_path):
     entities = {entity["@id"]: entity for entity in crate["@graph"]}
     used = {key for entity in entities.values() for key in entity if not key.startswith("@")}
     assert used <= set(_Shelf.TERMS) | {"sha256"}, "a term that the validator would not see"
-    assert entities["./"]["mainEntity"] == {"@id": "Snakefile"}
-    assert entities["#run"]["instrument"] == {"@id": "Snakefile"}
+    assert entities["./"]["mainEntity"] == {"@id": "workflow/Snakefile"}
+    assert entities["#run"]["instrument"] == {"@id": "workflow/Snakefile"}
     assert entities[f"https://pypi.org/project/numpy/{np.__version__}/"]["softwareVersion"] == np.__version__
     (ran,) = (entity for name, entity in entities.items() if name.startswith("pkg:generic/deidlib@"))
     assert ran["sha256"] == provenance.software()["code_sha256"], "one digest of the code, in tables and in the crate"

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -293,7 +294,11 @@ def hold_results(config):
     """Keep a second run out of the results folder for as long as this process lives."""
     global results_lock
     told = ("attempts", "identity", "version", "review", "reviewers")
-    about = {name: config[name] for name in told} | {"checks": settings.stage_options(config, "checks")}
+    about = {name: config[name] for name in told} | {
+        "checks": settings.stage_options(config, "checks"),
+        "sweep_photos": config["reid"]["sweep_photos"],
+        "jobs": dict(Counter(job.rule.name for job in workflow.dag.needrun_jobs())),
+    }
     try:
         results_lock = run_lock.hold_results(config["results"], about)
     except InputError as error:

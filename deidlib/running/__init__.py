@@ -1,0 +1,1 @@
+"""A run: started, followed, and told of in the end."""

@@ -1,0 +1,120 @@
+"""What a run is about to do, and whether it can begin: settings, key and sheet are looked at before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from deidlib import config, keys
+from deidlib.errors import InputError
+from deidlib.intake import contents
+from deidlib.intake.cohort import read_sheet
+from deidlib.intake.sheet import CohortError
+from deidlib.storage.atomic import write_file
+from deidlib.storage.results import Results
+from deidlib.storage.stage import open_private
+
+
+def check_settings(cfg: dict, key: Path | None) -> Path:
+    """See that the run can begin: the sheet is there, there is a key, and Snakemake knows of what was made before.
+
+    Parameters
+    ----------
+    cfg : dict
+        The completed configuration.
+    key : Path or None
+        The key file, where one is named beside the configuration.
+
+    Returns
+    -------
+    Path
+        The key file.
+
+    Raises
+    ------
+    InputError
+        What is missing, and the mend.
+    """
+    if not Path(cfg["cohort"]).is_file():
+        raise InputError("there is no sample sheet of this name; `config/README.md` explains what to write into one")
+    if Results.of_folder(Path(cfg["results"])).plan.is_file() and not Path(".snakemake", "metadata").is_dir():
+        raise InputError(
+            "these results were begun from another folder. Start from that one (it holds a folder .snakemake): there "
+            "lie the records by which a changed setting is seen"
+        )
+    if key and cfg.get("key_file"):
+        raise InputError("two key files are named: with --key, and in key_file of the settings. Leave one out")
+    key_file = key or config.key_file(cfg)
+    keys.read_key(key_file)
+    return key_file
+
+
+def write_settings(overrides: dict, results: Path) -> Path:
+    """Write what was given on the command line to a private file, since Snakemake's log holds its command line."""
+    file = Results.of_folder(results).private / "command.yaml"
+    with _private_files():
+        open_private(file)
+        write_file(file, yaml.safe_dump(overrides).encode())
+    return file
+
+
+def check_sheet(sheet: Path, results: Path, progress: Callable[[], object] | None = None) -> list[str]:
+    """Check the sheet as the plan will, and say in a few lines what it holds.
+
+    What is read of the photographs is kept for the plan, so that it does not read them again.
+
+    Parameters
+    ----------
+    sheet : Path
+        The sample sheet.
+    results : Path
+        Results folder; its private folder is made.
+    progress : callable, optional
+        Called once a file that is read.
+
+    Returns
+    -------
+    list of str
+        Lines for a person; they hold numbers alone.
+
+    Raises
+    ------
+    CohortError
+        The sheet is wrong: nothing may start.
+    """
+    seen = Results.of_folder(results).contents
+    known = contents.read_known(seen)
+    photos = read_sheet(sheet, known, progress)
+    if not len(photos):
+        raise CohortError("the sample sheet has no rows below its header; write one for each photograph")
+    results.mkdir(parents=True, exist_ok=True)
+    with _private_files():
+        open_private(seen)
+        contents.write_known(known, seen)
+    patients = len(photos["patient_id"].unique())
+    lines = [f"{len(photos):,} photographs of {patients:,} patients"]
+    without = {
+        "without consent": sum(consent != "yes" for consent in photos["consent"].to_pylist()),
+        "whose file is not there": sum(
+            print_.startswith(contents.MISSING) for print_ in photos["fingerprint"].to_pylist()
+        ),
+        "that share their photo_id": sum(photos["duplicate"].to_pylist()),
+    }
+    held = [f"{number:,} {words}" for words, number in without.items() if number]
+    if held:
+        lines.append(f"will be held back: {', '.join(held)}")
+    return lines
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Keep the umask, which :func:`open_private` narrows, from the files that are made to be shared."""
+    mask = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(mask)

@@ -1,0 +1,231 @@
+"""What the tables of one shard tell: which stages are through, with how many photographs, and what became of them.
+
+A table counts when it is not older than the one before it, since the workflow makes it anew otherwise. No image is
+read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deidlib.contract.checks import WITHOUT_FACE
+from deidlib.outcomes.attempts import GROUP_COLUMN, photos_to_retry, released_attempts
+from deidlib.outcomes.outcomes import PASSED
+from deidlib.storage import sealed, tables
+from deidlib.storage.results import stage_table
+
+#: Before the attempts, and within each: table → name of its stage.
+STAGES = {"photos": "intake", "landmarks": "landmarks", "regions": "regions"}
+ATTEMPT_STAGES = {"donors": "donors", "faces": "inversion", "blended": "blending", "checks": "checks"}
+LAST_STAGES = {"outcomes": "outcomes", "embeddings": "embeddings"}
+_NAMES = STAGES | ATTEMPT_STAGES | LAST_STAGES
+_ID = "release_photo_id"
+_COLUMNS = {
+    "photos": (tables.PHOTOS, [_ID, "release_patient_id", "status", "reason"]),
+    "landmarks": (tables.LANDMARKS, [_ID, "status", "reason"]),
+    "regions": (tables.REGIONS, [_ID, "status", "reason"]),
+    "donors": (tables.DONORS, [_ID, "status", "reason"]),
+    "faces": (tables.FACES, [_ID, "status", "reason"]),
+    "blended": (tables.BLENDED, [_ID, "status", "reason"]),
+    "checks": (tables.CHECKS, [_ID, "release_patient_id", "route", "passed"]),
+    "outcomes": (tables.OUTCOMES, ["status", "reason"]),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One table of a shard: a stage, of one attempt where it has attempts (else -1)."""
+
+    table: str
+    attempt: int = -1
+
+    @property
+    def title(self) -> str:
+        """Name of the stage, with the attempt counted from 0 as everywhere."""
+        name = _NAMES[self.table]
+        return name if self.attempt < 0 else f"{name}, attempt {self.attempt}"
+
+    def file(self, shard: Path) -> Path:
+        """Its table in a shard's folder."""
+        return stage_table(shard, self.table, None if self.attempt < 0 else self.attempt)
+
+    def log(self, results: Path, shard: str) -> Path:
+        """The log that the workflow lets it write."""
+        name = shard if self.attempt < 0 else f"{shard}.attempt-{self.attempt}"
+        return results / "logs" / _NAMES[self.table] / f"{name}.log"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step that is through: photographs in its table, those it held back, and when (seconds since 1970)."""
+
+    photos: int
+    stopped: int
+    time: float
+
+
+@dataclass
+class Shard:
+    """What :func:`read_shard` found.
+
+    Attributes
+    ----------
+    attempts : int
+        Its attempts: the configuration's, and those that reviewers asked for.
+    done : dict
+        What is through, by :class:`Step`, in the order of the stages and without a gap.
+    photos : int or None
+        Photographs of the shard; None before intake.
+    passed : int
+        Photographs that would be released.
+    reasons : Counter
+        Photographs that are held back for good, by reason code.
+    damaged : list of str
+        Tables that are not what was written.
+    """
+
+    attempts: int = 1
+    done: dict[Step, Done] = field(default_factory=dict)
+    photos: int | None = None
+    passed: int = 0
+    reasons: Counter = field(default_factory=Counter)
+    damaged: list[str] = field(default_factory=list)
+
+    def handled(self, attempt: int) -> int | None:
+        """Photographs that an attempt handles; None as long as its donors are not chosen."""
+        found = self.done.get(Step("donors", attempt))
+        return None if found is None else found.photos
+
+
+def steps(attempts: int) -> list[Step]:
+    """All steps of a shard, in their order."""
+    of_attempts = [Step(table, attempt) for attempt in range(attempts) for table in ATTEMPT_STAGES]
+    return [*map(Step, STAGES), *of_attempts, *map(Step, LAST_STAGES)]
+
+
+def states(folder: Path, attempts: int) -> tuple[tuple[int, int] | None, ...]:
+    """Time (ns) and size of the sheet's part and of every table of a shard, None where there is none."""
+    files = [stage_table(folder, "cohort"), *(step.file(folder) for step in steps(attempts))]
+    return tuple(_state(file) for file in files)
+
+
+def read_shard(folder: Path, attempts: int, configured: int, identity: str, since: Mapping[str, float]) -> Shard:
+    """Read a shard's tables as far as they count.
+
+    Parameters
+    ----------
+    folder : Path
+        The shard's folder.
+    attempts : int
+        Attempts of the shard.
+    configured : int
+        Attempts of the configuration; those above are made because reviewers asked for them.
+    identity : str
+        ``per_patient`` or ``per_photo``: which photographs are released at one attempt.
+    since : mapping
+        Table → time (seconds since 1970): an older one counts as not made yet.
+    """
+    shard, found = Shard(attempts), {}
+    before, *times = states(folder, attempts)
+    last = before[0] if before else 0
+    for step, state in zip(steps(attempts), times, strict=True):
+        if state is None or state[0] < last or state[0] / 1e9 < since.get(step.table, 0):
+            break
+        last = state[0]
+        if step.table == "embeddings":
+            shard.done[step] = Done(shard.passed, 0, last / 1e9)
+            continue
+        table = _read(step, folder, shard)
+        if table is None:
+            break
+        found[step] = table
+        stopped = table.num_rows - _kept(step, table)
+        shard.done[step] = Done(table.num_rows, stopped, last / 1e9)
+        if step.table == "outcomes":
+            _add_outcomes(shard, table)
+    if Step("photos") in found:
+        shard.photos = found[Step("photos")].num_rows
+        if Step("outcomes") not in found:
+            _add_decided(shard, found, configured, identity)
+    return shard
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _read(step: Step, folder: Path, shard: Shard) -> pa.Table | None:
+    try:
+        return tables.read(step.file(folder), *_COLUMNS[step.table])
+    except FileNotFoundError:  # taken away in this moment, to be made anew
+        return None
+    except (sealed.Damaged, ValueError):
+        shard.damaged.append(str(step.file(folder).relative_to(folder.parent)))
+        return None
+
+
+def _kept(step: Step, table: pa.Table) -> int:
+    if step.table == "checks":
+        return pc.sum(table["passed"]).as_py() or 0
+    return pc.sum(pc.equal(table["status"], PASSED if step.table == "outcomes" else tables.OK)).as_py() or 0
+
+
+def _add_outcomes(shard: Shard, table: pa.Table) -> None:
+    gone = table.filter(pc.not_equal(table["status"], PASSED))
+    shard.passed = table.num_rows - gone.num_rows
+    shard.reasons.update(reason or "gate_failed" for reason in gone["reason"].to_pylist())
+
+
+def _add_decided(shard: Shard, found: Mapping[Step, pa.Table], configured: int, identity: str) -> None:
+    """Count what is decided before the shard's outcomes are: what a stage held back, and what no attempt follows."""
+    stopped = {}
+    for table in STAGES:
+        stopped |= _stopped(found.get(Step(table)))
+    shard.reasons.update(stopped.values())
+    verdicts = [found[step] for step in found if step.table == "checks"]
+    if not verdicts:
+        return
+    if configured <= len(verdicts) < shard.attempts:  # what reviewers asked for is still to be made
+        return
+    again = set() if len(verdicts) == shard.attempts else photos_to_retry(verdicts[-1], identity)
+    passed: dict[str, set[int]] = {}
+    alone = set()
+    for attempt, table in enumerate(verdicts):
+        for row in table.to_pylist():
+            if row["passed"] is True:
+                passed.setdefault(row[_ID], set()).add(attempt)
+            if row["route"] in WITHOUT_FACE:
+                alone.add(row[_ID])
+    group = GROUP_COLUMN[identity]
+    members = {
+        row[_ID]: row[_ID] if row[_ID] in alone else row[group]
+        for row in found[Step("photos")].select([_ID, "release_patient_id"]).to_pylist()
+    }
+    chosen = released_attempts(members.items(), passed)
+    lost = {}
+    for step, table in found.items():
+        lost |= _stopped(table) if step.table in ("donors", "faces", "blended") else {}
+    for photo_id, of_group in members.items():
+        if photo_id in stopped or photo_id in again:
+            continue
+        if chosen.get(of_group) in passed.get(photo_id, ()):
+            shard.passed += 1
+        else:
+            shard.reasons[lost.get(photo_id, "gate_failed")] += 1
+
+
+def _stopped(table: pa.Table | None) -> dict[str, str]:
+    if table is None:
+        return {}
+    gone = table.filter(pc.not_equal(table["status"], tables.OK))
+    return {row[_ID]: row["reason"] or "gate_failed" for row in gone.to_pylist()}
