@@ -11,6 +11,7 @@ app = group(
     "De-identified datasets of dental patient photographs: the patient's own dental area inside the face of "
     "a person who does not exist."
 )
+add(app, "preview", stages.preview)
 add(app, "plan", stages.plan)
 add(app, "intake", stages.intake)
 add(app, "landmarks", stages.landmarks)
