@@ -37,7 +37,12 @@ rule sweep:
         device=config["device"],
         preview=generator_file(preview_file),
         weights=weights(
-            config["generator"], "stlpips", "face_landmarker", "yunet", *leading_models(), *recogniser_models()
+            config["generator"],
+            "stlpips",
+            "face_landmarker",
+            "yunet",
+            *leading_models(),
+            *recogniser_models(),
         ),
     shell:
         "deidlib sweep --plan {input.plan:q} --out {output.sweep:q} --device {params.device} --threads {threads} "
