@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env models demo test test-slurm soak bench bench-gpu bench-scale lint format tables clean
+.PHONY: help env models demo test test-slurm soak fuzz bench bench-gpu bench-scale lint format tables clean
 
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -13,6 +13,7 @@ help:
 	@echo "make test    set up and run the tests"
 	@echo "make test-slurm   run the workflow on a SLURM of one node, installed here (root on Debian; 4 minutes)"
 	@echo "make soak    strike runs with random faults, here and on SLURM (root on Debian; a quarter of an hour)"
+	@echo "make fuzz    damage photographs of every format and count what intake says of them (some minutes; ARGS=--help)"
 	@echo "make bench   the seed method against deidlib's inversion, side by side (a quarter of an hour; ARGS=--help)"
 	@echo "make bench-gpu  photographs a second for each batch size, and the device's floor (ARGS=--help)"
 	@echo "make bench-scale  plan a million photographs: seconds and memory of each part (2 minutes)"
@@ -44,6 +45,9 @@ test-slurm: models
 
 soak: models
 	@$(BIN)/python tests/soak/soak.py
+
+fuzz: env
+	@$(BIN)/python tests/soak/formats.py $(ARGS)
 
 bench: models
 	@$(BIN)/python tests/bench/inversion.py $(ARGS)

@@ -76,8 +76,9 @@ def nested(given: Iterable[str]) -> dict:
 def complete_config(cfg: Mapping) -> dict:
     """Copy of a configuration with the default of every missing key and the whole preset, checked.
 
-    A block that is empty (null) counts as missing, and a whole number written as 40.0 becomes 40. ``preset`` may be
-    null, the path of a YAML file, or a mapping; in the copy it is a mapping with all values and its ``name``.
+    A block that is empty (null) counts as missing, a whole number written as 40.0 becomes 40, and where no text is
+    allowed text is read as YAML: Snakemake gives the numbers inside ``--config reid="{fmr: 0.01}"`` as text. ``preset``
+    may be null, the path of a YAML file, or a mapping; in the copy it is a mapping with all values and its ``name``.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def complete_config(cfg: Mapping) -> dict:
         Lists every fault: key, value, what is allowed, the default.
     """
     rules = load_schema("config")
-    completed = schema.filled(copy.deepcopy(dict(cfg)), rules)
+    completed = schema.from_text(schema.filled(copy.deepcopy(dict(cfg)), rules), rules)
     own = completed["preset"]
     # The keys of a preset are checked by its own schema.
     checked = completed | {"preset": {}} if isinstance(own, dict) else completed
@@ -152,23 +153,52 @@ def key_file(cfg: Mapping, environment: Mapping[str, str] | None = None) -> Path
             "key_file: no key is named, and without one nothing runs. Make one with `deidlib keygen FILE`, "
             "keep it outside the results, and name it in key_file or in the environment: DEIDLIB_KEY_FILE"
         )
-    return Path(named).expanduser()
+    return at_home(named, "key_file")
+
+
+def at_home(path: str, key: str) -> Path:
+    """Path with ``~`` replaced by the home folder.
+
+    Raises
+    ------
+    ConfigError
+        It begins with a ``~`` that names nobody's home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{key}: begins with ~ and no name that has a home here; write the whole path") from None
+
+
+def refuse_key_inside(key_file: Path, results: Path | str) -> None:
+    """Refuse a key that lies in the results: who gets a copy of them could test every id.
+
+    Raises
+    ------
+    ConfigError
+        It does.
+    """
+    if Path(os.path.realpath(key_file)).is_relative_to(os.path.realpath(results)):
+        raise ConfigError(
+            "key_file: the key lies inside the results folder, with all that it protects; move it elsewhere, for "
+            "example to your home folder, and name it there"
+        )
 
 
 def models_file(cfg: Mapping, environment: Mapping[str, str] | None = None) -> Path | None:
     """Return the user's own model registry: ``models_file``, else ``DEIDLIB_MODELS_FILE``, else None."""
     environment = os.environ if environment is None else environment
     named = cfg.get("models_file") or environment.get("DEIDLIB_MODELS_FILE")
-    return Path(named).expanduser() if named else None
+    return at_home(named, "models_file") if named else None
 
 
 def _preset(given: str | Mapping | None, generator: str) -> tuple[dict, list[str]]:
     """The generator's preset with the given values in place of its own, and the faults of what was given."""
     rules, shipped = load_schema("preset"), _shipped_preset(generator)
     if isinstance(given, str):
-        given = _read_yaml(Path(given).expanduser(), "`inversion:` with a block of keys")
+        given = _read_yaml(at_home(given, "preset"), "`inversion:` with a block of keys")
     given = schema.filled(copy.deepcopy(dict(given or {})), rules)  # an empty block counts as missing
-    preset = schema.merged(shipped, given, rules)
+    preset = schema.from_text(schema.merged(shipped, given, rules), rules)
     faults = schema.faults(preset, rules, where="preset.")
     if not faults and preset["donors"]["mix"] > preset["donors"]["pool"]:
         faults = [
@@ -196,10 +226,19 @@ def _read_yaml(path: Path, example: str) -> dict:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path.name}{where}: not YAML; check indentation, colons and quotes") from None
+        mend = "a tab; write blanks instead" if _tab_at(path, mark) else "check indentation, colons and quotes"
+        raise ConfigError(f"{path.name}{where}: not YAML; {mend}") from None
     if not isinstance(read, dict):
         raise ConfigError(f"{path.name}: holds no keys; write lines such as {example}")
     return read
+
+
+def _tab_at(path: Path, mark: yaml.Mark | None) -> bool:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return mark is not None and "\t" in "".join(lines[max(0, mark.line - 1) : mark.line + 1])
 
 
 def _blocks() -> list[str]:

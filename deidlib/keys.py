@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import hmac
 import os
+import re
 import secrets
 import stat
 import struct
+import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,10 @@ import numpy as np
 from deidlib.errors import InputError
 
 MIN_KEY_BYTES = 32
+#: A random key of 32 bytes, or of 64 hexadecimal digits, falls below one of these once in a million million.
+_FEWEST_BYTES, _FEWEST_STEPS, _LEAST_COMPRESSED = 7, 4, 36
+#: Text that is a key rather than the name of a file.
+_LIKE_A_KEY = re.compile(r"[0-9A-Za-z+/=_-]{24,}")
 _PSEUDONYM_CHARS = 16  # 80 bits: two of a million ids collide with a probability below 1e-12
 
 
@@ -38,31 +45,48 @@ def read_key(path: Path | str) -> bytes:
     Raises
     ------
     KeyFileError
-        The file is missing, readable by group or others, or too short. The message never holds the key.
+        The file is missing, readable by group or others, too short or weak. The message never holds the key.
     """
-    path = Path(path)
+    path, shown = Path(path), shown_path(path)
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise KeyFileError(f"key file {path} is not a file; make a key with `deidlib keygen`")
+                raise KeyFileError(f"key file {shown} is not a file; make a key with `deidlib keygen`")
             if status.st_mode & 0o077:
                 raise KeyFileError(
-                    f"key file {path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); if "
+                    f"key file {shown} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); if "
                     "nobody has read it, run `chmod 600` on it, else make a new one with `deidlib keygen`"
                 )
             key = file.read().rstrip(b"\r\n")
     except FileNotFoundError:
         raise KeyFileError(
-            f"no key file at {path}; make one with `deidlib keygen`, name it in key_file or DEIDLIB_KEY_FILE"
+            f"no key file at {shown}; make one with `deidlib keygen`, name it in key_file or DEIDLIB_KEY_FILE"
         ) from None
     except OSError as error:
         raise KeyFileError(
-            f"key file {path} cannot be read ({error.strerror}); mend that, or make one with `deidlib keygen`"
+            f"key file {shown} cannot be read ({error.strerror}); mend that, or make one with `deidlib keygen`"
         ) from None
     if len(key) < MIN_KEY_BYTES:
-        raise KeyFileError(f"key file {path} holds fewer than {MIN_KEY_BYTES} bytes; make one with `deidlib keygen`")
+        raise KeyFileError(f"key file {shown} holds fewer than {MIN_KEY_BYTES} bytes; make one with `deidlib keygen`")
+    if is_weak(key):
+        raise KeyFileError(
+            f"key file {shown} holds a key that can be guessed (repeated or counted characters); make one with "
+            "`deidlib keygen`"
+        )
     return key
+
+
+def is_weak(key: bytes) -> bool:
+    """Whether a key is plainly no random one: few different bytes, a repeated pattern, or counting."""
+    steps = {(after - before) % 256 for before, after in pairwise(key)}
+    return len(set(key)) < _FEWEST_BYTES or len(steps) < _FEWEST_STEPS or len(zlib.compress(key, 9)) < _LEAST_COMPRESSED
+
+
+def shown_path(path: Path | str) -> str:
+    """Path of a key file for a message; withheld where it looks like the key itself, given instead of its file."""
+    name = Path(path).name
+    return "(its name is not shown: it may be the key itself)" if _LIKE_A_KEY.fullmatch(name) else str(path)
 
 
 def write_new_key(path: Path | str) -> None:

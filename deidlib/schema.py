@@ -9,6 +9,7 @@ import copy
 import difflib
 import functools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import jsonschema
@@ -66,6 +67,22 @@ def merged(base: Mapping, over: Mapping, schema: Mapping) -> dict:
     return result
 
 
+def from_text(given, rule: Mapping):
+    """Copy in which text stands for what it would be in a YAML file, where no text is allowed."""
+    kinds = _kinds(rule)
+    if isinstance(given, str) and kinds and ("string" not in kinds or (given in ("null", "~") and "null" in kinds)):
+        read = _yaml_value(given)
+        if not isinstance(read, str):
+            given = read
+    if isinstance(given, dict):
+        inner, other = rule.get("properties", {}), rule.get("additionalProperties")
+        other = other if isinstance(other, dict) else {}
+        return {name: from_text(part, inner.get(name, other)) for name, part in given.items()}
+    if isinstance(given, list):
+        return [from_text(part, rule.get("items", {})) for part in given]
+    return given
+
+
 def whole_numbers(given, rule: Mapping):
     """Copy in which a whole number written as 40.0 is 40."""
     if isinstance(given, dict):
@@ -96,6 +113,13 @@ def faults(given: Mapping, schema: Mapping, elsewhere: Iterable[str] = (), where
         f"{key}: {value} is no number to compare with; write a finite number" for key, value in _not_finite(given)
     ]
     return [where + one for one in found]
+
+
+def _yaml_value(text: str):
+    try:
+        return float(text) if re.fullmatch(r"[-+]?[0-9.]+e[-+]?[0-9]+", text, re.IGNORECASE) else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        return text
 
 
 def _not_finite(value, key: str = "") -> Iterator[tuple[str, float]]:
@@ -131,7 +155,8 @@ def _fault(error: jsonschema.ValidationError, schema: Mapping, elsewhere: tuple[
         return "; ".join(f"{prefix}{name}: missing; {_allowed(rules.get(name, {}))}" for name in missing)
     if "propertyNames" in error.absolute_schema_path:
         return f"{prefix}{error.instance}: this column identifies people and is never released; remove the key"
-    return f"{where}: {_shown(error.instance)} is not allowed; {_allowed(error.schema)}"
+    shown = "what is written here" if where == "key_file" else _shown(error.instance)  # it may be the key itself
+    return f"{where}: {shown} is not allowed; {_allowed(error.schema)}"
 
 
 def _shown(value) -> str:

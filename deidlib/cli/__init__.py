@@ -16,6 +16,7 @@ app = group(
 )
 app.callback()(tools.about)
 add(app, "run", run, RUN)
+add(app, "preview", stages.preview, RUN)
 add(app, "status", tools.status, RUN)
 add(app, "review", review.review, RUN)
 add(app, "verify", recipients.verify, RECIPIENTS)

@@ -33,6 +33,7 @@ def decide(
     Example:
       deidlib decide --plan results/private/plan.json
     """
+    from deidlib.columns.rules import rules_of
     from deidlib.panel.withdrawn import withdrawn_words
     from deidlib.release.decision import decide as take
     from deidlib.release.decision import waiting_words
@@ -48,7 +49,7 @@ def decide(
         say(words)
     attacks = attacks or results.attacks
     verdict = read_json(attacks) if attacks.is_file() else {}
-    decision = take(results.private, names, verdict, cfg["release"]["columns"], cfg)
+    decision = take(results.private, names, verdict, rules_of(cfg), cfg)
     what = f"{decision.released} photographs to be released" if decision.release else "nothing is released"
     say(f"decision: {what}, {decision.held} held back")
     for criterion in decision.failed:

@@ -29,30 +29,36 @@ PRESERVE = ("teeth", "mouth", "lower_face")
 
 
 def plan(
-    sheet: Annotated[Path, typer.Argument(help="Sample sheet, TSV or CSV.", show_default=False)],
+    sheet: Annotated[Path, typer.Argument(help="Sample sheet: TSV, CSV or Excel workbook.", show_default=False)],
     out: Annotated[
         Path, typer.Argument(help="plan.json to write, in the results' private folder.", show_default=False)
     ],
     shards: Annotated[
         int, typer.Option(min=0, help="Number of shards; 0: about 200 photographs each, up to 1000 in large cohorts.")
     ] = 0,
+    given: Settings = "{}",
     key_file: KeyFile = None,
 ) -> None:
-    """Check the whole sample sheet and deal its patients to shards.
+    """Check the whole sample sheet, tell what a run would make of it, and deal its patients to shards.
+
+    What would endanger a patient stops here. `deidlib preview` tells the same and writes nothing.
 
     Example:
       deidlib plan cohort/samples.tsv results/private/plan.json
     """
+    from deidlib.config import refuse_key_inside
     from deidlib.intake import cohort, contents
     from deidlib.review.withdrawal import forget_withdrawn
 
     if out.name != "plan.json":
         raise typer.BadParameter("the plan is called plan.json, as the stages after it expect")
-    key = secret(key_file)
+    key, rules = secret(key_file), settings(given)["release"]["columns"]
     results = Results.of_plan(out)
+    refuse_key_inside(key_file, results.root)
+    _show_preview(sheet, rules)
     seen = results.contents
     known = contents.read_known(seen)
-    photos = cohort.read_sheet(sheet, known)
+    photos = cohort.read_sheet(sheet, known, rules=rules)
     open_private(out)
     if gone := forget_withdrawn(out.parent, photos, key):
         say(f"plan: {len(gone)} tables of face templates held one of a photograph that left the cohort; removed")
@@ -64,6 +70,36 @@ def plan(
             shutil.rmtree(results.shard(name))
     used = sum(bool(table.num_rows) for table in dealt.values())
     say(f"plan: {len(photos)} photographs in {used} shards, {len(changed)} of them new or changed")
+
+
+def preview(
+    sheet: Annotated[Path, typer.Argument(help="Sample sheet: TSV, CSV or Excel workbook.", show_default=False)],
+    configfile: Annotated[
+        Path | None,
+        typer.Option(help="Your configuration (YAML): what it releases is screened too.", show_default=False),
+    ] = None,
+) -> None:
+    """Tell what a run would make of a sample sheet, and what in it would stop a run; nothing is written.
+
+    Photographs are looked for, not opened. The exit code is 1 where a run would stop.
+
+    Example:
+      deidlib preview cohort/samples.tsv --configfile my.yaml
+    """
+    from deidlib import config
+
+    cfg = config.load_config(configfile, {"cohort": str(sheet)}) if configfile else settings("{}")
+    _show_preview(sheet, cfg["release"]["columns"])
+
+
+def _show_preview(sheet: Path, rules: dict) -> None:
+    from deidlib.intake.preview import in_words
+    from deidlib.intake.preview import preview as look
+
+    found = look(sheet, rules)
+    say(in_words(found))
+    if found.stops:
+        raise typer.Exit(1)
 
 
 def intake(

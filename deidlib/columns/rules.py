@@ -15,10 +15,16 @@ from datetime import date
 import pyarrow as pa
 
 from deidlib.errors import ReleaseError
+from deidlib.intake.capture import CAPTURE, capture_cell
+from deidlib.intake.faults import kept_as_they_are
+from deidlib.intake.screening import cell_problem, screen, timepoint_problem
+from deidlib.intake.spelling import Ids
 from deidlib.schema import load_schema
 from deidlib.storage import tables
 
 RULES = ("keep", "bin", "days", "year", "drop")
+#: What :func:`rules_of` makes of ``release.metadata``: the value comes from the photograph, not from the sheet.
+CAPTURED = "captured"
 #: Rules for columns of calendar dates, which are never released themselves.
 DATE_RULES = ("days", "year")
 #: Ages from here on form one class, whatever the rule (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C)).
@@ -81,8 +87,6 @@ _IDENTIFYING_WORDS = frozenset(
         "initials",
     ]
 )
-_DATE = re.compile(r"\b(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|(19|20)\d{6})\b")
-_EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 
 
 def identifying(name: str) -> bool:
@@ -93,6 +97,23 @@ def identifying(name: str) -> bool:
     return bool(set(re.split(r"[^a-z0-9]+", words.lower())) & _IDENTIFYING_WORDS) or (
         re.sub(r"[^a-z0-9]", "", name.lower()) in _IDENTIFYING_WORDS
     )
+
+
+def rules_of(config: Mapping) -> dict[str, Mapping]:
+    """Rules of all columns that a configuration releases: ``release.columns``, then ``release.metadata``.
+
+    Raises
+    ------
+    ReleaseError
+        A column of the sheet has the name of a value of ``release.metadata``.
+    """
+    release = config.get("release") or {}
+    columns, metadata = release.get("columns") or {}, release.get("metadata") or []
+    if both := sorted(set(columns) & set(metadata)):
+        raise ReleaseError(
+            f"release.metadata: {both[0]} is a column of release.columns as well; remove one, or rename the column"
+        )
+    return {**columns, **{name: {"rule": CAPTURED} for name in metadata}}
 
 
 def check_rules(rules: Mapping[str, Mapping], known: Iterable[str]) -> None:
@@ -114,6 +135,12 @@ def check_rules(rules: Mapping[str, Mapping], known: Iterable[str]) -> None:
     for name, options in rules.items():
         where = f"release.columns.{name}"
         rule = options.get("rule") if isinstance(options, Mapping) else options
+        if rule == CAPTURED and name in CAPTURE:
+            continue
+        if name in CAPTURE and rule != "drop":
+            raise ReleaseError(
+                f"{where}: this is the name of a value of release.metadata; rename the column in the sheet"
+            )
         if rule not in RULES:
             raise ReleaseError(f"{where}: rule {rule!r} is unknown; use one of {', '.join(RULES)}")
         if rule == "drop":
@@ -174,6 +201,11 @@ def extra_schema(rules: Mapping[str, Mapping]) -> list[pa.Field]:
             text = f"{name}: days since the patient's first photograph in this release"
         if _rule(rules, name) == "year":
             text = f"{name}: calendar year"
+        if _rule(rules, name) == CAPTURED:
+            kept = CAPTURE[name]
+            unit = {"unit": kept.unit} if kept.unit else {}
+            fields.append(pa.field(name, pa.string(), metadata={"description": kept.description, **unit}))
+            continue
         if name == "age":
             text += f"; years; {OLDEST_AGE} and above are one class"
         fields.append(pa.field(name, pa.string(), metadata={"description": text}))
@@ -197,13 +229,16 @@ def sheet_values(
     Raises
     ------
     ReleaseError
-        A cell cannot be binned or read as a date, or holds what looks like a calendar date, an e-mail address or the
-        photograph's own original id. The error names the column and the sheet's row, never the value.
+        A cell cannot be binned or read as a date, or identifies somebody by itself or as the photograph's own id
+        (:func:`refuse_identifying` sees the other rows too). The error names column and row, never the value.
     """
     further = json.loads(photo["columns"] or "{}")
     cells = {}
     for name in ("view", "timepoint", *released_columns(rules)):
         rule = _rule(rules, name) if name in rules else "keep"
+        if rule == CAPTURED:
+            cells[name] = capture_cell(photo.get("capture"), name)
+            continue
         value = photo[name] if name in STANDARD else further.get(name)
         if rule == "drop" or value is None or str(value).strip() == "":
             cells[name] = None
@@ -216,6 +251,43 @@ def sheet_values(
         else:
             cells[name] = _kept(str(value).strip(), name, photo)
     return cells
+
+
+def refuse_identifying(photos: Iterable[Mapping], ids: Iterable[str], rules: Mapping[str, Mapping]) -> None:
+    """Hold the cells to be released against each other and against all ids of the sheet.
+
+    Parameters
+    ----------
+    photos : iterable of mapping
+        Rows of tables.PHOTOS that would be released.
+    ids : iterable of str
+        Original ids of all patients and photographs of the sheet.
+    rules : mapping
+        Checked with :func:`check_rules`.
+
+    Raises
+    ------
+    ReleaseError
+        A cell identifies somebody (:mod:`deidlib.intake.screening`). The error names column and row, never the cell.
+    """
+    names, photos = kept_as_they_are(rules), list(photos)
+    further = [json.loads(photo["columns"] or "{}") for photo in photos]
+    cells = {
+        name: [
+            _text(photo[name] if name in STANDARD else more.get(name))
+            for photo, more in zip(photos, further, strict=True)
+        ]
+        for name in names
+    }
+    patients = [photo["patient_id"] for photo in photos]
+    own = [(photo["patient_id"], photo["photo_id"]) for photo in photos]
+    found = screen(cells, patients, own, Ids(ids), [photo["row"] for photo in photos])
+    if found:
+        raise _refused(found[0].column, found[0].row, found[0].what, len(found) - 1)
+
+
+def _text(value) -> str | None:
+    return str(value).strip() or None if value is not None else None
 
 
 def _rule(rules: Mapping, name: str) -> str:
@@ -251,27 +323,24 @@ def _number_class(value, width: int | None, name: str, row: int) -> str:
 
 
 def _kept(value: str, name: str, photo: Mapping) -> str:
-    problem = None
-    if _DATE.search(value):
-        problem = "looks like a calendar date; use time points or intervals"
-    elif _EMAIL.search(value):
-        problem = "looks like an e-mail address"
-    elif not (name == "view" and value in _views()) and _holds_an_id(value, photo):  # a view is a word of the schema
-        problem = "contains the patient's or the photograph's original id"
+    if name == "view" and value in _views():  # a word of the schema
+        return value
+    problem = timepoint_problem(value) if name == "timepoint" else cell_problem(value)
+    if problem is None and Ids([photo["patient_id"], photo["photo_id"]]).within(value):
+        problem = "holds the patient's or the photograph's original id"
     if problem:
-        raise ReleaseError(
-            f"column {name}, sheet row {photo['row']}: the cell {problem}; correct it, or set "
-            f"release.columns.{name} to rule drop"
-        )
+        raise _refused(name, photo["row"], problem)
     return value
+
+
+def _refused(name: str, row: int, problem: str, more: int = 0) -> ReleaseError:
+    others = f" ({more} more cells of the released columns are refused)" if more else ""
+    return ReleaseError(
+        f"column {name}, sheet row {row}: the cell {problem}; correct it, or set release.columns.{name} to rule drop"
+        f"{others}"
+    )
 
 
 @functools.cache
 def _views() -> frozenset[str]:
     return frozenset(load_schema("samples")["properties"]["view"]["enum"])
-
-
-def _holds_an_id(value: str, photo: Mapping) -> bool:
-    """Whether a cell repeats one of its own row's ids; ids shorter than five characters are not looked for."""
-    ids = (str(photo[name]).lower() for name in ("patient_id", "photo_id"))
-    return any(len(text) >= 5 and text in value.lower() for text in ids)

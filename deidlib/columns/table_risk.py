@@ -59,7 +59,7 @@ def quasi_identifiers(index: pa.Table, config: Mapping) -> list[str]:
         One is neither in the index nor a column that the configuration keeps out of it: misspelt, it would go unkept.
     """
     declared = config["release"]["quasi_identifiers"]
-    known = {*index.schema.names, *(config["release"].get("columns") or {}), *columns.STANDARD}
+    known = {*index.schema.names, *columns.rules_of(config), *columns.STANDARD}
     if unknown := [name for name in declared if name not in known]:
         raise ReleaseError(
             f"release.quasi_identifiers: {unknown[0]} is no column of the sheet that release.columns names; correct "
@@ -87,7 +87,7 @@ def protect(index: pa.Table, config: Mapping) -> Protected:
     choice, changes, came = None, [], index
     before = _record_sizes(index, names) if names else []
     if names and index.num_rows:
-        rules = config["release"].get("columns") or {}
+        rules = columns.rules_of(config)
         frame = _frame(index, names)
         choice = choose(frame, {name: _rule(rules.get(name, "keep")) for name in names}, k)
         for name in names:
@@ -222,7 +222,7 @@ def would_be_table(outcomes: Iterable[Outcome], config: Mapping) -> tuple[pa.Tab
         ``release_patient_id`` and the quasi-identifiers, a row a photograph, released or not; rows that hold a cell
         which may not be released are left out.
     """
-    rules = config["release"].get("columns") or {}
+    rules = columns.rules_of(config)
     photos = [(o.photo, o.attempt is not None, (o.region or {}).get("route")) for o in outcomes]
     first = columns.first_dates((photo for photo, released, _ in photos if released), rules)
     rows, everybody = [], []

@@ -236,6 +236,26 @@ TABLE: tuple[Check, ...] = (
     ),
 )
 
+_ANOTHER_FACE = "another donor (raise attempts), or another preserved area"
+#: What helps where a check fails at every attempt; for the list of what was held back.
+HELP: dict[str, str] = {
+    "sface_cosine": f"{_ANOTHER_FACE}: the face is too like the patient",
+    "dlib_distance": f"{_ANOTHER_FACE}: the face is too like the patient",
+    "survival": "a smaller mask, or preserve: mouth; something of the original shows outside the preserved area",
+    "metadata_free": "nothing that you can do: please report it",
+    "text_free": "crop the photograph, or draw a mask that leaves the text out",
+    "faces_yunet": "a frontal photograph with more of the face; on a route without a new face, crop to the mouth",
+    "faces_mediapipe": "a frontal photograph with more of the face; on a route without a new face, crop to the mouth",
+    "faces_dlib": "crop the photograph to the mouth, or draw a smaller mask",
+    "second_face": f"{_ANOTHER_FACE}: a second face was drawn at the edge",
+    "latent_distance": f"{_ANOTHER_FACE}: hand, braces or light in the area pull the face out of what can be drawn",
+    "realism": f"{_ANOTHER_FACE}: the drawn face looks broken",
+    "core_equal": "nothing that you can do: please report it",
+    "mouth_shift": "a sharper photograph of the mouth, or a mask",
+    "seam": f"{_ANOTHER_FACE}; an even light, or a mask that ends on plain skin",
+    "outside_neutral": "nothing that you can do: please report it",
+}
+
 #: Names of all checks, each once, in the order of the table.
 NAMES: tuple[str, ...] = tuple(dict.fromkeys(check.name for check in TABLE))
 #: The scores of recognisers, by which a result is taken for the patient or not.

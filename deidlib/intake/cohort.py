@@ -7,23 +7,20 @@ are left to intake, which quarantines that photograph alone. No message holds th
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
-import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deidlib import keys
-from deidlib.intake import contents
+from deidlib.intake import contents, faults
 from deidlib.intake.consent import without_consent
+from deidlib.intake.paths import files_of
 from deidlib.intake.sheet import MAX_FAULTS_SHOWN, CohortError, read_cells, refuse
 from deidlib.intake.views import view_of
 from deidlib.schema import load_schema
@@ -38,27 +35,30 @@ _FEW_SHARDS, _FEW_PHOTOS = 8, 25
 _MANY_SHARDS = 1000
 #: … up to this many photographs each, since a shard is what one job does, and what is lost with it.
 _MOST_PHOTOS = 1000
-#: Keywords that pyarrow evaluates on a whole column as JSON schema would on each cell.
-_COLUMN_KEYWORDS = {"type", "minLength", "maxLength", "not", "description", "mend"}
-_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?", re.ASCII)
 _JSON_ROWS = 65536
 
 
 def read_sheet(
-    path: Path | str, known: contents.Known | None = None, progress: Callable[[], object] | None = None
+    path: Path | str,
+    known: contents.Known | None = None,
+    progress: Callable[[], object] | None = None,
+    rules: Mapping[str, Mapping] | None = None,
 ) -> pa.Table:
     """Read and check a sample sheet, and read its photographs and masks for what they hold.
 
     Parameters
     ----------
     path : path
-        TSV (.tsv, .tab) or CSV (comma, semicolon or tab, whichever gives the header most columns); UTF-8 with
-        or without BOM. Cells are text without the blanks around them ("007" stays "007"); ids are brought to
-        Unicode's NFC form. Rows without any cell are left out.
+        TSV (.tsv, .tab), CSV (comma, semicolon or tab, whichever gives the header most columns), both UTF-8 with
+        or without BOM, or an Excel workbook (.xlsx). Cells are text without the blanks around them ("007" stays
+        "007"); ids are brought to Unicode's NFC form. Rows without any cell are left out.
     known : mutable mapping, optional
         What an earlier plan read of the files (:func:`deidlib.intake.contents.digests`); brought up to date.
     progress : callable, optional
         Called once a file.
+    rules : mapping, optional
+        ``release.columns`` of the configuration: cells that it releases are screened, and columns that it names are
+        taken for what they are called.
 
     Returns
     -------
@@ -75,29 +75,49 @@ def read_sheet(
     path = Path(path)
     cells, row = read_cells(path)
     cells["view"] = pa.array([view_of(view) for view in cells["view"].to_pylist()], pa.string())
-    rules = load_schema("samples")["properties"]
-    faulty = sorted((int(at), name) for name in rules for at in np.flatnonzero(faulty_cells(cells[name], rules[name])))
-    if faulty:
-        shown = [
-            f"line {row[at]}, column {name}: {_mend(rules[name], cells[name][at].as_py())}"
-            for at, name in faulty[:MAX_FAULTS_SHOWN]
-        ]
-        refuse(path, shown, len(faulty))
-    further = sorted(set(cells) - set(rules))
+    photos, masks = files_of(path.parent, cells)
+    _refuse(path, faults_of(cells, row, photos, rules))
+    schema = load_schema("samples")["properties"]
+    further = sorted(set(cells) - set(schema))
     distinct = pc.value_counts(cells["photo_id"])
     repeated = distinct.field("values").filter(pc.greater(distinct.field("counts"), 1))
-    columns = {name: cells[name] for name in rules}
+    columns = {name: cells[name] for name in schema}
     columns["consent"] = _consent(cells)
     columns["row"] = pa.array(row, pa.int64())
     columns["age"] = pa.array([None if age is None else float(age) for age in cells["age"].to_pylist()], pa.float64())
     columns["columns"] = _as_json({name: cells[name] for name in further}, len(row))
     columns["duplicate"] = pc.is_in(cells["photo_id"], value_set=repeated)
-    photos, masks = _files(path.parent, cells)
     held = contents.digests([*photos, *masks.values()], {} if known is None else known, progress)
+    nothing = (contents.OUTSIDE, contents.MISSING, contents.EMPTY)
+    digests = [None if one in nothing else one for one in held[: len(photos)]]
+    _refuse(path, faults.of_files(digests, cells["patient_id"].to_pylist(), row, "one photograph (the same content)"))
     of_masks = dict(zip(masks, held[len(photos) :], strict=True))
     prints = [f"{print_}|{of_masks[at]}" if at in of_masks else print_ for at, print_ in enumerate(held[: len(photos)])]
     columns["fingerprint"] = pa.array(prints, pa.string())
     return pa.table([columns[name] for name in tables.COHORT.names], schema=tables.COHORT)
+
+
+def faults_of(
+    cells: Mapping[str, pa.Array], row: np.ndarray, photos: Sequence[str | None], rules: Mapping[str, Mapping] | None
+) -> list[faults.Fault]:
+    """Everything that the cells give reason to stop for; what is screened depends on ``release.columns``.
+
+    Parameters
+    ----------
+    cells, row
+        As :func:`deidlib.intake.sheet.read_cells` gives them, views being words.
+    photos : sequence of str or None
+        Real path of each row's photograph.
+    rules : mapping or None
+        ``release.columns`` of the configuration.
+    """
+    broken = faults.of_cells(cells, row)
+    found = [*faults.of_columns(list(cells), rules or ()), *broken]
+    if not broken:  # ids and cells can be read
+        found += faults.of_ids(cells, row)
+        found += faults.of_files(photos, cells["patient_id"].to_pylist(), row)
+        found += faults.of_released(cells, row, rules)
+    return sorted(found)
 
 
 def sheet_state(path: Path | str) -> str:
@@ -117,67 +137,11 @@ def sheet_state(path: Path | str) -> str:
     """
     path = Path(path)
     cells, _ = read_cells(path)
-    photos, masks = _files(path.parent, cells)
+    photos, masks = files_of(path.parent, cells)
     digest = hashlib.sha256(path.read_bytes())
     for state in contents.states([*photos, *masks.values()]):
         digest.update(state.encode() + b"\n")
     return digest.hexdigest()
-
-
-def faulty_cells(cells: pa.Array, rule: dict) -> np.ndarray:
-    """Which cells break a property of workflow/schemas/samples.schema.yaml, as boolean array.
-
-    Parameters
-    ----------
-    cells : pa.Array of string
-        Null stands for the empty cell of a column that may be empty.
-    rule : dict
-        The property. Simple rules on text are evaluated on the column, all others by jsonschema on distinct
-        cells.
-    """
-    kinds = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
-    forbidden = rule.get("not", {"type": "string", "pattern": None})
-    whole_column = set(rule) <= _COLUMN_KEYWORDS and set(forbidden) == {"type", "pattern"}
-    if whole_column and "number" not in kinds and forbidden["type"] == "string":
-        good = pa.array(np.ones(len(cells), bool))
-        if "minLength" in rule:
-            good = pc.and_(good, pc.greater_equal(pc.utf8_length(cells), rule["minLength"]))
-        if "maxLength" in rule:
-            good = pc.and_(good, pc.less_equal(pc.utf8_length(cells), rule["maxLength"]))
-        if forbidden["pattern"]:
-            good = pc.and_(good, pc.invert(pc.match_substring_regex(cells, forbidden["pattern"])))
-        return ~np.asarray(pc.fill_null(good, "null" in kinds))
-    distinct = cells.dictionary_encode(null_encoding="encode")
-    validator = jsonschema.Draft202012Validator(rule)
-    values = [_number_or_text(cell) if "number" in kinds else cell for cell in distinct.dictionary.to_pylist()]
-    bad = np.array([not validator.is_valid(value) for value in values], bool)
-    return bad[np.asarray(distinct.indices)]
-
-
-def resolve_inside(folder: str, path: str, parents: dict[str, str | None]) -> str | None:
-    """Real path of a sheet's file, or None where it leaves the sheet's folder.
-
-    Parameters
-    ----------
-    folder : str
-        Real path of the sheet's folder.
-    path : str
-        Path relative to it. Absolute paths, ``..`` and symbolic links that lead outside give None.
-    parents : dict
-        Cache of resolved parent folders; pass the same one for all paths of a folder.
-    """
-    if path.startswith("/") or ".." in path.split("/"):
-        return None
-    parent, _, name = path.rpartition("/")
-    if parent not in parents:
-        real = os.path.realpath(os.path.join(folder, parent))
-        parents[parent] = real if _within(folder, real) else None
-    if parents[parent] is None:
-        return None
-    full = os.path.join(parents[parent], name)
-    if os.path.islink(full):
-        full = os.path.realpath(full)
-    return full if _within(folder, full) else None
 
 
 def default_shards(n_photos: int) -> int:
@@ -293,15 +257,9 @@ def write_plan(shards: dict[str, pa.Table], folder: Path | str) -> list[str]:
     return changed
 
 
-def _mend(rule: dict, cell: str | None) -> str:
-    known = [value for value in rule.get("enum", []) if value]
-    folded = {re.sub(r"[^a-z]", "", value.lower()): value for value in known}
-    close = difflib.get_close_matches(re.sub(r"[^a-z]", "", (cell or "").lower()), list(folded), n=1, cutoff=0.7)
-    return rule["mend"] + (f" (did you mean {folded[close[0]]}?)" if close else "")
-
-
-def _number_or_text(cell: str | None) -> float | str | None:
-    return float(cell) if cell is not None and _NUMBER.fullmatch(cell) else cell
+def _refuse(path: Path, found: Sequence[faults.Fault]) -> None:
+    if found:
+        refuse(path, [str(one) for one in found[:MAX_FAULTS_SHOWN]], len(found))
 
 
 def _as_json(columns: dict[str, pa.Array], n_rows: int) -> pa.Array:
@@ -320,18 +278,6 @@ def _consent(cells: dict[str, pa.Array]) -> pa.Array:
     patients = cells["patient_id"].to_pylist()
     refused = without_consent(zip(patients, cells["consent"].to_pylist(), strict=True))
     return pa.array(["no" if patient in refused else "yes" for patient in patients], pa.string())
-
-
-def _files(folder: Path, cells: dict[str, pa.Array]) -> tuple[list[str | None], dict[int, str | None]]:
-    """Real paths of the photographs, and of the masks by the number of their row."""
-    real, parents = os.path.realpath(folder), {}
-    photos = [resolve_inside(real, path, parents) for path in cells["path"].to_pylist()]
-    masks = enumerate(cells["mask"].to_pylist())
-    return photos, {at: resolve_inside(real, mask, parents) for at, mask in masks if mask is not None}
-
-
-def _within(folder: str, file: str) -> bool:
-    return file == folder or file.startswith(folder.rstrip("/") + "/")
 
 
 def _holds(file: Path, table: pa.Table) -> bool:

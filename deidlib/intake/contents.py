@@ -23,6 +23,8 @@ from deidlib.storage import tables
 
 #: Instead of a digest, where there is no file to read: the path leaves the sheet's folder, or there is no file.
 OUTSIDE, MISSING = "outside", "missing"
+#: Digest of a file without content.
+EMPTY = hashlib.sha256(b"").hexdigest()
 _THREADS = 8
 _BLOCK = 1 << 20
 #: What the system says of a share that is gone: a photograph on it is not missing, which would be for good.

@@ -1,7 +1,8 @@
 """Intake: sheet rows and image files become decoded photographs under pseudonyms, or are quarantined.
 
 Comes in: one shard's tables.COHORT and the sheet's folder. Goes out: tables.PHOTOS, a row for each row.
-Nothing of a file but its pixels gets through.
+Nothing of a file but its pixels gets through, and, where the configuration asks for them, coarse classes of how it was
+taken (:mod:`deidlib.intake.capture`).
 
 A verdict on a photograph is for good, so one that was there when the cohort was planned and cannot be read now gets
 none: a machine without the photographs' share would else quarantine whole shards. That ends the stage instead
@@ -12,6 +13,7 @@ EACCES, and a bad sector the same EIO as a server that is gone.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +25,11 @@ import pyarrow as pa
 from deidlib import keys
 from deidlib.errors import DeidlibError
 from deidlib.intake import contents
-from deidlib.intake.cohort import resolve_inside
+from deidlib.intake.capture import read_capture
 from deidlib.intake.consent import agrees
 from deidlib.intake.decoding import Undecodable, decode_mask, decode_photo, is_grey
 from deidlib.intake.header import Header, contradictions, read_header
+from deidlib.intake.paths import resolve_inside
 from deidlib.logs import say
 from deidlib.storage import images, tables
 
@@ -162,7 +165,8 @@ def _decoded(row: Mapping, folder: str, options: Mapping, contradicted: bool, dr
         if contradicted:
             raise Undecodable("header_mismatch")
         max_bytes = options["max_pixels"] * _BYTES_A_PIXEL + _BYTES_BESIDES
-        rgb = decode_photo(_file(folder, row, "path", max_bytes), options["max_pixels"], options["min_side"])
+        data = _file(folder, row, "path", max_bytes)
+        rgb = decode_photo(data, options["max_pixels"], options["min_side"])
         masked = row["mask"] or drawn is not None
         mask = _mask(folder, row, rgb.shape[:2], options["max_pixels"], max_bytes, drawn) if masked else None
     except Undecodable as refusal:
@@ -171,6 +175,7 @@ def _decoded(row: Mapping, folder: str, options: Mapping, contradicted: bool, dr
         "status": tables.OK,
         "width": rgb.shape[1],
         "height": rgb.shape[0],
+        "capture": json.dumps(read_capture(data)),
         "grey": is_grey(rgb),
         "image": images.encode_png(rgb),
         "mask": None if mask is None else images.encode_png(mask),

@@ -1,4 +1,4 @@
-"""The sample sheet as text: encoding, delimiter, header, shape; what its cells mean is left to `cohort`."""
+"""The sample sheet as cells: encoding, delimiter, header, shape; what its cells mean is left to `cohort`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from deidlib.errors import InputError
+from deidlib.intake import workbook
 from deidlib.schema import load_schema
 
 MAX_FAULTS_SHOWN = 20
+_HOW = 'TSV in UTF-8, as Excel workbook (.xlsx), or as CSV UTF-8 (in Excel: Save as, "CSV UTF-8 (comma delimited)")'
+_PACKED = b"PK\x03\x04"
 
 
 class CohortError(InputError):
@@ -63,32 +66,8 @@ def read_cells(path: Path) -> tuple[dict[str, pa.Array], np.ndarray]:
     CohortError
         Text, header or shape of the table are wrong.
     """
-    header, delimiter = _read_header(path)
-    names = _column_names(path, header)
-    ragged: list[int] = []
-    try:
-        table = pa.csv.read_csv(
-            path,
-            read_options=pa.csv.ReadOptions(column_names=[str(i) for i in range(len(header))], use_threads=False),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=True,
-                ignore_empty_lines=False,
-                invalid_row_handler=lambda found: ragged.append(found.number) or "skip",
-            ),
-            convert_options=pa.csv.ConvertOptions(
-                column_types={str(i): pa.string() for i in range(len(header))}, strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid:
-        raise CohortError(f"{path.name}: cannot be read as a table; save it again as TSV or CSV in UTF-8") from None
-    if ragged:
-        refuse(
-            path,
-            [f"line {line}: not {len(header)} cells like the header; complete the line" for line in ragged],
-        )
-    columns = [column.combine_chunks().slice(1) for column in table.columns]
-    row = np.arange(2, table.num_rows + 1)
+    read = _from_workbook if path.suffix.lower() in workbook.SUFFIXES else _from_text
+    names, columns, row = read(path)
     breaks = [
         f"line {row[at]}, column {i + 1}: a line break, or a quotation mark that is never closed; remove it"
         for i, column in enumerate(columns)
@@ -111,10 +90,48 @@ def read_cells(path: Path) -> tuple[dict[str, pa.Array], np.ndarray]:
         cells.setdefault(name, pa.array([""] * int(filled.sum()), pa.string()))
     for name in ("patient_id", "photo_id"):
         cells[name] = pc.utf8_normalize(cells[name], form="NFC")
+    cells["timepoint"] = pc.utf8_normalize(cells["timepoint"], form="NFKC")  # full-width digits are digits
     nullable = [name for name in cells if name not in rules or "null" in rules[name]["type"]]
     for name in nullable:
         cells[name] = pc.if_else(pc.equal(cells[name], ""), pa.scalar(None, pa.string()), cells[name])
     return cells, row[filled]
+
+
+def _from_workbook(path: Path) -> tuple[list[str], list[pa.Array], np.ndarray]:
+    try:
+        header, columns, rows, _ = workbook.read_workbook(path)
+    except workbook.WorkbookError as error:
+        raise CohortError(str(error)) from None
+    return _column_names(path, header), [pa.array(column, pa.string()) for column in columns], np.array(rows, int)
+
+
+def _from_text(path: Path) -> tuple[list[str], list[pa.Array], np.ndarray]:
+    header, delimiter = _read_header(path)
+    names = _column_names(path, header)
+    ragged: list[int] = []
+    try:
+        table = pa.csv.read_csv(
+            path,
+            read_options=pa.csv.ReadOptions(column_names=[str(i) for i in range(len(header))], use_threads=False),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=delimiter,
+                newlines_in_values=True,
+                ignore_empty_lines=False,
+                invalid_row_handler=lambda found: ragged.append(found.number) or "skip",
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                column_types={str(i): pa.string() for i in range(len(header))}, strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid:
+        raise CohortError(f"{path.name}: cannot be read as a table; save it again as {_HOW}") from None
+    if ragged:
+        refuse(
+            path,
+            [f"line {line}: not {len(header)} cells like the header; complete the line" for line in ragged],
+        )
+    columns = [column.combine_chunks().slice(1) for column in table.columns]
+    return names, columns, np.arange(2, table.num_rows + 1)
 
 
 def _read_header(path: Path) -> tuple[list[str], str]:
@@ -122,15 +139,17 @@ def _read_header(path: Path) -> tuple[list[str], str]:
     try:
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
+                if block.startswith(_PACKED):
+                    raise CohortError(f"{path.name}: is not text but packed; an Excel workbook is called .xlsx")
                 if "\0" in decoder.decode(block):
-                    raise CohortError(f"{path.name}: is not text; save the sheet as TSV or CSV in UTF-8")
+                    raise CohortError(f"{path.name}: is not text; save the sheet as {_HOW}")
                 line += block.count(b"\n")
             decoder.decode(b"", final=True)
         with open(path, encoding="utf-8-sig", newline=None) as file:
             first = file.readline()
     except UnicodeDecodeError as error:
         bad = line + error.object[: error.start].count(b"\n")
-        raise CohortError(f"{path.name}, line {bad}: not UTF-8; save the sheet as TSV or CSV in UTF-8") from None
+        raise CohortError(f"{path.name}, line {bad}: not UTF-8; save the sheet as {_HOW}") from None
     except OSError as error:
         raise CohortError(f"{path.name}: cannot be read ({error.strerror}); name your sample sheet in cohort") from None
     candidates = "\t" if path.suffix.lower() in (".tsv", ".tab") else ",;\t"

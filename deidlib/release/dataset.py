@@ -14,7 +14,7 @@ from deidlib.columns.table_risk import protect
 from deidlib.errors import ReleaseError
 from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest, read_outcomes
 from deidlib.outcomes.selection import selection
-from deidlib.release.decision import obey, read_decision, released_paths
+from deidlib.release.decision import check_columns, obey, read_decision, released_paths
 from deidlib.release.documents import release_date, write_documents
 from deidlib.release.files import folder_aside, move_into_place, told_when_full, write_synced
 from deidlib.release.tombstones import record_release, tombstones
@@ -83,7 +83,8 @@ def write_release(
     folder = release_root / version
     if not is_version(version) or not folder.exists():
         refuse_backwards(version, versions_in(release_root))
-    rules = config.get("release", {}).get("columns") or {}
+    rules = columns.rules_of(config)
+    check_columns(private, shards, rules)
     paths = released_paths(private)
     look()
     with folder_aside(release_root, version) as aside:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from deidlib.columns import rules as columns
+from deidlib.contract import checks
 from deidlib.errors import GateFailed, InputError, NothingReleased, ReleaseError, ReviewPending
 from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest
 from deidlib.release.layout import image_paths
@@ -99,10 +100,10 @@ def decide(
     review = review_numbers(private, shards, review or {"review": OPTIONAL, "reviewers": 1})
     held_by = GATE_REASON if failed else "review_pending" if review["waiting"] else None
     ids = [] if held_by else _released_ids(all_outcomes(private, shards))
-    _check_columns(private, shards, rules or {})
+    check_columns(private, shards, rules or {})
     paths = image_paths(set(ids))
     rows = (_crosswalk_row(outcome, paths, held_by) for outcome in all_outcomes(private, shards))
-    held = _write(Results(private), rows, all_outcomes(private, shards), held_by)
+    held = _write(Results(private), rows, all_outcomes(private, shards), held_by, _sheet_paths(private, shards))
     why = GATE if failed else REVIEW if review["waiting"] else NOTHING if nothing else None
     decision = Decision(why is None, why, failed, len(ids), held, digest, review)
     write_json(decision._asdict(), Results(private).decision)
@@ -164,6 +165,26 @@ def released_paths(private: Path) -> dict[str, str]:
     return {row["release_photo_id"]: row["path"] for row in crosswalk.to_pylist() if row["status"] == RELEASED}
 
 
+def check_columns(private: Path, shards: Sequence[str], rules: Mapping) -> None:
+    """See that the rules fit the sheet, and that no cell of a photograph that passed identifies somebody.
+
+    Raises
+    ------
+    ReleaseError
+        A rule cannot be followed, or a cell may not be released; the error names the column and the sheet's row.
+    """
+    names: set[str] = set()
+    ids: set[str] = set()
+    for outcome in all_outcomes(private, shards):
+        names |= set(json.loads(outcome.photo["columns"] or "{}"))
+        ids.update((outcome.photo["patient_id"], outcome.photo["photo_id"]))
+    columns.check_rules(rules, names)
+    passed = [outcome.photo for outcome in all_outcomes(private, shards) if outcome.attempt is not None]
+    for photo in passed:
+        columns.sheet_values(photo, rules)
+    columns.refuse_identifying(passed, ids, rules)
+
+
 def _failed_criteria(attacks: Mapping[str, Any], digest: str) -> list[str]:
     """Criteria of the release gate that are not kept, in words."""
     criteria = attacks.get("gate", {}).get("criteria")
@@ -197,17 +218,6 @@ def _released_ids(outcomes: Iterable[Outcome]) -> list[str]:
     return sorted(seen)
 
 
-def _check_columns(private: Path, shards: Sequence[str], rules: Mapping) -> None:
-    """See that the rules fit the sheet, and that every cell of a photograph that passed keeps its rule."""
-    names: set[str] = set()
-    for outcome in all_outcomes(private, shards):
-        names |= set(json.loads(outcome.photo["columns"] or "{}"))
-    columns.check_rules(rules, names)
-    for outcome in all_outcomes(private, shards):
-        if outcome.attempt is not None:
-            columns.sheet_values(outcome.photo, rules)
-
-
 def _reason(outcome: Outcome, held_by: str | None) -> str | None:
     return held_by if outcome.attempt is not None and held_by else outcome.reason
 
@@ -222,19 +232,51 @@ def _crosswalk_row(outcome: Outcome, paths: Mapping[str, str], held_by: str | No
     }
 
 
-def _write(results: Results, crosswalk: Iterable[dict], outcomes: Iterable[Outcome], held_by: str | None) -> int:
+def _write(
+    results: Results,
+    crosswalk: Iterable[dict],
+    outcomes: Iterable[Outcome],
+    held_by: str | None,
+    sheet_paths: Mapping[int, str],
+) -> int:
     """Write crosswalk and quarantine list; returns the number of photographs that are held back."""
     table: pa.Table = tables.from_rows(crosswalk, tables.CROSSWALK).sort_by(_ORDER)
     tables.write(table, results.crosswalk, tables.CROSSWALK)
     results.crosswalk.chmod(0o600)
     held = sorted(
-        (outcome.photo["row"], outcome.photo_id, reason, tables.REASONS.get(reason, ""))
+        (
+            photo["row"],
+            photo["photo_id"],
+            sheet_paths.get(photo["row"], ""),
+            photo["release_photo_id"],
+            reason,
+            _meaning(outcome, reason),
+        )
         for outcome in outcomes
-        if (reason := _reason(outcome, held_by)) is not None
+        if (photo := outcome.photo) and (reason := _reason(outcome, held_by)) is not None
     )
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(["row", "release_photo_id", "reason", "meaning"])
+    writer.writerow(["row", "photo_id", "path", "release_photo_id", "reason", "meaning"])
     writer.writerows(held)
     write_file(results.quarantine, text.getvalue().encode())
     return len(held)
+
+
+def _meaning(outcome: Outcome, reason: str) -> str:
+    """What a reason means and what helps; for the gate with the checks that the last attempt failed."""
+    meaning = tables.REASONS.get(reason, "")
+    failed = list(outcome.tries[-1]["failed"] or ()) if reason == "gate_failed" and outcome.tries else []
+    told = [f"{name} ({checks.HELP[name]})" if name in checks.HELP else name for name in failed]
+    return f"{meaning} Failed at the last attempt, and what helps: {'; '.join(told)}." if told else meaning
+
+
+def _sheet_paths(private: Path, shards: Sequence[str]) -> dict[int, str]:
+    """Path of every photograph as the sheet has it, by its row; empty where the plan's tables are gone."""
+    found: dict[int, str] = {}
+    for shard in shards:
+        file = Results(private).shard(shard) / "cohort.parquet"
+        if file.is_file():
+            table = tables.read(file, tables.COHORT, ["row", "path"])
+            found |= dict(zip(table["row"].to_pylist(), table["path"].to_pylist(), strict=True))
+    return found

@@ -16,6 +16,7 @@ from deidlib.columns.table_risk import claim, measured_k
 from deidlib.contract.checks import LIKENESS
 from deidlib.contract.routes import GENERATE
 from deidlib.outcomes.selection import words as selection_words
+from deidlib.pages.templates import markdown_code
 from deidlib.release import redact
 from deidlib.review.effect import nobody_looked, review_words
 from deidlib.storage import tables
@@ -184,7 +185,7 @@ def gather(
     patients = Counter(index["release_patient_id"].to_pylist())
     released = [name for name in index.schema.names if name not in tables.INDEX.names]
     tallies = [(title, _tally(index, name)) for name, title in _TALLIED.items()]
-    tallies += [(f"`{name}`", _tally(index, name)) for name in released]
+    tallies += [(markdown_code(name), _tally(index, name)) for name in released]
     shown = redact.public_config(config)
     return Summary(
         name=options.get("name") or "De-identified dental photographs",

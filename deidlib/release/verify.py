@@ -11,6 +11,7 @@ import pyarrow as pa
 from deidlib.columns.rules import identifying
 from deidlib.columns.table_risk import CLAIM_KEY, k_problems
 from deidlib.errors import InputError
+from deidlib.intake.capture import CAPTURE
 from deidlib.logs import printable
 from deidlib.release.document_checks import DOCUMENTS, document_problems, embedded_problems
 from deidlib.release.layout import EMBEDDED_FOLDER, INDEX_FILE, SUMS_FILE, UNLISTED, image_paths, reading_threads
@@ -155,6 +156,11 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str], refused
     if index.num_rows == 0:
         problems.append(f"{INDEX_FILE}: holds no photograph")
     problems += [f"{INDEX_FILE}: {problem}" for problem in k_problems(index)]
+    problems += [
+        f"{INDEX_FILE}: column {name} holds a value that deidlib never writes there"
+        for name in CAPTURE.keys() & set(index.schema.names)
+        if set(index[name].to_pylist()) - {None, *CAPTURE[name].values}
+    ]
     counts = Counter(index["release_photo_id"].to_pylist())
     problems += [f"{INDEX_FILE}: photograph {name} occurs {n} times" for name, n in counts.items() if n > 1]
     expected = image_paths([name for name in counts if name is not None])

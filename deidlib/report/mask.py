@@ -80,7 +80,7 @@ def read_photograph(private: Path, shards: list[str], release_photo_id: str) -> 
     shards : list of str
         Names of the shards.
     release_photo_id : str
-        The photograph, as the quarantine list names it.
+        The photograph, by the `release_photo_id` of the quarantine list.
 
     Raises
     ------

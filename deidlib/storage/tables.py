@@ -154,6 +154,7 @@ PHOTOS = pa.schema(
         _field("sex", pa.string(), "F, M, X or null"),
         _field("diagnosis", pa.string(), "diagnosis, or null"),
         _field("columns", pa.string(), "further columns of the sheet as a JSON object"),
+        _field("capture", pa.string(), "coarse classes of how it was taken (intake.capture) as a JSON object"),
         _field("width", pa.int32(), "width of the decoded photograph", "px, native frame"),
         _field("height", pa.int32(), "height of the decoded photograph", "px, native frame"),
         _field("grey", pa.bool_(), "the photograph has no colour"),

@@ -2,7 +2,7 @@
 
 python tests/slurm/overhead.py [--folder /tmp/deidlib-overhead]    # root on Debian; a few minutes
 
-Patients with the same photograph, about one in each shard; everything up to one shard's embeddings is made. Prints,
+Patients with nearly one photograph, about one in each shard; everything up to one shard's embeddings is made. Prints,
 for every job: from its submission to its start, from its start to the birth of its first stage's log, its stages (their
 benchmarks), all else. And the controller's processor time while jobs ran, and the largest Snakemake of a job.
 """
@@ -10,10 +10,12 @@ benchmarks), all else. And the controller's processor time while jobs ran, and t
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests"))
+from PIL import Image  # noqa: E402
 from small_cohort import write_cohort  # noqa: E402
 
 CLUSTER = REPOSITORY / "tests" / "slurm" / "cluster.sh"
@@ -34,9 +37,14 @@ PATIENTS = 1600  # dealt to as many shards, of which some thousand get one or mo
 
 
 def write_patients(folder: Path) -> Path:
-    """The small cohort with many patients, who share one photograph."""
+    """The small cohort with many patients, whose photographs differ by a comment alone."""
     settings = write_cohort(folder, patients=1, shards=PATIENTS)
-    rows = [f"P{i}\tP{i}-a\t0.png\tyes" for i in range(PATIENTS)]
+    portrait = io.BytesIO()
+    Image.open(folder / "cohort" / "0.png").save(portrait, "JPEG", quality=90)
+    start, rest = portrait.getvalue()[:2], portrait.getvalue()[2:]
+    for i in range(PATIENTS):
+        (folder / "cohort" / f"{i}.jpg").write_bytes(start + b"\xff\xfe" + struct.pack(">HI", 6, i) + rest)
+    rows = [f"P{i}\tP{i}-a\t{i}.jpg\tyes" for i in range(PATIENTS)]
     (folder / "cohort" / "samples.tsv").write_text("\n".join(["patient_id\tphoto_id\tpath\tconsent", *rows]) + "\n")
     return settings
 

@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100, help="places a format and damage")
     parser.add_argument("--seed", type=int, default=18)
     given = parser.parse_args()
-    rng, failed = np.random.default_rng(given.seed), False
+    rng, failed, total = np.random.default_rng(given.seed), False, Counter()
     kinds = {**DAMAGES, "32 bytes of noise": lambda data, at: noise(data, at, rng)}
     print(
         "| format | damage | damaged | same picture | changed picture | other reason |\n|---|---|---:|---:|---:|---:|"
@@ -63,7 +63,15 @@ def main() -> int:
             told = Counter(verdict(apply(data, int(at)), whole) for at in places)
             other = told.total() - told["image_damaged"] - told["same"] - told["changed"]
             print(f"| {name} | {damage} | {told['image_damaged']} | {told['same']} | {told['changed']} | {other} |")
+            total["files"] += given.rounds
+            total += Counter(
+                {"damaged": told["image_damaged"], "same": told["same"], "changed": told["changed"], "o": other}
+            )
             failed |= other > 0 or (damage in DAMAGES and told["changed"] > 0 and name not in NO_WITNESS)
+    print(
+        f"\n{total['files']} files: {total['damaged']} refused as image_damaged, {total['o']} for another reason; "
+        f"accepted {total['same']} with the same picture, {total['changed']} with a changed one"
+    )
     return int(failed)
 
 

@@ -142,12 +142,35 @@ def test_keygen_makes_a_key_that_works_and_never_overwrites(tmp_path, sheet):
     content = (tmp_path / "new.key").read_bytes()
     assert run("keygen", tmp_path / "new.key").exit_code == 1
     assert (tmp_path / "new.key").read_bytes() == content
-    assert run("plan", sheet, tmp_path / "private/plan.json", "--key", tmp_path / "new.key").exit_code == 0
+    plan = tmp_path / "results/private/plan.json"
+    assert run("plan", sheet, plan, "--key", tmp_path / "new.key").exit_code == 0
+
+
+def test_a_key_inside_the_results_is_refused(tmp_path, sheet):
+    keys.write_new_key(tmp_path / "results" / "private" / "key")
+    shown = run("plan", sheet, tmp_path / "results/private/plan.json", "--key", tmp_path / "results/private/key")
+    assert shown.exit_code == 1
+    assert "inside the results" in shown.output
+
+
+def test_a_plan_tells_the_preview_first_and_screens_what_is_released(tmp_path, key_file, sheet):
+    plan = tmp_path / "results/private/plan.json"
+    shown = run("plan", sheet, plan, "--key", key_file)
+    assert "8 photographs of 8 patients, 8 ready" in shown.output
+    sheet.write_text(sheet.read_text().replace("consent", "consent\tnote").replace("\tyes", "\tyes\tmiller-3"))
+    assert run("plan", sheet, plan, "--key", key_file).exit_code == 0
+    kept = json.dumps({"release": {"columns": {"note": {"rule": "keep"}}}})
+    assert run("plan", sheet, plan, "--key", key_file, "--config", kept).exit_code == 0  # eight share it: a category
+    sheet.write_text(sheet.read_text().replace("miller-3", "of miller 3", 1))
+    shown = run("plan", sheet, plan, "--key", key_file, "--config", kept)
+    assert shown.exit_code == 1
+    assert "line 2, column note" in shown.output
+    assert "iller" not in shown.output
 
 
 def test_a_wrong_sheet_is_reported_with_file_and_line_and_no_id(tmp_path, key_file, sheet):
     sheet.write_text(sheet.read_text().replace("consent", "consent\tage").replace("\tyes", "\tyes\told"))
-    shown = run("plan", sheet, tmp_path / "private" / "plan.json", "--key", key_file)
+    shown = run("plan", sheet, tmp_path / "results/private/plan.json", "--key", key_file)
     assert shown.exit_code == 1
     assert "samples.tsv, line 2, column age" in shown.output
     assert "Miller" not in shown.output

@@ -85,7 +85,10 @@ def test_released_columns_replace_the_default_ones():
             {"attempts": 0},
             r"attempts: 0 is not allowed; write a whole number, at least 1 and at most 10 \(default 3\)",
         ),
-        ({"attempts": "3"}, r"attempts: '3' is not allowed; write a whole number"),
+        ({"attempts": "three"}, r"attempts: 'three' is not allowed; write a whole number"),
+        ({"attempts": "3.5"}, r"attempts: 3\.5 is not allowed; write a whole number"),
+        ({"checks": {"dlib_min": "two"}}, r"checks\.dlib_min: 'two' is not allowed; write a number"),
+        ({"checks": "{dlib_min: [}"}, r"checks: .* is not allowed; write a block of keys"),
         ({"attempts": True}, r"attempts: True is not allowed"),
         ({"shards": 0}, r"shards: 0 is not allowed; write a whole number or null, at least 1"),
         ({"cohort": None}, r"cohort: null is not allowed; name your sample sheet"),
@@ -95,8 +98,8 @@ def test_released_columns_replace_the_default_ones():
             r"preset\.inversion\.steps: 1\.5 is not allowed; write a whole number",
         ),
         (
-            {"preset": {"inversion": {"learning_rate": "4e-2"}}},
-            r"preset\.inversion\.learning_rate: '4e-2' .* write a number, more than 0",
+            {"preset": {"inversion": {"learning_rate": "4e+2"}}},
+            r"preset\.inversion\.learning_rate: 400\.0 .* write a number, more than 0",
         ),
         ({"checks": {"sface_max": 0.5}}, r"checks\.sface_max: 0\.5 is not allowed; .* at most 0\.363"),
         ({"checks": {"dlib_min": float("nan")}}, r"checks\.dlib_min: nan .* write a finite number"),
@@ -137,6 +140,50 @@ def test_a_wrong_configuration_names_key_value_and_mend(wrong, message):
     assert re.search(message, str(caught.value)), str(caught.value)
 
 
+def test_values_that_come_as_text_are_what_they_would_be_in_a_file():
+    given = {
+        "attempts": "2",
+        "shards": "null",
+        "key_file": "~",
+        "checks": "{dlib_min: 0.65, sface_max: 3e-1}",
+        "inversion": {"batch": "4", "compile": "true"},
+        "preset": {"inversion": {"learning_rate": "4e-2"}},
+        "release": {"columns": {"age": {"rule": "bin", "width": "5"}}, "metadata": "[iso]", "name": "7"},
+        "version": "1.0.0",
+    }
+    cfg = config.complete_config(GOOD | given)
+    assert (cfg["attempts"], cfg["shards"], cfg["key_file"], cfg["version"]) == (2, None, None, "1.0.0")
+    assert (cfg["checks"]["dlib_min"], cfg["checks"]["sface_max"]) == (0.65, 0.3)
+    assert (cfg["inversion"]["batch"], cfg["inversion"]["compile"]) == (4, True)
+    assert cfg["preset"]["inversion"]["learning_rate"] == 0.04
+    assert cfg["release"]["columns"]["age"]["width"] == 5
+    assert (cfg["release"]["metadata"], cfg["release"]["name"]) == (["iso"], "7")
+
+
+def test_a_key_given_as_a_setting_is_not_shown():
+    for wrong in ({"key_file": ["0123456789abcdef" * 4]}, {"key_file": {"0123456789abcdef" * 4: 1}}):
+        with pytest.raises(config.ConfigError, match="key_file: ") as caught:
+            config.complete_config(GOOD | wrong)
+        assert "0123456789abcdef" not in str(caught.value)
+
+
+def test_a_key_inside_the_results_is_refused_through_links_too(tmp_path):
+    results = tmp_path / "results"
+    (results / "private").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(results)
+    for key in (results / "key", results / "private" / "key", tmp_path / "link" / "key"):
+        with pytest.raises(config.ConfigError, match="inside the results"):
+            config.refuse_key_inside(key, results)
+    config.refuse_key_inside(tmp_path / "key", results)
+    config.refuse_key_inside(tmp_path / "results-key", results)
+
+
+def test_a_home_that_nobody_has_is_told():
+    with pytest.raises(config.ConfigError, match=r"cohort: .* home"):
+        config.at_home("~nobody-of-this-name/samples.tsv", "cohort")
+    assert config.at_home("~/samples.tsv", "cohort") == Path.home() / "samples.tsv"
+
+
 def test_own_models_are_named_in_the_configuration_or_the_environment():
     environment = {"DEIDLIB_MODELS_FILE": "there/models.yaml"}
     assert config.models_file({"models_file": "here/models.yaml"}, environment) == Path("here/models.yaml")
@@ -167,6 +214,7 @@ def test_a_file_is_read_and_overrides_win(tmp_path):
     ("content", "message"),
     [
         ("cohort: a\n  attempts: 2\n", r"my\.yaml, line 2: not YAML; check indentation"),
+        ("checks:\n\tdlib_min: 2\n", r"my\.yaml, line 2: not YAML; a tab; write blanks"),
         ("- a\n- b\n", r"my\.yaml: holds no keys"),
         ("", r"cohort: missing"),
     ],

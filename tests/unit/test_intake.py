@@ -21,6 +21,7 @@ from deidlib import keys
 from deidlib.intake import cohort, contents
 from deidlib.intake import photos as intake
 from deidlib.intake.decoding import Undecodable, decode_mask, decode_photo, is_grey
+from deidlib.intake.paths import resolve_inside
 from deidlib.storage import images, tables
 
 KEY = bytes(range(32))
@@ -108,7 +109,7 @@ def run(folder, *rows, **options):
 def as_planned(folder, row):
     """The row with what the plan reads of its files."""
     paths = [row["path"]] + ([row["mask"]] if row.get("mask") else [])
-    real = [cohort.resolve_inside(os.path.realpath(folder), path, {}) for path in paths]
+    real = [resolve_inside(os.path.realpath(folder), path, {}) for path in paths]
     return {"fingerprint": "|".join(contents.digests(real, {}))} | row
 
 

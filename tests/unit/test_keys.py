@@ -75,10 +75,37 @@ def test_a_short_key_is_refused_without_showing_it(tmp_path):
 
 
 def test_the_line_break_at_the_end_is_not_part_of_the_key(tmp_path):
-    for name, content in {"unix": b"k" * 64 + b"\n", "bare": b"k" * 64, "dos": b"k" * 64 + b"\r\n"}.items():
+    key = hashlib.sha256(b"a test").hexdigest().encode()
+    for name, content in {"unix": key + b"\n", "bare": key, "dos": key + b"\r\n"}.items():
         (tmp_path / name).write_bytes(content)
         (tmp_path / name).chmod(0o600)
-        assert keys.read_key(tmp_path / name) == b"k" * 64
+        assert keys.read_key(tmp_path / name) == key
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [b"a" * 64, b"0123456789abcdef" * 4, bytes(range(64)), b"password" * 8, b"0" * 40 + b"passwords", bytes(32)],
+)
+def test_a_key_that_can_be_guessed_is_refused(tmp_path, weak):
+    (tmp_path / "key").write_bytes(weak)
+    (tmp_path / "key").chmod(0o600)
+    with pytest.raises(keys.KeyFileError, match="guessed"):
+        keys.read_key(tmp_path / "key")
+
+
+def test_random_keys_are_not_called_weak():
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        assert not keys.is_weak(rng.bytes(32))
+        assert not keys.is_weak(rng.bytes(32).hex().encode())
+
+
+def test_a_key_given_instead_of_its_file_is_not_shown(tmp_path):
+    key = hashlib.sha256(b"a test").hexdigest()
+    for named in (key, str(tmp_path / key)):
+        with pytest.raises(keys.KeyFileError, match="no key file") as caught:
+            keys.read_key(named)
+        assert key not in str(caught.value)
 
 
 def test_pseudonym_against_hmac_written_out():

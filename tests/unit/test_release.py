@@ -21,6 +21,7 @@ from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private, wr
 
 from deidlib.columns import rules as columns
 from deidlib.columns.table_risk import CLAIM_KEY
+from deidlib.contract import checks
 from deidlib.errors import InputError
 from deidlib.release import ReleaseError, content_digest, verify_release
 from deidlib.storage import images, tables
@@ -87,8 +88,12 @@ def test_quarantine_list_and_crosswalk(tmp_path):
         )
     }
     assert {name: row["reason"] for name, row in rows.items()} == reasons
-    assert all(row["meaning"] == tables.REASONS[row["reason"]] for row in rows.values())
+    assert all(row["meaning"].startswith(tables.REASONS[row["reason"]]) for row in rows.values())
     assert [rows[ids(spec)[1]]["row"] for spec in SPECS[3:]] == ["5", "6", "7", "8"]
+    assert [rows[ids(spec)[1]]["photo_id"] for spec in SPECS[3:]] == [spec.photo for spec in SPECS[3:]]
+    of_the_gate = rows[ids(SPECS[3])[1]]["meaning"]
+    assert f"sface_cosine ({checks.HELP['sface_cosine']})" in of_the_gate
+    assert checks.HELP.keys() == set(checks.NAMES)
 
     crosswalk = {
         row["photo_id"]: row for row in tables.read(private / "crosswalk.parquet", tables.CROSSWALK).to_pylist()
@@ -111,7 +116,7 @@ def test_a_photograph_that_no_attempt_could_make_keeps_the_stage_reason(tmp_path
     specs = [SPECS[0], Spec("patient-x", "photo-x", stopped=("blended", "region_empty"))]
     release(tmp_path, specs)
     row = (tmp_path / "private" / "quarantine.tsv").read_text().splitlines()[1].split("\t")
-    assert row[1:3] == [ids(specs[1])[1], "region_empty"]
+    assert (row[1], *row[3:5]) == ("photo-x", ids(specs[1])[1], "region_empty")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +290,7 @@ def test_a_photograph_named_like_its_view_is_released_and_one_named_like_its_tim
     index = pd.read_parquet(release(tmp_path / "one", specs) / "index.parquet")
     assert set(index["view"]) == {"frontal_smile"}
     with pytest.raises(ReleaseError, match=r"column timepoint, sheet row 2: .* original id"):
-        release(tmp_path / "two", [Spec("patient-a", "start", timepoint="restart 2")])
+        release(tmp_path / "two", [Spec("patient-a", "start", timepoint="start 2")])
     with pytest.raises(ReleaseError, match=r"column view, sheet row 2: .* original id"):
         release(tmp_path / "three", [Spec("patient-a", "photo-7", view="photo-7")])
 

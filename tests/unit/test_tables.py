@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from deidlib import keys
 from deidlib.cli import app
 from deidlib.errors import InputError
 from deidlib.storage import sealed, tables
@@ -118,8 +119,7 @@ def test_a_damaged_table_of_the_results_is_removed_with_a_clear_error(tmp_path):
 
 
 def test_a_damaged_part_of_the_plan_takes_the_plan_with_it(tmp_path):
-    (tmp_path / "key").write_text("k" * 40)
-    (tmp_path / "key").chmod(0o600)
+    keys.write_new_key(tmp_path / "key")
     cohort = tmp_path / "private" / "shards" / "s0000" / "cohort.parquet"
     tables.write(tables.COHORT.empty_table(), cohort, tables.COHORT)
     (tmp_path / "private" / "plan.json").write_text("{}")
@@ -142,8 +142,7 @@ def test_a_table_outside_the_results_is_left_alone(tmp_path):
 
 
 def test_a_stage_notes_what_its_table_was_made_with(tmp_path):
-    (tmp_path / "key").write_text("k" * 40)
-    (tmp_path / "key").chmod(0o600)
+    keys.write_new_key(tmp_path / "key")
     tables.write(tables.COHORT.empty_table(), tmp_path / "cohort.parquet", tables.COHORT)
     arguments = ["intake", "--cohort", tmp_path / "cohort.parquet", "--sheet", tmp_path / "s.tsv"]
     for name in ("one.parquet", "two.parquet"):

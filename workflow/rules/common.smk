@@ -8,8 +8,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 from deidlib import config as settings
 from deidlib import keys, run_lock
 from deidlib.embedders.lead import LEADS
@@ -25,14 +23,16 @@ os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.envi
 
 
 def refuse(error):
-    """End the run before any job, with the mend in one message."""
-    raise WorkflowError(str(error)) from None
+    """End the run before any job, with the mend in one message and without the lines of this file."""
+    print(f"\n{error}", file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 def complete(config):
     """Fill every default into the configuration; a mistake in it ends the run."""
     try:
         config.update(settings.complete_config(config))
+        config["results"] = str(settings.at_home(config["results"], "results"))
     except settings.ConfigError as error:
         refuse(error)
 
@@ -45,6 +45,7 @@ def key_check(config):
     """
     try:
         key_file = settings.key_file(config)
+        settings.refuse_key_inside(key_file, config["results"])
         os.environ.update(DEIDLIB_KEY_FILE=str(key_file.absolute()))
         return keys.pseudonym(keys.read_key(key_file), "key-check")
     except ValueError as error:
@@ -57,7 +58,12 @@ def find_sheet(config):
     It is no input of a rule: Snakemake compares the dates of inputs, and a sheet may have any date. As with the key,
     the jobs learn of it by the environment.
     """
-    path = Path(config["cohort"]).expanduser()
+    try:
+        path = settings.at_home(config["cohort"], "cohort")
+    except settings.ConfigError as error:
+        refuse(error)
+    if path.is_dir():
+        refuse("cohort: this is a folder; name the sample sheet in it, for example folder/samples.tsv")
     if not path.is_file():
         refuse("cohort: no file of this name; name your sample sheet, relative to the folder of this start")
     os.environ.update(DEIDLIB_SHEET=str(path.absolute()))
@@ -90,7 +96,7 @@ def sheet_state(wildcards):
     """
     try:
         key = keys.read_key(settings.key_file(config))
-        return keys.pseudonym(key, "sheet", cohort.sheet_state(Path(config["cohort"]).expanduser()))
+        return keys.pseudonym(key, "sheet", cohort.sheet_state(settings.at_home(config["cohort"], "cohort")))
     except DeidlibError as error:
         refuse(error)
 
@@ -252,6 +258,12 @@ def settings_of(*keys, recognisers=False):
     if recognisers:
         kept["reid"] = {"recognisers": config["reid"]["recognisers"]}
     return lambda wildcards: json.dumps(kept, sort_keys=True)
+
+
+def released_columns():
+    """Params function: which columns of the sheet are released, as JSON."""
+    columns = {"release": {"columns": config["release"]["columns"]}}
+    return lambda wildcards: json.dumps(columns, sort_keys=True)
 
 
 def recogniser_models():

@@ -21,5 +21,8 @@ checkpoint plan:
         shards=config["shards"] or 0,
         key=KEY_CHECK,
         state=sheet_state,
+        released=released_columns(),
     shell:
-        'deidlib plan "$DEIDLIB_SHEET" {output.plan:q} --shards {params.shards} > {log:q} 2>&1'
+        # the preview of the sheet is shown, too
+        'deidlib plan "$DEIDLIB_SHEET" {output.plan:q} --shards {params.shards} --config {params.released:q} '
+        "2>&1 | tee {log:q} >&2"

@@ -1,0 +1,262 @@
+"""What a run would make of a sheet, told before it begins: :func:`preview` counts, :func:`in_words` says it.
+
+Nothing is written and no photograph is opened; files are looked for. No cell is quoted, only lines and columns' names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from deidlib.intake import contents, faults, workbook
+from deidlib.intake.cohort import faults_of
+from deidlib.intake.column_names import meant
+from deidlib.intake.consent import agrees, without_consent
+from deidlib.intake.faults import lines
+from deidlib.intake.paths import files_of, spellings
+from deidlib.intake.sheet import MAX_FAULTS_SHOWN, read_cells
+from deidlib.intake.spelling import plain
+from deidlib.intake.views import view_of
+from deidlib.schema import load_schema
+
+#: Words that mean yes or no in other languages, or in a form: a cell with one of them was probably filled in with care.
+_YES = {
+    *("ja", "oui", "si", "sì", "sí", "sim", "tak", "igen", "ano", "da", "evet", "kyllä", "x", "v", "✓", "✔", "☑", "+"),
+    *("ok", "okay", "agreed", "granted", "given", "signed", "yes.", "true."),
+}
+_NO = {
+    *("no", "n", "false", "0", "nein", "non", "nao", "não", "nie", "nem", "ne", "hayır", "ei"),
+    *("withdrawn", "revoked"),
+}
+_MANY_PHOTOS = 50  # photographs of one patient, beyond which the id is probably none
+_FOLDERS_LISTED = 1000
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A sheet as a run would take it.
+
+    Attributes
+    ----------
+    sheet : str
+        Name of its file.
+    photographs, patients : int
+        Rows and distinct patients.
+    ready : int
+        Photographs that a run would open: consent, a file of its own id, inside the folder.
+    views : dict
+        View, or ``not stated`` → photographs.
+    no_consent, uneven_consent : tuple of int
+        Lines without a word that means yes; among them those of patients of whom another row says yes. All photographs
+        of their patients are held back.
+    held_by_consent : int
+        Photographs that this holds back.
+    missing, outside, masks_missing, duplicates : tuple of int
+        Lines whose file is not there, leads out of the folder, whose mask is not there, whose photo id stands twice.
+    ignored : tuple of (str, str or None)
+        Further columns, each with the column that was probably meant.
+    remarks : tuple of str
+        What may be a mistake and stops nothing.
+    stops : tuple of str
+        What stops a run.
+    """
+
+    sheet: str
+    photographs: int
+    patients: int
+    ready: int
+    views: Mapping[str, int]
+    no_consent: tuple[int, ...]
+    uneven_consent: tuple[int, ...]
+    held_by_consent: int
+    missing: tuple[int, ...]
+    outside: tuple[int, ...]
+    masks_missing: tuple[int, ...]
+    duplicates: tuple[int, ...]
+    ignored: tuple[tuple[str, str | None], ...]
+    remarks: tuple[str, ...]
+    stops: tuple[str, ...]
+
+
+def preview(path: Path | str, rules: Mapping[str, Mapping] | None = None) -> Preview:
+    """Look at a sheet and for its files.
+
+    Parameters
+    ----------
+    path : path
+        See :func:`deidlib.intake.cohort.read_sheet`.
+    rules : mapping, optional
+        ``release.columns`` of the configuration: what it releases is screened, and it settles what columns are.
+
+    Raises
+    ------
+    deidlib.intake.sheet.CohortError
+        The sheet cannot be read as a table.
+    deidlib.intake.contents.ContentError
+        The share of the photographs is gone.
+    """
+    path = Path(path)
+    cells, row = read_cells(path)
+    cells["view"] = pa.array([view_of(view) for view in cells["view"].to_pylist()], pa.string())
+    photos, masks = files_of(path.parent, cells)
+    states = contents.states(photos)
+    mask_states = dict(zip(masks, contents.states(list(masks.values())), strict=True))
+    patients, photo_ids = cells["patient_id"].to_pylist(), cells["photo_id"].to_pylist()
+    consent = cells["consent"].to_pylist()
+    refused = without_consent(zip(patients, consent, strict=True))
+    repeated = {one for one, n in Counter(photo_ids).items() if n > 1}
+    held = np.array([patient in refused for patient in patients], bool)
+    missing = np.array([state == contents.MISSING for state in states], bool)
+    outside = np.array([state == contents.OUTSIDE for state in states], bool)
+    double = np.array([photo in repeated for photo in photo_ids], bool)
+    known = load_schema("samples")["properties"]
+    no_mask = [at for at, state in mask_states.items() if state in (contents.MISSING, contents.OUTSIDE)]
+    return Preview(
+        sheet=path.name,
+        photographs=len(row),
+        patients=len(set(patients)),
+        ready=int((~(held | missing | outside | double)).sum()),
+        views=dict(sorted(Counter(view or "not stated" for view in cells["view"].to_pylist()).items())),
+        no_consent=_lines(row, [at for at, cell in enumerate(consent) if not agrees(cell)]),
+        uneven_consent=_lines(row, faults.uneven_consent(cells)),
+        held_by_consent=int(held.sum()),
+        missing=_lines(row, np.flatnonzero(missing)),
+        outside=_lines(row, np.flatnonzero(outside)),
+        masks_missing=_lines(row, sorted(no_mask)),
+        duplicates=_lines(row, np.flatnonzero(double)),
+        ignored=tuple((name, meant(name)) for name in cells if name not in known and name not in (rules or {})),
+        remarks=tuple(_remarks(path, cells, row, np.flatnonzero(missing | outside))),
+        stops=tuple(map(str, faults_of(cells, row, photos, rules))),
+    )
+
+
+def in_words(found: Preview) -> str:
+    """Preview as lines for a terminal or a log.
+
+    Parameters
+    ----------
+    found : Preview
+        From :func:`preview`.
+    """
+    told = [
+        f"{found.sheet}: {_count(found.photographs, 'photograph')} of {_count(found.patients, 'patient')}, "
+        f"{found.ready} ready to be de-identified",
+        "view: " + ", ".join(f"{view} {n}" for view, n in found.views.items()),
+    ]
+    if found.no_consent:
+        told.append(
+            f"no consent: {_count(found.held_by_consent, 'photograph')} held back; no word that means yes "
+            f"(yes, true, 1, y) in {lines(found.no_consent)}"
+        )
+    if found.uneven_consent:
+        told.append(
+            f"consent differs between a patient's rows, and one no counts for all: see {lines(found.uneven_consent)}"
+        )
+    for words, at in (
+        ("no file at this path", found.missing),
+        ("the path leaves the sheet's folder", found.outside),
+        ("no mask at this path", found.masks_missing),
+        ("another row has the same photo_id", found.duplicates),
+    ):
+        if at:
+            told.append(f"{words}: {lines(at)} (held back)")
+    for name, column in found.ignored:
+        guess = f"; was {column} meant?" if column else ""
+        told.append(f"column {name}: not used and not released{guess}")
+    told += found.remarks
+    if found.stops:
+        told += ["THIS STOPS THE RUN:", *(f"{found.sheet}, {stop}" for stop in found.stops[:MAX_FAULTS_SHOWN])]
+        more = len(found.stops) - MAX_FAULTS_SHOWN
+        told += [f"… and {more} more"] if more > 0 else []
+    return "\n  ".join(["preview of the sample sheet", *told])
+
+
+def _remarks(path: Path, cells: Mapping[str, pa.Array], row: np.ndarray, unfound: np.ndarray) -> list[str]:
+    remarks = _of_consent(cells["consent"].to_pylist(), row) + _of_paths(
+        path.parent, cells["path"].to_pylist(), row, unfound
+    )
+    photos_of = Counter(cells["patient_id"].to_pylist())
+    for patient, n in photos_of.most_common(3):
+        if n > _MANY_PHOTOS and len(photos_of) > 1:
+            first = cells["patient_id"].to_pylist().index(patient)
+            remarks.append(f"line {row[first]}: {n} photographs of one patient; is the patient id one?")
+    distinct: dict[str, str] = {}
+    alike = [
+        at
+        for at, photo in enumerate(cells["photo_id"].to_pylist())
+        if distinct.setdefault(re.sub(r"[\W_]", "", plain(photo)), photo) != photo
+    ]
+    if alike:
+        remarks.append(f"photo ids that differ from another in case or punctuation alone: {lines(_lines(row, alike))}")
+    if path.suffix.lower() in workbook.SUFFIXES:
+        remarks += workbook.read_workbook(path)[3]
+    return remarks
+
+
+def _of_consent(consent: Sequence[str | None], row: np.ndarray) -> list[str]:
+    words = [plain(cell or "").strip() for cell in consent]
+    yes = [at for at, (word, cell) in enumerate(zip(words, consent, strict=True)) if word in _YES and not agrees(cell)]
+    strange = [
+        at
+        for at, (word, cell) in enumerate(zip(words, consent, strict=True))
+        if word and not agrees(cell) and word not in _YES and word not in _NO
+    ]
+    remarks = []
+    if yes:
+        remarks.append(f"consent may mean yes and counts as no, for want of the word yes: {lines(_lines(row, yes))}")
+    if strange:
+        remarks.append(f"consent is neither yes nor no, and counts as no: {lines(_lines(row, strange))}")
+    return remarks
+
+
+def _of_paths(folder: Path, paths: Sequence[str], row: np.ndarray, unfound: np.ndarray) -> list[str]:
+    """Why files may not be found, and how paths were read."""
+    kinds: dict[str, list[int]] = {}
+    here: dict[str, dict[str, str]] = {}
+    gone = set(unfound.tolist())
+    for at, path in enumerate(paths):
+        if at not in gone:
+            if not path.isascii() or "\\" in path:
+                used = next((one for one in spellings(path) if os.path.lexists(folder / one)), path)
+                if used != path:
+                    kinds.setdefault(
+                        "paths are read with / for \\" if "\\" in path else "names are found in Unicode's other form",
+                        [],
+                    ).append(at)
+        elif re.match(r"[a-z]:|[/\\]", path, re.IGNORECASE):
+            kinds.setdefault("paths must be relative to the sheet's folder, without drive or leading /", []).append(at)
+        elif ".." in re.split(r"[/\\]", path):
+            kinds.setdefault("paths must not lead upwards (..)", []).append(at)
+        elif len(here) < _FOLDERS_LISTED and _differs_in_case(folder, path, here):
+            kinds.setdefault("a file is there whose name differs in case, form or ending", []).append(at)
+    return [f"{words}: {lines(_lines(row, places))}" for words, places in kinds.items()]
+
+
+def _differs_in_case(folder: Path, path: str, here: dict[str, dict[str, str]]) -> bool:
+    parent, _, name = path.replace("\\", "/").rpartition("/")
+    if parent not in here:
+        try:
+            here[parent] = {_stem(one): one for one in os.listdir(folder / parent)}
+        except OSError:
+            here[parent] = {}
+    return _stem(name) in here[parent]
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(unicodedata.normalize("NFKC", name).casefold())[0]
+
+
+def _lines(row: np.ndarray, places: Sequence[int] | np.ndarray) -> tuple[int, ...]:
+    return tuple(int(row[at]) for at in places)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"

@@ -1,0 +1,70 @@
+"""One id in several spellings: case, punctuation, leading zeros, invisible characters, forms of Unicode."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+#: What spreadsheets make of a whole number that they take for one: 1234.0.
+_WHOLE = re.compile(r"([0-9]+)\.0+")
+_RUNS = re.compile(r"[0-9]+|[^\W\d_]+")
+#: An id tells somebody if it holds a letter and a digit, or so many digits, or so many letters: "7" and "ab" do not.
+_DIGITS, _LETTERS = 4, 4
+
+
+def plain(text: str) -> str:
+    """Text in Unicode's compatibility form (NFKC), without case and without characters that take no room."""
+    text = unicodedata.normalize("NFKC", "".join(c for c in text if unicodedata.category(c) != "Cf"))
+    return unicodedata.normalize("NFKC", text.casefold())
+
+
+def invisible(text: str) -> bool:
+    """Whether a text holds characters that nobody sees (U+200B, U+FEFF, marks of direction, no-break spaces)."""
+    return any(unicodedata.category(c) == "Cf" or (c.isspace() and c != " ") for c in text)
+
+
+def runs(text: str) -> tuple[str, ...]:
+    """Runs of letters and of digits, without punctuation and leading zeros: ``P-007`` and ``p7`` are ``("p", "7")``."""
+    text = plain(text).strip()
+    whole = _WHOLE.fullmatch(text)
+    found = _RUNS.findall(whole[1] if whole else text)
+    return tuple((run.lstrip("0") or "0") if run[0].isdecimal() else run for run in found)
+
+
+def folded_id(text: str) -> tuple[str, ...]:
+    """What all spellings of an id share: :func:`runs`, letters that stand together in spite of marks joined."""
+    joined: list[str] = []
+    for run in runs(text):
+        if joined and not run[0].isdecimal() and not joined[-1][0].isdecimal():
+            joined[-1] += run
+        else:
+            joined.append(run)
+    return tuple(joined) or (plain(text).strip(),)
+
+
+def telling(id_runs: tuple[str, ...]) -> bool:
+    """Whether an id can be told from a common number or word where it stands in a text."""
+    digits = sum(len(run) for run in id_runs if run[0].isdecimal())
+    letters = sum(len(run) for run in id_runs if not run[0].isdecimal())
+    return bool(digits and letters) or digits >= _DIGITS or letters >= _LETTERS
+
+
+class Ids:
+    """Ids of a sheet, to be found in texts in any spelling."""
+
+    def __init__(self, ids: Iterable[str]):
+        found = ((given, runs(given)) for given in set(ids))
+        self._known = {key if key else (plain(given).strip(),) for given, key in found if not key or telling(key)}
+        self._longest = max(map(len, self._known), default=0)
+
+    def within(self, text: str) -> bool:
+        """Whether one of the ids stands in a text, between other letters and digits or alone."""
+        if (plain(text).strip(),) in self._known:
+            return True
+        found = runs(text)
+        return any(
+            found[start:end] in self._known
+            for start in range(len(found))
+            for end in range(start + 1, min(start + self._longest, len(found)) + 1)
+        )
