@@ -139,7 +139,8 @@ def _companion(generator: str, registry: dict[str, dict] | None, kind: str, suff
 def used_models(config: Mapping, registry: dict[str, dict] | None = None) -> list[dict]:
     """Entries, each with its ``name``, of all models that a run uses: of the registry, and shipped ones.
 
-    An entry whose ``routes`` is ``generate`` is met by photographs with a generated face alone.
+    An entry whose ``routes`` is ``generate`` is met by photographs with a generated face alone; one whose ``attacks``
+    is true is used by the attacks.
 
     Parameters
     ----------
@@ -162,7 +163,10 @@ def used_models(config: Mapping, registry: dict[str, dict] | None = None) -> lis
             continue
         if name != generator and (name in OWN_GENERATORS or entry.get("task", "").startswith("generator")):
             continue
-        entries.append({"name": name, **entry} | ({"routes": "generate"} if name == generator else {}))
+        attacks = entry.get("recogniser", {}).get("name") in attacking
+        entries.append(
+            {"name": name, **entry, "attacks": attacks} | ({"routes": "generate"} if name == generator else {})
+        )
     return entries + shipped_models(generator, config["preset"]["inversion"]["identity_led_by"], registry)
 
 

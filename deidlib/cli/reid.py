@@ -103,9 +103,7 @@ def reid(
         from deidlib.release.reading import read_bytes
 
         cohort = finished_release(private, shards, index, release, read_bytes(release, SUMS_FILE), cfg, known, encoded)
-    # Where no face was generated, nothing of the generator's is used, so that its terms do not bind what is told.
-    generated = any(photo.released and photo.generated for photo in cohort.photos)
-    bank, bank_sum = bank_faces(cfg["generator"], names) if generated else ({}, None)
+    bank, bank_sum = bank_faces(cfg["generator"], names)
     crowd = gallery_faces(Path(folder), names, known, Results(private).reid) if folder else {}
     about = {name: {**known[name], **measure_of(name)} for name in names}
     evidence = Evidence(cohort.photos, cohort.embeddings, about, bank, crowd, cohort.risk)
@@ -120,7 +118,7 @@ def reid(
     rows = read_json(sweep)["rows"] if sweep else []
     result["tradeoff"] = tradeoff(rows, cfg["preserve"], weight, result["calibration"], above, cfg["reid"]["seed"])
     result["words"] += words(result["tradeoff"])
-    result["inputs"] = {**cohort.inputs, **({"bank": bank_sum} if bank_sum else {})}
+    result["inputs"] = {**cohort.inputs, "bank": bank_sum}
     if crowd:
         result["inputs"]["gallery faces"] = {name: len(vectors) for name, vectors in crowd.items()}
     write_json(result, out)

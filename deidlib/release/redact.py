@@ -61,16 +61,17 @@ def flat_config(config: Mapping) -> list[tuple[str, str]]:
     return sorted(rows)
 
 
-def public_models(models: list[dict], with_faces: bool = True) -> list[dict]:
+def public_models(models: list[dict], with_faces: bool = True, attacked: bool = False) -> list[dict]:
     """Keep what is published of each model: origin, checksums, training data, licence, citation, use; sorted by name.
 
     ``models`` are entries with their ``name`` (:func:`deidlib.models.used_models`); checksums come from ``sha256s`` or
     from ``members`` (path in the wheel: SHA-256). Where no photograph has a generated face (``with_faces`` is false),
-    the models that only such photographs meet are left out.
+    the models that only such photographs meet are left out, but for those that the attacks use, if it is ``attacked``.
     """
     rows = []
     for entry in models:
-        if not with_faces and entry.get("routes") == GENERATE:
+        used = with_faces or entry.get("routes") != GENERATE or (attacked and entry.get("attacks"))
+        if not used:
             continue
         sums = entry.get("sha256s") or entry.get("members") or {}
         if not isinstance(sums, Mapping):

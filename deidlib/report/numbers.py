@@ -111,7 +111,7 @@ def audit_numbers(
         "fidelity": _fidelity_numbers(tally, thresholds),
         **attacked,
         "seeds": attacked["seeds"] | {"smile_bootstrap": SEED},
-        "models": redact.public_models(models, bool(tally.routes[GENERATE]) or not tally.routes),
+        "models": redact.public_models(models, bool(tally.routes[GENERATE]) or not tally.routes, attacked=True),
         "configuration": redact.public_config(config),
         "configuration_sha256": redact.config_digest(config),
         "code_sha256": provenance.code_digest(),

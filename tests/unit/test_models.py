@@ -91,7 +91,7 @@ def test_registry_is_whole_and_found_from_any_folder(tmp_path, monkeypatch):
         "text_detector",
         "text_reader",
     }
-    assert sum(len(found["members"]) for found in registry.values()) == 16
+    assert sum(len(found["members"]) for found in registry.values()) == 18
 
 
 def test_every_registered_model_is_in_the_cache_with_its_checksum(monkeypatch, model_files):
