@@ -115,7 +115,9 @@ def test_every_area_is_made_and_scored_and_larger_ones_preserve_more(networks, p
         (area, region) for area in ("teeth", "lower_face") for region in ("whole", "region_only", "context_only")
     }
     assert all(row["first"] for row in rows), "of one patient alone everybody is first"
-    assert all(row["score"] == score[row["preserve"], 0.0] for row in rows if row["region"] == "whole")
+    for row in rows:
+        if row["region"] == "whole":  # the one is compared with the photograph, the other with its square
+            assert row["score"] == pytest.approx(score[row["preserve"], 0.0], abs=0.1)
 
 
 def test_the_releases_own_settings_are_read_from_its_images(patient, sface):
