@@ -67,7 +67,7 @@ def smile_measures(image: np.ndarray, points: np.ndarray, inter_ocular: float) -
     down = np.array([-along[1], along[0]])
     left, right = points[MOUTH_CORNERS]
     percent = 100 / inter_ocular
-    teeth = _teeth(image, points, inter_ocular)
+    teeth = teeth_pixels(image, points, inter_ocular)
     return {
         "smile_width": float(percent * np.linalg.norm(right - left)),
         "lip_line": _lip_line(teeth, points, along, down, percent),
@@ -100,7 +100,7 @@ def before_and_after(
     }
 
 
-def _teeth(image: np.ndarray, points: np.ndarray, inter_ocular: float) -> np.ndarray | None:
+def teeth_pixels(image: np.ndarray, points: np.ndarray, inter_ocular: float) -> np.ndarray | None:
     """Pixels of visible teeth, (N, 2) as (x, y): light and less red than the lips; None where none are seen.
 
     Both bounds follow the photograph itself (its lightest pixels between the lips, its lips' colour), so that

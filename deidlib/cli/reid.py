@@ -11,6 +11,7 @@ import typer
 from deidlib.cli.common import Out, Plan, Settings, settings
 from deidlib.errors import InputError
 from deidlib.logs import say
+from deidlib.reid.verdicts import FAILED, NOT_JUDGED, PASSED
 from deidlib.storage.atomic import write_json
 from deidlib.storage.results import Results
 from deidlib.storage.stage import open_private, read_json
@@ -76,13 +77,18 @@ def reid(
       deidlib reid --plan results/private/plan.json --out results/private/reid/attacks.json
       deidlib reid results/release/1.0.0 --plan results/private/plan.json --out again.json --recogniser dlib
     """
+    import numpy as np
+
     from deidlib import compute
     from deidlib.config import stage_options
     from deidlib.models import recognisers
     from deidlib.reid.cohort import finished_release, would_be_released
     from deidlib.reid.distractors import bank_faces, gallery_faces
+    from deidlib.reid.mouths import seen_mouths
     from deidlib.reid.parrot import parrot_attacks
+    from deidlib.reid.price import price
     from deidlib.reid.suite import Evidence, run_suite
+    from deidlib.reid.teeth import teeth_attacks
     from deidlib.reid.tradeoff import tradeoff, words
     from deidlib.vision.networks import measure_of
 
@@ -112,11 +118,15 @@ def reid(
         from deidlib.reid.restored import reversal
 
         more.append(reversal(private, cohort.photos, cohort.attempts, shards, encoded, cfg["reid"]))
-    result = run_suite(evidence, cfg["reid"], cfg["identity"], more)
+    mouths = seen_mouths(private, cohort.photos, cohort.attempts, shards, encoded)
+    teeth = teeth_attacks(mouths, np.random.default_rng([cfg["reid"]["seed"], 9]))
+    result = run_suite(evidence, cfg["reid"], cfg["identity"], more, teeth)
     above = {name: about[name]["same_above"] for name in names}
     weight = stage_options(cfg, "inversion")["identity_weight"]
-    rows = read_json(sweep)["rows"] if sweep else []
-    result["tradeoff"] = tradeoff(rows, cfg["preserve"], weight, result["calibration"], above, cfg["reid"]["seed"])
+    swept = read_json(sweep) if sweep else {}
+    measured = result["calibration"], above, cfg["reid"]["seed"]
+    result["tradeoff"] = tradeoff(swept.get("rows", []), cfg["preserve"], weight, *measured)
+    result["price"] = price(swept.get("price", []), result["attacks"], cfg["preserve"], *measured)
     result["words"] += words(result["tradeoff"])
     result["inputs"] = {**cohort.inputs, "bank": bank_sum}
     if crowd:
@@ -139,7 +149,10 @@ def _opened_release(release: Path):
 
 
 def _told(result: Mapping, shards: int) -> None:
-    failed = [criterion for criterion in result["gate"]["criteria"] if not criterion["passed"]]
-    say(f"reid: {len(result['attacks'])} attacks on {shards} shards; release gate {'FAILED' if failed else 'passed'}")
-    for criterion in failed:
-        say(f"  not kept: {criterion['statement']}. {criterion['note']}".rstrip())
+    gate = result["gate"]
+    words = {PASSED: "passed", FAILED: "FAILED", NOT_JUDGED: "not judged in full: the cohort is too small"}
+    say(f"reid: {len(result['attacks'])} attacks on {shards} shards; release gate {words[gate['verdict']]}")
+    for criterion in gate["criteria"]:
+        if criterion["verdict"] == FAILED or criterion["small"]:
+            said = "not kept" if criterion["verdict"] == FAILED else "not judged"
+            say(f"  {said}: {criterion['statement']}. {criterion['note']}".rstrip())

@@ -30,7 +30,7 @@ def sweep(
     choice(device, DEVICES, "--device")
     open_private(out)
     n = cfg["reid"]["sweep_photos"]
-    found, rows = {}, []
+    found, rows, price = {}, [], []
     if n:
         from deidlib.reid.sweep import sampled, sweep_rows
 
@@ -46,6 +46,6 @@ def sweep(
         recognisers = open_recognisers(cfg["reid"]["recognisers"])
         led_by = stage_options(cfg, "inversion")["identity_led_by"]
         networks = inversion_networks(cfg["generator"], compute.device(device), led_by)
-        rows = sweep_rows(private, found, networks, recognisers, cfg, threads)
-    write_json({"rows": rows}, out)
+        rows, price = sweep_rows(private, found, networks, recognisers, cfg, threads)
+    write_json({"rows": rows, "price": price}, out)
     say(f"sweep: {sum(map(len, found.values()))} photographs, {len(rows)} scores")

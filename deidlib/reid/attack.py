@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,29 @@ REGIONS = ("whole", "region_only", "context_only")
 RESAMPLES = 2000
 #: The bootstrap is trusted where at least so many patients have a hit, and so many a miss.
 FEW_PATIENTS = 5
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The single tries of an attack, for comparisons with another attack on the same photographs.
+
+    Attributes
+    ----------
+    photos, patients : ndarray, (N,), str
+        Which photograph was tried, and whose it is.
+    hits : ndarray, (N,), bool
+        Whether the attack succeeded.
+    chance : ndarray, (N,), or None
+        Probability that it succeeds by chance.
+    """
+
+    photos: np.ndarray
+    patients: np.ndarray
+    hits: np.ndarray
+    chance: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.photos)
 
 
 @dataclass(frozen=True)
@@ -52,6 +75,8 @@ class Attack:
         What was done and what the rate means, for a reader who did not write it.
     patients : int
         Patients that the tries are of.
+    tried : Tried or None
+        The single tries, where the gate compares them; no part of the JSON form.
     """
 
     name: str
@@ -68,6 +93,7 @@ class Attack:
     intended: bool = False
     explanation: str = ""
     patients: int = 0
+    tried: Tried | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
         if self.region not in REGIONS:
@@ -77,7 +103,8 @@ class Attack:
 
     def as_json(self) -> dict[str, Any]:
         """JSON form, an entry of ``attacks`` in ``attacks.json``."""
-        return asdict(self) | {"ci95": list(self.ci95)}
+        named = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "tried"}
+        return named | {"ci95": list(self.ci95)}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Attack:
@@ -99,10 +126,10 @@ def attack_from_trials(
     rng : Generator
         For the bootstrap.
     about
-        The remaining fields of :class:`Attack`: name, title, recogniser, region, chance, threshold, …
+        The remaining fields of :class:`Attack`: name, title, recogniser, region, chance, threshold, tried, …
     """
     hits, trials = int(np.sum(successes)) if len(successes) else 0, len(successes)
-    known = {field.name for field in fields(Attack)} - {"rate", "hits", "trials", "ci95", "patients"}
+    known = {one.name for one in fields(Attack)} - {"rate", "hits", "trials", "ci95", "patients"}
     if unknown := set(about) - known:
         raise TypeError(f"an attack has no field {sorted(unknown)}")
     return Attack(

@@ -8,7 +8,7 @@ faces, would otherwise hide matches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,29 @@ from deidlib.reid.embeddings import Faces
 LEAST_FALSE_MATCHES = 30
 #: Most impostor pairs that are scored; of a larger cohort so many are drawn.
 MOST_PAIRS = 2_000_000
+#: Fewest pairs of people of the same look that a threshold of their own is taken from.
+LEAST_LOOK_PAIRS = 100
 _DET_POINTS = 40
+
+
+@dataclass(frozen=True)
+class LookThreshold:
+    """Threshold by pairs of different people of the same look: apparent sex, decade of age and class of skin tone.
+
+    Attributes
+    ----------
+    pairs : int
+        That it rests on.
+    fmr : float or None
+        The false match rate among them: the one asked for, or the least at which they hold
+        :data:`LEAST_FALSE_MATCHES`; None where they are fewer than :data:`LEAST_LOOK_PAIRS`.
+    threshold : float or None
+        The score.
+    """
+
+    pairs: int
+    fmr: float | None
+    threshold: float | None
 
 
 @dataclass(frozen=True)
@@ -47,6 +69,8 @@ class Calibration:
         Whether a higher score is more alike.
     synthetic : float or None
         Share of the donor bank's pairs that reach the threshold: how alike randomly drawn new faces are.
+    look : LookThreshold
+        The threshold by people of the same look.
     """
 
     recogniser: str
@@ -60,6 +84,7 @@ class Calibration:
     reference: np.ndarray
     same_above: bool
     synthetic: float | None = None
+    look: LookThreshold = LookThreshold(0, None, None)
 
     def same(self, scores: np.ndarray) -> np.ndarray:
         """Which scores count as the same person."""
@@ -106,6 +131,7 @@ class Calibration:
             "genuine_pairs": len(self.genuine),
             "fnmr": self.fnmr,
             "det": det_curve(self.genuine, self.reference if len(self.reference) else self.impostor, self.same_above),
+            "same_look": asdict(self.look),
             "note": self.note(),
         }
 
@@ -156,6 +182,7 @@ def calibrate(
     published: float | None,
     fmr: float,
     rng: np.random.Generator,
+    classes: np.ndarray | None = None,
 ) -> Calibration:
     """Calibrate a recogniser: on the cohort where it has pairs enough, else on the bank, else as published.
 
@@ -173,6 +200,8 @@ def calibrate(
         False match rate to calibrate at.
     rng : Generator
         Draws pairs where there are more than :data:`MOST_PAIRS`.
+    classes : ndarray, (N,), int, optional
+        Class of look of each of ``originals``, −1 where not measured.
 
     Returns
     -------
@@ -204,9 +233,23 @@ def calibrate(
     synthetic = None
     if len(of_bank):
         synthetic = float(np.mean(of_bank >= threshold if same_above else of_bank <= threshold))
-    return Calibration(
-        recogniser, source, fmr, threshold, calibrated, published, impostor, genuine, reference, same_above, synthetic
-    )
+    look = LookThreshold(0, None, None)
+    if classes is not None:
+        measured = classes >= 0
+        alike = impostor_scores(
+            originals.vectors[measured], originals.patients[measured], same_above, rng, classes=classes[measured]
+        )
+        look = look_threshold(alike, fmr, same_above)
+    about = recogniser, source, fmr, threshold, calibrated, published
+    return Calibration(*about, impostor, genuine, reference, same_above, synthetic, look)
+
+
+def look_threshold(alike: np.ndarray, fmr: float, same_above: bool) -> LookThreshold:
+    """Threshold by the scores of pairs of people of the same look."""
+    if len(alike) < LEAST_LOOK_PAIRS:
+        return LookThreshold(len(alike), None, None)
+    rate = min(max(fmr, LEAST_FALSE_MATCHES / len(alike)), 1.0 - 1 / len(alike))
+    return LookThreshold(len(alike), rate, threshold_at(alike, rate, same_above))
 
 
 def threshold_at(impostor: np.ndarray, fmr: float, same_above: bool) -> float:
@@ -259,9 +302,17 @@ def genuine_scores(originals: Faces, same_above: bool) -> np.ndarray:
 
 
 def impostor_scores(
-    vectors: np.ndarray, people: np.ndarray, same_above: bool, rng: np.random.Generator, most: int = MOST_PAIRS
+    vectors: np.ndarray,
+    people: np.ndarray,
+    same_above: bool,
+    rng: np.random.Generator,
+    most: int = MOST_PAIRS,
+    classes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Scores of pairs of photographs of different people: all, or ``most`` drawn at random where there are more."""
+    """Scores of pairs of photographs of different people: all, or those of ``most`` pairs drawn at random.
+
+    With ``classes``, of those pairs the ones of one class alone.
+    """
     n = len(vectors)
     if n * (n - 1) / 2 <= most:
         a, b = np.triu_indices(n, 1)
@@ -269,6 +320,8 @@ def impostor_scores(
         a, b = rng.integers(n, size=(2, most))
     people = np.asarray(people)
     apart = people[a] != people[b] if n else np.zeros(0, bool)
+    if classes is not None and n:
+        apart &= classes[a] == classes[b]
     a, b = a[apart], b[apart]
     parts = [
         compared(vectors[a[i : i + 65536]], vectors[b[i : i + 65536]], same_above) for i in range(0, len(a), 65536)

@@ -18,6 +18,7 @@ from deidlib.logs import progress
 from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest, read_outcomes
 from deidlib.reid.distractors import sha256
 from deidlib.reid.embeddings import Released, embed_shard
+from deidlib.reid.looks import LookMeter
 from deidlib.reid.side_channels import Photo
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
@@ -25,7 +26,11 @@ from deidlib.storage.parts import in_parts
 from deidlib.storage.png import png_problems
 from deidlib.storage.results import Results, stage_table
 from deidlib.storage.stage import open_private, read
-from deidlib.vision.networks import open_recognisers
+from deidlib.vision.landmarks import FaceLandmarker
+from deidlib.vision.networks import age_sex, landmarker_file, open_recognisers
+
+#: What the kept embeddings of a finished release hold; another form is embedded again.
+_FORM = b"embeddings 2: with looks"
 
 
 class Cohort(NamedTuple):
@@ -56,7 +61,7 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
         outcomes = read_outcomes(private, shard)
         chosen = {o.photo_id: o.attempt for o in outcomes if o.attempt is not None}
         clean = {o.photo_id: o.check["metadata_free"] for o in outcomes if o.check}
-        photos += _photos(folder, outcomes, chosen, clean, {})
+        photos += _photos(folder, outcomes, chosen, clean, {}, _published)
         attempts |= chosen
         files.append(stage_table(folder, "embeddings"))
         inputs[f"embeddings {shard}"] = sha256(files[-1])
@@ -94,7 +99,7 @@ def finished_release(
     """
     names = cfg["reid"]["recognisers"]
     rows = {row["release_photo_id"]: row for row in index.to_pylist()}
-    key = sums + "".join(known[name]["sha256"] for name in names).encode()
+    key = sums + "".join(known[name]["sha256"] for name in names).encode() + _FORM
     cache = Results(private).reid / hashlib.sha256(key).hexdigest()[:16]
     opened, photos, attempts, kept_in = [], [], {}, []
     for shard in shards:
@@ -104,7 +109,8 @@ def finished_release(
         attempts |= chosen
         files = {i: release / rows[i]["path"] for i in chosen}
         clean = {i: not png_problems(encoded(i)) for i in files}
-        photos += _photos(folder, outcomes, chosen, clean, {i: file.stat().st_mtime for i, file in files.items()})
+        times = {i: file.stat().st_mtime for i, file in files.items()}
+        photos += _photos(folder, outcomes, chosen, clean, times, lambda outcome: _numeric(rows[outcome.photo_id]))
         kept = cache / f"{shard}.parquet"
         kept_in.append(kept)
         open_private(kept)
@@ -133,7 +139,11 @@ def embed_photos(
     blended = [(stage_table(folder, "blended", attempt), "BLENDED") for attempt in attempts]
     photos = stage_table(folder, "photos")
     donor, parts = _donor_faces(folder, chosen, cfg["generator"]), []
-    with progress("embeddings", read(photos, "PHOTOS", ["release_photo_id"]).num_rows) as step:
+    with (
+        FaceLandmarker(landmarker_file(), max_faces=1) as landmarker,
+        progress("embeddings", read(photos, "PHOTOS", ["release_photo_id"]).num_rows) as step,
+    ):
+        meter = LookMeter(landmarker, age_sex())
         others = (stage_table(folder, "regions"), "REGIONS"), *blended
         for rows, regions, *made in in_parts(photos, *others, columns=["image", "status"]):
             own = {
@@ -150,13 +160,18 @@ def embed_photos(
                 png = encoded(photo_id) if encoded else own[photo_id]
                 return Released(chosen[photo_id], decode_png(png))
 
-            parts.append(embed_shard(rows, regions, released, opened, donor, step))
+            parts.append(embed_shard(rows, regions, released, opened, donor, step, meter))
     order = [(name, "ascending") for name in ("release_photo_id", "shown", "recogniser")]
     return pa.concat_tables([tables.EMBEDDINGS.empty_table(), *parts]).sort_by(order)
 
 
 def _photos(
-    folder: Path, outcomes: list[Outcome], chosen: Mapping[str, int], clean: Mapping, times: Mapping
+    folder: Path,
+    outcomes: list[Outcome],
+    chosen: Mapping[str, int],
+    clean: Mapping,
+    times: Mapping,
+    published: Callable[[Outcome], dict[str, float]],
 ) -> list[Photo]:
     donors = {row["release_photo_id"]: row["donor_id"] for row in _donor_rows(folder, chosen, ["donor_id"])}
     photos = []
@@ -175,9 +190,34 @@ def _photos(
                 generated=outcome.region is None or outcome.region["route"] == GENERATE,
                 clean=clean.get(photo_id),
                 time=times.get(photo_id),
+                timepoint=outcome.photo["timepoint"],
+                numbers=_numbers(outcome),
+                published=published(outcome) if photo_id in chosen else {},
             )
         )
     return photos
+
+
+def _numbers(outcome: Outcome) -> dict[str, float]:
+    """What an original alone determines of the numbers that an index may publish: column → value."""
+    region = outcome.region
+    if region is None:
+        return {}
+    whole = region["crop_side"] is None
+    size = ("width", "height") if whole else ("crop_side", "crop_side")
+    rows = {**outcome.photo, **region}
+    found = {"width": rows[size[0]], "height": rows[size[1]], "core_pixels": region["core_pixels"]}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _published(outcome: Outcome) -> dict[str, float]:
+    """Numeric columns that the index of a release would hold for a photograph."""
+    row = {**(outcome.check or {}), **_numbers(outcome)}
+    return _numeric({name: row.get(name) for name in tables.INDEX.names})
+
+
+def _numeric(row: Mapping) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items() if type(value) in (int, float)}
 
 
 def _donor_rows(folder: Path, chosen: Mapping[str, int], columns: list[str]) -> Iterator[dict]:

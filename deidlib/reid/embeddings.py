@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,8 +20,11 @@ from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.vision.recognisers import Recogniser
 
-#: Row of the table that holds a perceptual hash instead of an embedding.
-PHASH = "phash"
+if TYPE_CHECKING:
+    from deidlib.reid.looks import LookMeter
+
+#: Rows of the table that hold a perceptual hash, and soft biometrics, instead of an embedding.
+PHASH, LOOKS = "phash", "looks"
 #: What OpenCV and dlib raise on an image that they cannot work with.
 _UNABLE = (cv2.error, RuntimeError, ValueError)
 
@@ -113,6 +117,7 @@ def embed_shard(
     recognisers: Sequence[Recogniser],
     donor: Callable[[str], np.ndarray | None] = lambda photo_id: None,
     progress: Callable[[], None] | None = None,
+    meter: LookMeter | None = None,
 ) -> pa.Table:
     """Embed everything that the attacks on one shard, or on a part of it, need.
 
@@ -128,6 +133,8 @@ def embed_shard(
         ``release_photo_id`` → the donor's face, drawn by the generator, if a donor was first used for this photograph.
     progress : callable, optional
         Called once a photograph.
+    meter : LookMeter, optional
+        Measures soft biometrics; without it the table has none.
 
     Returns
     -------
@@ -173,6 +180,9 @@ def embed_shard(
                         pictures = renderings(image, area)
                         for suffix, embedding in embed_renderings(pictures, recogniser, shown["square"][0]):
                             add(photo_id, name + suffix, recogniser.name, embedding, attempt)
+                if meter is not None:
+                    for name, look, attempt in _looks(shown, area, meter):
+                        add(photo_id, name, LOOKS, look, attempt)
             if (drawn := donor(photo_id)) is not None:
                 for recogniser in recognisers:
                     ((_, embedding),) = embed_renderings({"": drawn}, recogniser)
@@ -181,6 +191,17 @@ def embed_shard(
                 progress()
     rows.sort(key=lambda row: (row["release_photo_id"], row["shown"], row["recogniser"]))
     return tables.from_rows(rows, tables.EMBEDDINGS)
+
+
+def _looks(
+    shown: Mapping[str, tuple[np.ndarray, int | None]], area: np.ndarray, meter: LookMeter
+) -> Iterator[tuple[str, np.ndarray | None, int | None]]:
+    """Soft biometrics of each picture, whole and of the preserved area alone; as with recognisers, by one layout."""
+    reference = meter.find(shown["square"][0])
+    for name, (image, attempt) in shown.items():
+        face = reference if name == "square" else meter.find(image) or reference
+        yield name, meter.look(image, face), attempt
+        yield f"{name}_region", meter.look(image, face, area), attempt
 
 
 @dataclass(frozen=True)
@@ -194,7 +215,8 @@ class Faces:
     vectors : ndarray, (N, D), float32
         Embeddings.
     missing : int
-        Photographs in which the recogniser found no face, or could not work; they are not among the N.
+        Photographs in which the recogniser found no face, could not work, or gave no finite numbers; they are not
+        among the N.
     """
 
     photos: np.ndarray
@@ -207,7 +229,7 @@ class Faces:
 
 
 def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
-    """Select from ``tables.EMBEDDINGS``; an embedding that holds NaN or cannot be compared counts as missing."""
+    """Select from ``tables.EMBEDDINGS``. A look may hold nan (not measured); an embedding that holds one is missing."""
     chosen = embeddings.filter(
         pc.and_(pc.equal(embeddings["recogniser"], recogniser), pc.equal(embeddings["shown"], shown))
     )
@@ -215,11 +237,13 @@ def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
     if not len(found):
         return Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, 1), np.float32), len(chosen))
     flat = np.array(found["embedding"].combine_chunks().flatten(), np.float32)  # its own: Arrow keeps twice the room
-    names = (np.array(found[name].to_pylist(), dtype=str) for name in ("release_photo_id", "release_patient_id"))
-    photos, patients = names
     vectors = flat.reshape(len(found), -1)
-    sound = comparable(vectors)
-    return Faces(photos[sound], patients[sound], vectors[sound], len(chosen) - int(sound.sum()))
+    sound = np.ones(len(found), bool) if recogniser == LOOKS else comparable(vectors)
+    names = (np.array(found[name].to_pylist(), dtype=str) for name in ("release_photo_id", "release_patient_id"))
+    missing = len(chosen) - int(sound.sum())
+    if sound.all():
+        return Faces(*names, vectors, missing)
+    return Faces(*(values[sound] for values in names), vectors[sound], missing)
 
 
 def comparable(vectors: np.ndarray) -> np.ndarray:
@@ -244,10 +268,11 @@ def cohort_faces(parts: Iterable[pa.Table], recogniser: str, shown: Sequence[str
     for table in parts:
         for name, pieces in found.items():
             pieces.append(faces_of(table, recogniser, name))
-    return {name: _joined(found.pop(name)) for name in shown}
+    return {name: joined(found.pop(name)) for name in shown}
 
 
-def _joined(pieces: list[Faces]) -> Faces:
+def joined(pieces: list[Faces]) -> Faces:
+    """Several sets of embeddings as one, in their order."""
     missing, some = sum(piece.missing for piece in pieces), [piece for piece in pieces if len(piece)]
     if not some:
         return Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, 1), np.float32), missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.calibration import Calibration
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.identification import Search, open_set, search
+from deidlib.reid.identification import Search, open_set, search, search_among
+from deidlib.reid.looks import LOOK_ALIKES, NOBODY, PeopleLooks
 from deidlib.reid.verification import Best, best_impostor, best_of_patient, chance_of_any
 
 #: What of an attack's region the probe shows, and its counterpart among the originals when both are shown alike.
@@ -19,6 +21,12 @@ ALIKE = {"whole": "original", "region_only": "square_region", "context_only": "s
 SHOWN = ("original", "released", "donor", *(name for table in (PROBE, ALIKE) for name in list(table.values())[1:]))
 #: The attack whose rates with the whole picture, the region only and the context only are the audit's headline.
 FLOOR = "identification_other_photo"
+#: The same with the very photograph in the gallery.
+RANK1_ORIGINALS = "identification_rank1_originals"
+#: By another photograph, the area alone against whole originals: what the gate holds the whole picture against.
+AREA_IN_SAME_SEARCH = "identification_other_photo_same_search"
+#: What the name of an attack among people of the same look ends in.
+SAME_LOOK = "_same_look"
 
 #: What of a released photograph the attacker sees, in words.
 SEEN = {
@@ -26,7 +34,10 @@ SEEN = {
     "region_only": " Of the released photograph only the preserved area is shown; the rest is one flat colour.",
     "context_only": " Of the released photograph the preserved area is hidden behind one flat colour.",
 }
+_LIKEWISE = " The originals are shown in the same way."
 REGION_TITLE = {"whole": "", "region_only": ", preserved area only", "context_only": ", preserved area hidden"}
+
+_LOOK_SEED = 2031
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,8 @@ class Attacker:
         Photographs of one patient are meant to show one new person.
     rng : Generator
         For bootstraps.
+    people : PeopleLooks
+        How the patients look: who is like whom.
     """
 
     recogniser: str
@@ -62,12 +75,17 @@ class Attacker:
     fpir: float
     linkable: bool
     rng: np.random.Generator
+    people: PeopleLooks = NOBODY
 
     def attack(self, hits: np.ndarray, patients: np.ndarray, **about: Any) -> Attack:
         """Result of an attack by this recogniser."""
         return attack_from_trials(
             hits, patients, self.rng, **({"recogniser": self.recogniser, "region": "whole"} | about)
         )
+
+    def look_rng(self) -> np.random.Generator:
+        """Random state by which people who are equally alike are ordered: the same for every recogniser."""
+        return np.random.default_rng(_LOOK_SEED)
 
     def verified(self, best: Best, synthetic: bool = False, **about: Any) -> Attack:
         """Result of an attack that succeeds where the most alike counterpart reaches the threshold.
@@ -91,6 +109,13 @@ def all_attacks(attacker: Attacker) -> tuple[list[Attack], list[dict[str, Any]]]
         attacks += found
         ranks += curves
     attacks += [floor(attacker, region) for region in PROBE]
+    originals, released = attacker.faces["original"], attacker.faces["released"]
+    for name, words, drop_own in (
+        (RANK1_ORIGINALS, "the very photograph included", False),
+        (FLOOR, "by another photograph", True),
+    ):
+        attacks.append(same_look_attack(attacker, name, words, released, originals, attacker.same_above, drop_own))
+    attacks.append(_area_in_same_search(attacker))
     return attacks + linkage(attacker) + donor_side(attacker), ranks
 
 
@@ -106,9 +131,10 @@ def verification(attacker: Attacker, region: str) -> list[Attack]:
             "find on the internet or in another record; patients with one photograph cannot be tried",
         ),
     }
-    return [
+    best = {name: best_of_patient(probes, originals, attacker.same_above, own) for name, (own, _, _) in whose.items()}
+    found = [
         attacker.verified(
-            best_of_patient(probes, originals, attacker.same_above, own),
+            best[name],
             name=name,
             title=f"1:1 verification, {title}{REGION_TITLE[region]}",
             region=region,
@@ -118,8 +144,31 @@ def verification(attacker: Attacker, region: str) -> list[Attack]:
                 f"different people reach that score: {attacker.calibration.counted()}."
             ),
         )
-        for name, (own, title, words) in whose.items()
+        for name, (_, title, words) in whose.items()
     ]
+    look = attacker.calibration.look
+    if region == "whole" and look.threshold is not None:
+        found += [_verified_by_look(attacker, name, title, best[name]) for name, (_, title, _) in whose.items()]
+    return found
+
+
+def _verified_by_look(attacker: Attacker, name: str, title: str, best: Best) -> Attack:
+    """The same at the threshold that people of the same look give."""
+    look = attacker.calibration.look
+    return attacker.attack(
+        best.scores >= look.threshold if attacker.same_above else best.scores <= look.threshold,
+        best.patients,
+        name=f"{name}{SAME_LOOK}",
+        title=f"1:1 verification, {title}, threshold by people of the same look",
+        chance=chance_of_any(look.fmr, best.compared),
+        threshold=look.threshold,
+        fmr=look.fmr,
+        explanation=(
+            f"The same with another threshold: the one that a share of {look.fmr:.2g} of {look.pairs:,} pairs of "
+            "different patients of the same apparent sex, decade of age and class of skin tone reaches. People who "
+            "look alike have higher scores, and the new face looks like the patient in these on purpose."
+        ),
+    )
 
 
 def identification(attacker: Attacker, region: str) -> tuple[list[Attack], list[dict[str, Any]]]:
@@ -129,7 +178,7 @@ def identification(attacker: Attacker, region: str) -> tuple[list[Attack], list[
     attacks = [_rank_attack(attacker, crowd, k, region, f"identification_rank{k}") for k in (1, 10)]
     curves = [_curve(attacker, crowd, region)]
     alone = search(probes, originals, None, attacker.same_above)
-    attacks.append(_rank_attack(attacker, alone, 1, region, "identification_rank1_originals"))
+    attacks.append(_rank_attack(attacker, alone, 1, region, RANK1_ORIGINALS))
     if attacker.distractors is not None:
         curves.append(_curve(attacker, alone, region))
     hits, threshold = open_set(crowd, attacker.fpir, attacker.same_above)
@@ -169,6 +218,7 @@ def _rank_attack(attacker: Attacker, found: Search, k: int, region: str, name: s
         title=f"1:N identification, rank {k}{', originals alone' if alone else ''}{REGION_TITLE[region]}",
         region=region,
         chance=found.chance(k),
+        tried=found.first() if alone else None,
         explanation=(
             f"{attacker.title} sorts a gallery of {found.gallery:,} faces (every original photograph, the very one "
             f"included; {crowd}) by likeness to the released photograph. A hit is the patient {place}."
@@ -211,12 +261,74 @@ def floor(attacker: Attacker, region: str) -> Attack:
         title=f"1:N identification by another photograph, rank 1{REGION_TITLE[region]}",
         region=region,
         chance=found.chance(1),
+        tried=found.first(),
         explanation=(
             f"{attacker.title} searches a released photograph among {found.gallery:,} originals without the one that "
             "it was made of, so that only another photograph of the patient can betray "
-            f"it.{SEEN[region]}{' The originals are shown in the same way.' if region != 'whole' else ''} A hit is "
+            f"it.{SEEN[region]}{_LIKEWISE if region != 'whole' else ''} A hit is "
             "the patient in first place. The preserved area alone is the floor for every method that keeps it; what "
             "the whole photograph gives beyond is this method's doing."
+        ),
+    )
+
+
+def _area_in_same_search(attacker: Attacker) -> Attack:
+    """Search the preserved area alone in the very search in which the whole picture is: among whole originals."""
+    probes, originals = attacker.faces["released_region"], attacker.faces["original"]
+    found = search(probes, originals, None, attacker.same_above, drop_own=True)
+    return attacker.attack(
+        found.ranks <= 1,
+        found.patients,
+        name=AREA_IN_SAME_SEARCH,
+        title=f"1:N identification by another photograph, whole originals, rank 1{REGION_TITLE['region_only']}",
+        region="region_only",
+        chance=found.chance(1),
+        tried=found.first(),
+        explanation=(
+            f"{attacker.title} searches the preserved area among {found.gallery:,} whole originals without the one "
+            f"that it was made of.{SEEN['region_only']} What the whole picture finds in this search is held against it."
+        ),
+    )
+
+
+def same_look_attack(
+    attacker: Attacker,
+    name: str,
+    words: str,
+    probes: Faces,
+    originals: Faces,
+    same_above: bool,
+    drop_own: bool,
+    others: Mapping[str, Sequence[str]] | None = None,
+) -> Attack:
+    """Search among the patient and the few others of the cohort who look most alike; a result named for ``name``.
+
+    Parameters
+    ----------
+    attacker : Attacker
+        Who searches.
+    name, words : str
+        The attack whose search is narrowed down, for programs and for readers.
+    probes, originals, same_above, drop_own
+        As for :func:`deidlib.reid.identification.search`.
+    others : mapping, optional
+        Patient → those who look most alike; by default of all whose originals there are.
+    """
+    if others is None:
+        others = attacker.people.alike(originals.patients, attacker.look_rng())
+    tried = search_among(probes, originals, others, same_above, drop_own)
+    return attacker.attack(
+        tried.hits,
+        tried.patients,
+        name=f"{name}{SAME_LOOK}",
+        title=f"Among people of the same look, {words}",
+        chance=float(tried.chance.mean()) if len(tried) else None,
+        tried=tried,
+        explanation=(
+            f"{attacker.title} searches a released photograph among the patient's originals and those of the "
+            f"{LOOK_ALIKES} others who look most alike (apparent sex, age and skin tone, which the new face imitates "
+            "on purpose), or of all there are. A hit is the patient in first place. Who does better than chance here "
+            "has learned more than the look."
         ),
     )
 

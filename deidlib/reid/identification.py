@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import hypergeom
 
+from deidlib.reid.attack import Tried
+from deidlib.reid.calibration import compared
 from deidlib.reid.embeddings import Faces
 from deidlib.reid.search import PROBE_BLOCK, alikeness
 
 RANKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 #: Scores that are in memory at a time: 128 MiB.
 SCORES_AT_ONCE = 2**25
+#: Pairs that are compared at a time.
+PAIRS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,8 @@ class Search:
 
     Attributes
     ----------
-    patients : ndarray, (N,), str
-        Whose probe it is.
+    photos, patients : ndarray, (N,), str
+        The probe, and whose it is.
     ranks : ndarray, (N,)
         Place of the patient's first photograph among all of the gallery, 1 being the top.
     mates : ndarray, (N,), int
@@ -33,12 +38,17 @@ class Search:
         Most alike score of the patient's photographs, and of all others' (nan where there are none).
     """
 
+    photos: np.ndarray
     patients: np.ndarray
     ranks: np.ndarray
     mates: np.ndarray
     gallery: int
     mate: np.ndarray
     impostor: np.ndarray
+
+    def first(self) -> Tried:
+        """Which probes have the patient in first place."""
+        return Tried(self.photos, self.patients, self.ranks <= 1)
 
     def chance(self, k: int) -> float | None:
         """Rate at which a random order has a photograph of the patient among the first k."""
@@ -83,7 +93,7 @@ def search(
     crowd = distractors if distractors is not None else np.zeros((0, originals.vectors.shape[1]), np.float32)
     size = len(originals) + len(crowd)
     if not len(enrolled):
-        return Search(probes.patients[:0], np.zeros(0), mates[:0], size, np.zeros(0), np.zeros(0))
+        return Search(probes.photos[:0], probes.patients[:0], np.zeros(0), mates[:0], size, np.zeros(0), np.zeros(0))
     vectors = np.concatenate([originals.vectors, crowd]).astype(np.float32, copy=False)
     by_owner, first = np.argsort(owner, kind="stable"), np.cumsum(count) - count
     at_once = min(PROBE_BLOCK, max(1, SCORES_AT_ONCE // size))
@@ -97,7 +107,15 @@ def search(
     gallery = size - int(drop_own and bool(at_home[enrolled].all()))
     ranks, mate, impostor = (np.concatenate(column) for column in zip(*parts, strict=True))
     sign = 1 if same_above else -1
-    return Search(probes.patients[enrolled], ranks, mates[enrolled], gallery, sign * mate, sign * impostor)
+    return Search(
+        probes.photos[enrolled],
+        probes.patients[enrolled],
+        ranks,
+        mates[enrolled],
+        gallery,
+        sign * mate,
+        sign * impostor,
+    )
 
 
 def _ranked(
@@ -113,6 +131,56 @@ def _ranked(
     impostor = alike.max(axis=1)
     ranks = np.where(np.isfinite(mate), 1.0 + np.count_nonzero(alike > mate[:, None], axis=1), np.inf)
     return ranks, *(np.where(np.isfinite(best), best, np.nan) for best in (mate, impostor))
+
+
+def search_among(
+    probes: Faces, originals: Faces, others: Mapping[str, Sequence[str]], same_above: bool, drop_own: bool = False
+) -> Tried:
+    """Search every probe among the photographs of its patient and of a few others for who is in first place.
+
+    Parameters
+    ----------
+    probes, originals, same_above, drop_own
+        As for :func:`search`.
+    others : mapping
+        Patient → the other people whom this patient's photographs are searched among; without any, or where none of
+        them has a photograph, a probe is not tried.
+
+    Returns
+    -------
+    Tried
+        With each try's chance: the patient's share of the photographs that were searched. Who ties is found.
+    """
+    order = np.argsort(originals.patients, kind="stable")
+    owners, first, count = np.unique(originals.patients[order], return_index=True, return_counts=True)
+    entries_of = {
+        owner: order[start : start + n] for owner, start, n in zip(owners.tolist(), first, count, strict=True)
+    }
+    rows, entries, mine = [], [], []
+    for row, (photo, patient) in enumerate(zip(probes.photos.tolist(), probes.patients.tolist(), strict=True)):
+        own = entries_of.get(patient, order[:0])
+        own = own[originals.photos[own] != photo] if drop_own else own
+        strangers = [entries_of[other] for other in others.get(patient, ()) if other in entries_of]
+        if not len(own) or not strangers:
+            continue
+        found = np.concatenate([own, *strangers])
+        rows.append(np.full(len(found), row))
+        entries.append(found)
+        mine.append(np.arange(len(found)) < len(own))
+    if not rows:
+        return Tried(probes.photos[:0], probes.patients[:0], np.zeros(0, bool), np.zeros(0))
+    row, entry, is_own = np.concatenate(rows), np.concatenate(entries), np.concatenate(mine)
+    alike = np.empty(len(row), np.float64)
+    for start in range(0, len(row), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        alike[part] = compared(probes.vectors[row[part]], originals.vectors[entry[part]], same_above)
+    alike = alike if same_above else -alike
+    tried, place = np.unique(row, return_inverse=True)
+    best = np.full((2, len(tried)), -np.inf)
+    for k, which in enumerate((is_own, ~is_own)):
+        np.maximum.at(best[k], place[which], alike[which])
+    share = np.bincount(place, weights=is_own) / np.bincount(place)
+    return Tried(probes.photos[tried], probes.patients[tried], best[0] >= best[1], share)
 
 
 def open_set(found: Search, fpir: float, same_above: bool) -> tuple[np.ndarray, float | None]:

@@ -13,11 +13,11 @@ from itertools import product
 
 import numpy as np
 
-from deidlib.reid.attack import Attack, attack_from_trials
+from deidlib.reid.attack import Attack, Tried, attack_from_trials
 from deidlib.reid.calibration import compared, threshold_at
-from deidlib.reid.embeddings import Faces
-from deidlib.reid.face_attacks import PROBE, REGION_TITLE, SEEN, Attacker
-from deidlib.reid.identification import search
+from deidlib.reid.embeddings import Faces, joined
+from deidlib.reid.face_attacks import PROBE, REGION_TITLE, SEEN, Attacker, same_look_attack
+from deidlib.reid.identification import Search, search
 from deidlib.reid.maps import LEARNERS, Learner, best_map
 
 #: Fewest patients of a half; below, nothing can be learned or attacked.
@@ -128,7 +128,21 @@ def parrot_attacks(attacker: Attacker, fmr: float, seed: int) -> list[Attack]:
             _verification(attacker, name, words, found, fmr, rng, region),
             _rank1(attacker, name, words, found, rng, region),
         ]
+        if region == "whole":
+            folds = [(fold.mapped, fold.originals) for fold in found]
+            attacks.append(same_look_of_halves(attacker, f"{name}_rank1", f"parrot attack, {words}", folds, True))
     return attacks
+
+
+def same_look_of_halves(
+    attacker: Attacker, name: str, words: str, folds: list[tuple[Faces, Faces]], same_above: bool
+) -> Attack:
+    """:func:`deidlib.reid.face_attacks.same_look_attack` in each half, with the people of that half."""
+    others: dict[str, list[str]] = {}
+    for _, originals in folds:
+        others |= attacker.people.alike(originals.patients, attacker.look_rng())
+    probes, gallery = (joined([fold[k] for fold in folds]) for k in (0, 1))
+    return same_look_attack(attacker, name, words, probes, gallery, same_above, False, others)
 
 
 def _verification(
@@ -185,6 +199,7 @@ def _rank1(
         recogniser=attacker.recogniser,
         region=region,
         chance=sum(chances) / len(ranks) if len(ranks) else None,
+        tried=first_of_halves(searches),
         explanation=_learned(attacker, words, found, region)
         + (
             "A hit is the patient in first place among the originals of the half that is attacked "
@@ -194,6 +209,14 @@ def _rank1(
             else ""
         ),
     )
+
+
+def first_of_halves(searches: list[Search]) -> Tried | None:
+    """Which photographs were found in the searches of the halves; None where nothing was searched."""
+    if not searches:
+        return None
+    tried = [found.first() for found in searches]
+    return Tried(*(np.concatenate([getattr(one, name) for one in tried]) for name in ("photos", "patients", "hits")))
 
 
 def _learned(attacker: Attacker, words: str, found: list[Guesses], region: str) -> str:

@@ -83,18 +83,18 @@ def _pairs(
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for shard in shards:
         folder = Results(private).shard(shard)
-        photos = _rows(stage_table(folder, "photos"), "PHOTOS", ["release_photo_id", "image"], list(patient_of))
+        photos = rows_of(stage_table(folder, "photos"), "PHOTOS", ["release_photo_id", "image"], list(patient_of))
         here = photos["release_photo_id"].to_pylist()
         if not here:
             continue
         landmarks, regions = (
-            {row["release_photo_id"]: row for row in _rows(folder / name, schema, columns, here).to_pylist()}
+            {row["release_photo_id"]: row for row in rows_of(folder / name, schema, columns, here).to_pylist()}
             for name, schema, columns in (
                 ("landmarks.parquet", "LANDMARKS", ["release_photo_id", "aligned_to_native"]),
                 ("regions.parquet", "REGIONS", ["release_photo_id", "route", "crop_left", "crop_top"]),
             )
         )
-        released = _released(folder, {i: attempts[i] for i in here}, encoded)
+        released = released_images(folder, {i: attempts[i] for i in here}, encoded)
         for batch in photos.to_batches(max_chunksize=1):
             (photo,) = batch.to_pylist()
             i = photo["release_photo_id"]
@@ -112,7 +112,8 @@ def _pairs(
     return Pairs(np.array(names, str), np.array([patient_of[i] for i in names], str), images, originals)
 
 
-def _rows(path: Path, schema: str, columns: list[str], wanted: list[str]) -> pa.Table:
+def rows_of(path: Path, schema: str, columns: list[str], wanted: list[str]) -> pa.Table:
+    """Rows of a shard's table that belong to these photographs."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -120,13 +121,16 @@ def _rows(path: Path, schema: str, columns: list[str], wanted: list[str]) -> pa.
     return table.filter(pc.is_in(table["release_photo_id"], pa.array(wanted, pa.string())))
 
 
-def _released(folder: Path, attempts: Mapping[str, int], encoded: Callable[[str], bytes] | None) -> dict[str, bytes]:
+def released_images(
+    folder: Path, attempts: Mapping[str, int], encoded: Callable[[str], bytes] | None
+) -> dict[str, bytes]:
+    """Encoded images of these photographs: of a finished release (``encoded``), else of the shard's attempts."""
     if encoded is not None:
         return {photo_id: encoded(photo_id) for photo_id in attempts}
     found = {}
     for attempt in sorted(set(attempts.values())):
         wanted = [i for i, number in attempts.items() if number == attempt]
         path = stage_table(folder, "blended", attempt)
-        for row in _rows(path, "BLENDED", ["release_photo_id", "image"], wanted).to_pylist():
+        for row in rows_of(path, "BLENDED", ["release_photo_id", "image"], wanted).to_pylist():
             found[row["release_photo_id"]] = row["image"]
     return found

@@ -22,7 +22,7 @@ from deidlib.reid.attack import Attack
 from deidlib.reid.embeddings import Faces, embed_renderings
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.identification import search
-from deidlib.reid.parrot import FEWEST, halves, of_photos
+from deidlib.reid.parrot import FEWEST, first_of_halves, halves, of_photos, same_look_of_halves
 from deidlib.reid.verification import best_of_patient
 from deidlib.vision.landmarks import align_photo
 from deidlib.vision.recognisers import Recogniser
@@ -286,7 +286,8 @@ def reversal_attacks(
     Returns
     -------
     list of Attack
-        ``reversal`` and ``reversal_rank1``; without trials where patients were too few.
+        ``reversal``, ``reversal_rank1`` and the latter among people of the same look; without trials where patients
+        were too few.
     """
     about = {
         "reversal": "Reversal by a network: 1:1 verification",
@@ -314,28 +315,28 @@ def reversal_attacks(
             f"says that both show one person. Of the released faces, at this size, {plain:,} of {len(before):,} are."
         ),
     )
-    ranks, patients, chances, plain = [], [], [], 0
+    searches, folds, plain = [], [], 0
     for k in (0, 1):
         photos = restored.pairs.photos[restored.half == k]
-        gallery = of_photos(originals, photos)
-        found = search(of_photos(after, photos), gallery, None, attacker.same_above)
-        plain += int((search(of_photos(before, photos), gallery, None, attacker.same_above).ranks <= 1).sum())
-        ranks.append(found.ranks)
-        patients.append(found.patients)
-        chances.append((found.chance(1) or 0.0) * len(found.ranks))
-    ranks = np.concatenate(ranks)
+        folds.append((of_photos(after, photos), of_photos(originals, photos)))
+        searches.append(search(*folds[k], None, attacker.same_above))
+        plain += int((search(of_photos(before, photos), folds[k][1], None, attacker.same_above).ranks <= 1).sum())
+    tried = first_of_halves(searches)
+    chances = sum((found.chance(1) or 0.0) * len(found.ranks) for found in searches)
     identified = attacker.attack(
-        ranks <= 1,
-        np.concatenate(patients),
+        tried.hits,
+        tried.patients,
         name="reversal_rank1",
         title=about["reversal_rank1"],
-        chance=sum(chances) / len(ranks) if len(ranks) else None,
+        chance=chances / len(tried) if len(tried) else None,
+        tried=tried,
         explanation=(
             f"{words}{attacker.title} then looks for the restored face among the originals of the attacked half. A hit "
             f"is the patient in first place. Of the released faces, at this size, {plain:,} of {len(before):,} are."
         ),
     )
-    return [verified, identified]
+    alike = same_look_of_halves(attacker, "reversal_rank1", "reversal by a network", folds, attacker.same_above)
+    return [verified, identified, alike]
 
 
 def _trained(restored: Restored) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.embeddings import Faces
+from deidlib.reid.search import alikeness
 
 #: At most so many photographs are tried; of a larger release so many are drawn.
 MOST = 5000
+#: The same, where each has to be compared with each.
+MOST_PAIRED = 2000
+#: Numeric columns that the image file itself shows: they are the size's side channel.
+SHOWN_BY_THE_IMAGE = ("width", "height")
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,12 @@ class Photo:
         Whether the image file holds pixels and nothing else; None: not known.
     time : float or None
         Modification time of the released file, where there is one.
+    timepoint : str or None
+        Of the photograph.
+    numbers : mapping
+        Columns of an index that follow from the original alone → their values.
+    published : mapping
+        Numeric columns of the release's index → their values for this photograph.
     """
 
     photo: str
@@ -48,6 +60,9 @@ class Photo:
     generated: bool = True
     clean: bool | None = None
     time: float | None = None
+    timepoint: str | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def metadata_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack:
@@ -142,6 +157,91 @@ def size_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack:
     )
 
 
+@dataclass(frozen=True)
+class Similarity:
+    """Embeddings by which an attacker computes a similarity that an index publishes.
+
+    Attributes
+    ----------
+    released, originals : Faces
+        Embeddings by one recogniser.
+    same_above : bool
+        Whether a higher score is more alike.
+    """
+
+    released: Faces
+    originals: Faces
+    same_above: bool
+
+    def to_patients(self, photo: str, patients: Sequence[str]) -> np.ndarray:
+        """Most alike score of a released photograph with each patient's originals; nan where there is none."""
+        (place,) = np.nonzero(self.released.photos == photo)
+        if not len(place):
+            return np.full(len(patients), np.nan)
+        scores = alikeness(self.released.vectors[place[:1]], self.originals.vectors, self.same_above)[0]
+        people, whose = np.unique(self.originals.patients, return_inverse=True)
+        best = np.full(len(people), -np.inf)
+        np.maximum.at(best, whose, scores)
+        best_of = dict(zip(people.tolist(), (best if self.same_above else -best).tolist(), strict=True))
+        return np.array([best_of.get(patient, np.nan) for patient in patients])
+
+
+def published_numbers_attack(
+    photos: Sequence[Photo], similarities: Mapping[str, Similarity], rng: np.random.Generator
+) -> Attack:
+    """Match the index's rows to originals by the numbers that it publishes.
+
+    Parameters
+    ----------
+    photos : sequence of Photo
+        Every photograph, with ``numbers`` and ``published``.
+    similarities : mapping
+        Column of the index that holds a likeness to the patient → how an attacker computes it.
+    rng : Generator
+        Draws photographs, and among originals that fit equally well.
+    """
+    known = _drawn([photo for photo in photos if photo.numbers or photo.released], rng, MOST_PAIRED)
+    probes = [i for i, photo in enumerate(known) if photo.released]
+    columns = sorted({name for i in probes for name in known[i].published} - set(SHOWN_BY_THE_IMAGE))
+    used = [name for name in columns if name in similarities or any(name in photo.numbers for photo in known)]
+    patients = [photo.patient for photo in known]
+    fixed = {name: np.array([photo.numbers.get(name, np.nan) for photo in known], float) for name in used}
+    hits = []
+    for i in probes:
+        apart = np.zeros(len(known))
+        for name in used:
+            value = known[i].published.get(name)
+            if value is None or not np.isfinite(value):
+                continue
+            own = similarities[name].to_patients(known[i].photo, patients) if name in similarities else fixed[name]
+            difference = np.abs(own - value)
+            apart += np.nan_to_num(difference / max(float(np.nanstd(own)), 1e-9), nan=np.inf)
+        apart = np.round(apart, 6)
+        picked = int(rng.choice(np.flatnonzero(apart == apart.min())))
+        hits.append(patients[picked] == patients[i])
+    count = Counter(patients)
+    said = (
+        f"Used are the columns {', '.join(used)}."
+        if used
+        else "The index publishes no such column, so the attacker picks at random."
+    )
+    return attack_from_trials(
+        hits,
+        [patients[i] for i in probes],
+        rng,
+        name="side_channel_numbers",
+        title="Published numbers",
+        recogniser=None,
+        region="whole",
+        chance=float(np.mean([count[patients[i]] / len(known) for i in probes])) if probes else None,
+        explanation=(
+            "The attacker holds all originals, computes for each every number that the index publishes and that "
+            "follows from an original (the image's size, which the file shows, is tried apart), and picks the original "
+            f"whose numbers are nearest. A hit is an original of the patient. {said}"
+        ),
+    )
+
+
 def hash_attack(released: Faces, squares: Faces, rng: np.random.Generator) -> Attack:
     """Match released images to originals by a perceptual hash, as image search engines do."""
     entries = rng.permutation(len(squares))[:MOST]
@@ -170,8 +270,8 @@ def hash_attack(released: Faces, squares: Faces, rng: np.random.Generator) -> At
     )
 
 
-def _drawn(photos: list[Photo], rng: np.random.Generator) -> list[Photo]:
-    return photos if len(photos) <= MOST else [photos[i] for i in sorted(rng.permutation(len(photos))[:MOST])]
+def _drawn(photos: list[Photo], rng: np.random.Generator, most: int = MOST) -> list[Photo]:
+    return photos if len(photos) <= most else [photos[i] for i in sorted(rng.permutation(len(photos))[:most])]
 
 
 def _nearest_is_own(distances: np.ndarray, own: int, rng: np.random.Generator) -> bool:

@@ -15,17 +15,23 @@ import numpy as np
 from deidlib.reid import face_attacks, side_channels
 from deidlib.reid.attack import Attack
 from deidlib.reid.calibration import Calibration, calibrate
-from deidlib.reid.embeddings import PHASH, Faces, cohort_faces
+from deidlib.reid.embeddings import LOOKS, PHASH, Faces, cohort_faces
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.gate import release_gate
+from deidlib.reid.looks import PeopleLooks, people_looks
 from deidlib.reid.scores import score_classes
-from deidlib.reid.side_channels import Photo
+from deidlib.reid.side_channels import Photo, Similarity
+from deidlib.reid.soft_biometrics import LOOKS_SHOWN, fused_attacks, look_attacks
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Recognisers that the checks on single photographs use (:mod:`deidlib.checks`).
 GATED = ("sface", "dlib")
+#: Columns of an index that hold a likeness to the patient → the recogniser by which it is computed.
+_LIKENESS = {"sface_cosine": "sface", "dlib_distance": "dlib"}
+#: Form of ``attacks.json``.
+SCHEMA_VERSION = 2
 #: Further attacks: called with what one recogniser knows, they give their results.
 MoreAttacks = Callable[[Attacker], Sequence[Attack]]
 
@@ -59,7 +65,13 @@ class Evidence:
     table: dict[str, Any] | None = None
 
     def attacker(
-        self, recogniser: str, faces: dict[str, Faces], calibration: Calibration, options: Mapping, identity: str
+        self,
+        recogniser: str,
+        faces: dict[str, Faces],
+        calibration: Calibration,
+        options: Mapping,
+        identity: str,
+        people: PeopleLooks,
     ) -> Attacker:
         """Arrange what one recogniser sees."""
         others = [known[recogniser] for known in (self.bank, self.gallery) if recogniser in known]
@@ -73,10 +85,17 @@ class Evidence:
             fpir=options["fpir"],
             linkable=identity == "per_patient",
             rng=np.random.default_rng([options["seed"], *recogniser.encode()]),
+            people=people,
         )
 
 
-def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequence[MoreAttacks] = ()) -> dict[str, Any]:
+def run_suite(
+    evidence: Evidence,
+    options: Mapping,
+    identity: str,
+    more: Sequence[MoreAttacks] = (),
+    others: Sequence[Attack] = (),
+) -> dict[str, Any]:
     """Run every attack and judge the results.
 
     Parameters
@@ -89,11 +108,13 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
         ``per_patient`` or ``per_photo``.
     more : sequence of callable
         Further attacks, such as the learned ones; each is called once a recogniser.
+    others : sequence of Attack
+        Results of attacks without a recogniser, such as those by the teeth.
 
     Returns
     -------
     dict
-        Keys ``gate, recognisers, calibration, attacks, scores, ranks, table_risk, seeds, words``.
+        Keys ``schema_version, gate, recognisers, calibration, attacks, scores, ranks, table_risk, seeds, words``.
 
     Raises
     ------
@@ -102,18 +123,29 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
     """
     results: dict[str, list] = defaultdict(list)
     attacks: list[Attack] = []
-    wanted, unmeasured = _generated(evidence.photos), 0
+    wanted, similarities = _generated(evidence.photos), {}
+    looks = cohort_faces(evidence.embeddings(), LOOKS, LOOKS_SHOWN)
+    people = people_looks(looks["square"])
+    unmeasured = sum(len(wanted - set(looks[shown].photos.tolist())) for shown in ("square", "released"))
     for name, about in evidence.recognisers.items():
         rng = np.random.default_rng([options["seed"], *name.encode(), 1])
         faces = cohort_faces(evidence.embeddings(), name, face_attacks.SHOWN)
         unmeasured += sum(len(wanted - set(faces[shown].photos)) for shown in ("original", "released"))
-        bank = evidence.bank.get(name)
         calibration = calibrate(
-            name, about["same_above"], faces["original"], bank, about["published_threshold"], options["fmr"], rng
+            name,
+            about["same_above"],
+            faces["original"],
+            evidence.bank.get(name),
+            about["published_threshold"],
+            options["fmr"],
+            rng,
+            people.class_of(faces["original"].patients),
         )
-        attacker = evidence.attacker(name, faces, calibration, options, identity)
+        attacker = evidence.attacker(name, faces, calibration, options, identity, people)
         found, ranks = face_attacks.all_attacks(attacker)
         attacks += found
+        attacks += fused_attacks(attacker, looks, options["seed"])
+        similarities |= _similarity(evidence, name, faces, about["same_above"])
         for attack in more:
             attacks += attack(attacker)
         results["recognisers"].append(_about(name, about))
@@ -121,9 +153,12 @@ def run_suite(evidence: Evidence, options: Mapping, identity: str, more: Sequenc
         results["scores"] += score_classes(attacker)
         results["ranks"] += ranks
         del faces, attacker  # before those of the next are read
-    attacks += _side_channels(evidence, np.random.default_rng([options["seed"], 2]))
+    attacks += look_attacks(looks, np.random.default_rng([options["seed"], 7]))
+    attacks += others
+    attacks += _side_channels(evidence, similarities, np.random.default_rng([options["seed"], 2]))
     verdict = release_gate(attacks, evidence.recognisers, _facts(evidence, unmeasured), options)
     return {
+        "schema_version": SCHEMA_VERSION,
         **{key: results[key] for key in ("recognisers", "calibration", "scores", "ranks")},
         "gate": verdict,
         "attacks": [attack.as_json() for attack in attacks],
@@ -138,13 +173,23 @@ def _about(name: str, about: Mapping) -> dict:
     return {"name": name, **{key: about.get(key) for key in keys}}
 
 
-def _side_channels(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
+def _similarity(evidence: Evidence, name: str, faces: dict[str, Faces], same_above: bool) -> dict[str, Similarity]:
+    """How an attacker computes the likenesses that the index publishes; kept for columns that it has."""
+    published = {column for photo in evidence.photos for column in photo.published}
+    wanted = [column for column, recogniser in _LIKENESS.items() if recogniser == name and column in published]
+    return {column: Similarity(faces["released"], faces["original"], same_above) for column in wanted}
+
+
+def _side_channels(
+    evidence: Evidence, similarities: Mapping[str, Similarity], rng: np.random.Generator
+) -> list[Attack]:
     hashes = cohort_faces(evidence.embeddings(), PHASH, ("released", "square"))
     return [
         side_channels.metadata_attack(evidence.photos, rng),
         *side_channels.order_attacks(evidence.photos, rng),
         side_channels.size_attack(evidence.photos, rng),
         side_channels.hash_attack(hashes["released"], hashes["square"], rng),
+        side_channels.published_numbers_attack(evidence.photos, similarities, rng),
     ]
 
 
@@ -158,7 +203,7 @@ def _generated(photos: Sequence[Photo]) -> set[str]:
 
 
 def _facts(evidence: Evidence, unmeasured: int) -> dict[str, Any]:
-    """What the gate judges in addition to the attacks; ``unmeasured``: embeddings that generated faces lack."""
+    """What the gate judges in addition to the attacks; ``unmeasured``: embeddings and looks that new faces lack."""
     released = [photo for photo in evidence.photos if photo.released]
     patients_of = defaultdict(set)
     for photo in released:
@@ -167,8 +212,8 @@ def _facts(evidence: Evidence, unmeasured: int) -> dict[str, Any]:
     return {
         "photographs": len(released),
         "patients": len({photo.patient for photo in released}),
-        "unmeasured": unmeasured,
         "generated": sum(photo.generated for photo in released),
+        "unmeasured": unmeasured,
         "table": evidence.table,
         "shared_donors": sum(len(patients) > 1 or donor is None for donor, patients in patients_of.items()),
     }

@@ -14,6 +14,7 @@ from deidlib.inversion.objective import Networks
 from deidlib.logs import progress
 from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.reid.embeddings import faces_of
+from deidlib.reid.price import price_rows
 from deidlib.reid.tradeoff import draw_sample, preserved_share, released_rows, settings_to_sweep, sweep_shard
 from deidlib.storage.results import Results, stage_table
 from deidlib.storage.stage import read
@@ -38,22 +39,23 @@ def sampled(private: Path, shards: list[str], preserve: str, n: int) -> dict[str
 
 def sweep_rows(
     private: Path, sample: dict[str, dict[str, int]], networks: Networks, recognisers: list, cfg: Mapping, threads: int
-) -> list[dict]:
-    """Score the sample with every setting; see :mod:`deidlib.reid.tradeoff`."""
+) -> tuple[list[dict], list[dict]]:
+    """Score the sample with every setting (:mod:`deidlib.reid.tradeoff`); price areas (:mod:`deidlib.reid.price`)."""
     points = len(settings_to_sweep(cfg["preserve"], stage_options(cfg, "inversion")["identity_weight"]))
-    rows = []
+    rows, seen = [], []
     with progress("sweep", points * sum(map(len, sample.values()))) as step:
         for shard, chosen in sorted(sample.items()):
             folder = Results(private).shard(shard)
             photos, landmarks, regions, donors = _tables(folder, chosen)
             embeddings = read(stage_table(folder, "embeddings"), "EMBEDDINGS")
             originals = {r.name: faces_of(embeddings, r.name, "original") for r in recognisers}
-            rows += sweep_shard(photos, landmarks, donors, networks, recognisers, originals, cfg, threads, step)
+            found = sweep_shard(photos, landmarks, donors, networks, recognisers, originals, cfg, threads, step)
+            rows, seen = rows + found[0], seen + found[1]
             shares = {row["release_photo_id"]: preserved_share(row) for row in regions.to_pylist()}
             for recogniser in recognisers:
                 released = faces_of(embeddings, recogniser.name, "released")
                 rows += released_rows(released, originals, recogniser, shares, cfg)
-    return rows
+    return rows, price_rows(seen, {recogniser.name: recogniser.same_above for recogniser in recognisers})
 
 
 def _tables(folder: Path, chosen: dict[str, int]) -> tuple[pa.Table, ...]:

@@ -18,9 +18,10 @@ from deidlib.blending.composite import blend_faces
 from deidlib.config import stage_options
 from deidlib.inversion.faces import invert_faces
 from deidlib.inversion.objective import Networks
-from deidlib.regions.area import preserve_regions
+from deidlib.regions.area import cut_region, preserve_regions, preserved_area
 from deidlib.reid.attack import interval
-from deidlib.reid.embeddings import Faces
+from deidlib.reid.embeddings import Faces, embed_renderings, renderings
+from deidlib.reid.price import PRICED
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.vision.recognisers import Recogniser
@@ -70,7 +71,7 @@ def sweep_shard(
     config: Mapping,
     workers: int = 1,
     progress: Callable[[], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Make and judge the sampled photographs of one shard with every other setting.
 
     Parameters
@@ -92,14 +93,17 @@ def sweep_shard(
 
     Returns
     -------
-    list of dict
+    rows : list of dict
         ``preserve, identity_weight, recogniser, photo, patient, score, share``; a score is None where no face was
         found.
+    seen : list of dict
+        Embeddings of the other areas' results and originals, as :func:`deidlib.reid.price.price_rows` takes them.
     """
     patient_of = dict(
         zip(*(photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id")), strict=True)
     )
-    rows = []
+    rows, seen = [], []
+    original_of = dict(zip(*(photos[name].to_pylist() for name in ("release_photo_id", "image")), strict=True))
     configured = stage_options(config, "inversion")
     for area, weight in settings_to_sweep(config["preserve"], configured["identity_weight"]):
         method, margin = AREAS[area]
@@ -122,7 +126,25 @@ def sweep_shard(
                 vector = recogniser.embed(image)
                 score = None if vector is None else likeness(vector, about["patient"], originals, recogniser)
                 rows.append(about | {"recogniser": recogniser.name, "score": score, "share": share[photo]})
-    return rows
+            if area in PRICED and area != config["preserve"]:
+                (region,) = (one for one in fitting.to_pylist() if one["release_photo_id"] == photo)
+                key = {name: about[name] for name in ("preserve", "photo", "patient")}
+                seen += _seen(image, decode_png(original_of[photo]), region, recognisers, key)
+    return rows, seen
+
+
+def _seen(
+    released: np.ndarray, original: np.ndarray, region: Mapping, recognisers: Sequence[Recogniser], about: Mapping
+) -> list[dict[str, Any]]:
+    """Embeddings of a result, whole, by the area alone and by everything else, and of its original's square."""
+    square = np.ascontiguousarray(cut_region(original, dict(region))[0])
+    pictures = renderings(released, preserved_area(decode_png(region["core"]), decode_png(region["band"])))
+    found = []
+    for recogniser in recognisers:
+        shown = [("released" + suffix, vector) for suffix, vector in embed_renderings(pictures, recogniser, square)]
+        shown += [("square", vector) for _, vector in embed_renderings({"": square}, recogniser)]
+        found += [{**about, "recogniser": recogniser.name, "shown": name, "vector": v} for name, v in shown]
+    return found
 
 
 def short(inversion: Mapping) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from deidlib.columns import rules as columns
 from deidlib.contract import checks
 from deidlib.errors import GateFailed, InputError, NothingReleased, ReleaseError, ReviewPending
 from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest
+from deidlib.reid.verdicts import WITHHOLD, blocks
 from deidlib.release.layout import image_paths
 from deidlib.review.effect import review_numbers
 from deidlib.review.verdicts import OPTIONAL
@@ -186,7 +187,7 @@ def check_columns(private: Path, shards: Sequence[str], rules: Mapping) -> None:
 
 
 def _failed_criteria(attacks: Mapping[str, Any], digest: str) -> list[str]:
-    """Criteria of the release gate that are not kept, in words."""
+    """Criteria of the release gate that end the release, in words."""
     criteria = attacks.get("gate", {}).get("criteria")
     if not criteria:
         raise ReleaseError(
@@ -196,7 +197,7 @@ def _failed_criteria(attacks: Mapping[str, Any], digest: str) -> list[str]:
         raise ReleaseError(
             "the attacks were run on other photographs than would be released now: run `deidlib reid` again"
         )
-    failed = [criterion for criterion in criteria if criterion["passed"] is not True]
+    failed = [criterion for criterion in criteria if blocks(criterion, attacks["gate"].get("small_cohort", WITHHOLD))]
     if failed:
         return [f"{criterion['statement']}. {criterion['note']}".rstrip() for criterion in failed]
     return [] if attacks["gate"].get("passed") is True else ["The release gate did not pass."]

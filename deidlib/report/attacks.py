@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 
 from deidlib.errors import ReleaseError
+from deidlib.reid.comparison import ALPHA
+from deidlib.reid.verdicts import FAILED, PASSED
 from deidlib.report.figures.attacks import SCORE_KINDS, fmr_in_use
 
 #: What is taken over into ``audit.json``; nothing else of the private file leaves it.
-LISTS = ("attacks", "recognisers", "calibration", "scores", "ranks", "tradeoff", "words")
+LISTS = ("attacks", "recognisers", "calibration", "scores", "ranks", "tradeoff", "price", "words")
 BLOCKS = ("table_risk", "seeds", "inputs")
 
 REGION_WORDS = {
@@ -23,6 +25,7 @@ REGION_WORDS = {
 FORESTS = {
     "finding": ("finding the patient with a recogniser", ("verification", "identification")),
     "learned": ("attackers who learned from other patients", ("parrot", "reversal")),
+    "soft": ("soft biometrics", ("soft_",)),
     "links": ("links, donors and side channels", ("",)),
 }
 #: False match rates at which the error trade-off is tabled.
@@ -165,6 +168,36 @@ def rank_table(audit: dict) -> list[dict]:
         by = titles.get(entry["recogniser"], entry["recogniser"])
         rows.append({**entry, "title": by, "sees": REGION_WORDS[entry["region"]], "at": at})
     return rows
+
+
+def compared(audit: dict) -> list[dict]:
+    """Comparisons of the gate, each with the titles of its attack and recogniser and its criterion's verdict."""
+    titles = recogniser_titles(audit)
+    named = {attack["name"]: attack["title"] for attack in audit["attacks"] if attack["region"] == "whole"}
+    return [
+        one
+        | {
+            "title": named.get(one["attack"], one["attack"]),
+            "by": titles.get(one["recogniser"], one["recogniser"]),
+            "verdict": row["verdict"] if row["verdict"] != FAILED or one["p_adjusted"] <= ALPHA else PASSED,
+        }
+        for row in audit["gate"]["criteria"]
+        for one in row.get("comparisons") or []
+    ]
+
+
+def priced(audit: dict) -> list[dict]:
+    """Price of each preserved area: what each recogniser finds by the area alone, by the rest and by the whole."""
+    titles = recogniser_titles(audit)
+    order = ["region_only", "context_only", "whole"]
+    rows = sorted(audit["price"], key=lambda row: order.index(row["region"]))
+    areas = {area: k for k, area in enumerate(dict.fromkeys(row["preserve"] for row in audit["price"]))}
+    names = {name: k for k, name in enumerate(titles)}
+    rows.sort(key=lambda row: (areas[row["preserve"]], names.get(row["recogniser"], len(names))))
+    return [
+        row | {"by": titles.get(row["recogniser"], row["recogniser"]), "sees": REGION_WORDS[row["region"]]}
+        for row in rows
+    ]
 
 
 def stated_ranks(rows: list[dict]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deidlib.contract.checks import Check, holds
+from deidlib.reid.verdicts import FAILED, NOT_APPLICABLE, NOT_JUDGED, PASSED
 from deidlib.report.tally import CHECKS, FACELESS_CHECKS, Tally, applicable, coarse
 from deidlib.review.verdicts import REQUIRED
 from deidlib.storage.tables import REASONS
@@ -10,14 +11,18 @@ from deidlib.storage.tables import REASONS
 #: Groups of criteria, in the order of the first page.
 GROUPS = ("release", "attacks", "photographs", "dental area")
 
+_VERDICTS = {True: PASSED, False: FAILED, None: NOT_JUDGED}
+
 #: Criterion of the suite's gate → what it requires, and what was found.
 _SUITE_WORDS = {
     "photographs": ("{bound} or more", "{value}"),
     "all_measured": ("{bound} missing", "{value} missing"),
     "no_verified_reidentification": ("{bound} times", "{value} times"),
-    "rank1_within_chance": ("{bound} recognisers beyond it", "{value} beyond it"),
-    "rank1_originals_within_chance": ("{bound} recognisers beyond it", "{value} beyond it"),
-    "learned_rank1_within_chance": ("{bound} attacks beyond it", "{value} beyond it"),
+    "rank1_originals": ("{bound} recognisers find more", "{value} shown to"),
+    "rank1_other_photo": ("{bound} recognisers find more", "{value} shown to"),
+    "learned_rank1": ("{bound} attacks find more", "{value} shown to"),
+    "soft_biometrics": ("{bound} recognisers find more", "{value} shown to"),
+    "published_numbers": ("{bound} of {n} or fewer", "{value} of {n}"),
     "interval_upper_ends": ("below {bound}", "up to {value}"),
     "distinct_donors": ("{bound} shared", "{value} shared"),
     "no_metadata": ("{bound} files", "{value} of {n} files"),
@@ -42,8 +47,8 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
     Returns
     -------
     list of dict
-        ``name, group, statement, value, bound, n, passed, note`` as in the suite's gate, and ``required`` and
-        ``found`` in words; ``passed`` is None where nothing was judged, ``applicable`` false where nothing could be.
+        ``name, group, statement, value, bound, n, verdict, passed, small, note`` as in the suite's gate, and
+        ``required`` and ``found`` in words; ``passed`` is None where nothing was judged.
     """
     n, held = len(tally.released_ids), sum(tally.reasons.values())
     known = set(tally.reasons) <= set(REASONS)
@@ -81,7 +86,7 @@ def photograph_criteria(tally: Tally, thresholds: dict, release: dict, withheld:
     ]
     rows += [
         _check_row(check, values := applicable(tally.released[name]), thresholds)
-        | {"applicable": bool(values) or not tally.released[name]}
+        | _applicability(bool(values) or not tally.released[name])
         for name, check in CHECKS.items()
     ]
     return rows + [
@@ -135,13 +140,13 @@ def suite_criteria(suite: dict | None, n: int) -> list[dict]:
     for one in suite["gate"]["criteria"]:
         words = dict(zip(("required", "found"), _suite_words(one), strict=True))
         kept = {key: one.get(key) for key in ("name", "statement", "value", "bound", "n", "passed", "note")}
-        kept["applicable"] = one.get("applicable", True)
-        if kept["bound"] is None and kept["passed"]:
-            kept["passed"] = None  # without a bound it was stated, not judged
+        state = one.get("verdict") or _VERDICTS.get(kept["passed"], FAILED)
+        more = {"verdict": state, "small": bool(one.get("small")), "comparisons": one.get("comparisons") or []}
+        more["applicable"] = state != NOT_APPLICABLE
         shown = suite.get("table_risk", {}).get("shown_by_faces")
         if one["name"] == "k_anonymity" and shown:
             words["found"] += f" in the table; {shown['k']} with what the faces show"
-        rows.append({**kept, "group": "attacks", "note": kept["note"] or "", **words})
+        rows.append({**kept, "group": "attacks", "note": kept["note"] or "", **more, **words})
     if suite["gate"].get("passed") is not True and not any(row["passed"] is False for row in rows):
         rows.append(
             _row(
@@ -170,14 +175,21 @@ def _percent(value: float | None) -> str:
 
 
 def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:
-    """Pass or fail over all criteria, in plain words.
+    """The verdict over all criteria, in plain words.
 
-    A release passes when no criterion fails; a criterion that was not judged (an optional check that was
-    not run, or has no threshold) is named and does not count as passed.
+    A release fails where a criterion does. Where the cohort is too small for one of them, the release was not judged in
+    full, which is no pass. What does not apply, or was not asked for, is named and decides nothing.
+
+    Returns
+    -------
+    dict
+        ``verdict`` (passed, failed or not judged), ``passed`` (True, False or None), ``words``, and ``not_judged``: the
+        statements of what too few patients leave open.
     """
     failed = [row for row in rows if row["passed"] is False]
-    open_ = [row for row in rows if row["passed"] is None and row["applicable"]]
-    apart = sum(not row["applicable"] for row in rows)
+    small = [row for row in rows if row["small"] and row["passed"] is None]
+    open_ = [row for row in rows if row["verdict"] == NOT_JUDGED and not row["small"]]
+    apart = sum(row["verdict"] == NOT_APPLICABLE for row in rows)
     n, patients, held = len(tally.released_ids), len(tally.released_patients), sum(tally.reasons.values())
     fails = f"{len(failed)} of {len(rows)} criteria {'fails' if len(failed) == 1 else 'fail'}, marked below."
     if n == 0:
@@ -198,11 +210,22 @@ def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:
             f"{'is released and keeps' if n == 1 else 'are released and keep'} every criterion that was "
             f"judged; {_count(held, 'photograph')} {'was' if held == 1 else 'were'} held back."
         )
+    if n and small:
+        words += (
+            f" Too few patients allow a verdict on {len(small)} of {len(rows)} criteria: nothing is claimed about "
+            "these, and this is no pass."
+        )
     if n and open_:
-        words += f" Not judged: {len(open_)} of {len(rows)} criteria; nothing is claimed about these."
+        words += f" Not judged for other reasons: {len(open_)} of {len(rows)} criteria; nothing is claimed about these."
     if n and apart:
         words += f" Not applicable to these photographs: {apart} of {len(rows)} criteria."
-    return {"passed": not failed, "words": words}
+    verdict = FAILED if failed else NOT_JUDGED if small else PASSED
+    return {
+        "verdict": verdict,
+        "passed": {PASSED: True, FAILED: False}.get(verdict),
+        "words": words,
+        "not_judged": [row["statement"] for row in small] if n else [],
+    }
 
 
 def number(value) -> str:
@@ -233,12 +256,18 @@ def _row(
         "value": value,
         "bound": bound,
         "n": n,
+        "verdict": _VERDICTS[good],
         "passed": good,
+        "small": False,
         "note": note,
         "required": words[0],
         "found": words[1],
         "applicable": True,
     }
+
+
+def _applicability(applies: bool) -> dict:
+    return {"applicable": True} if applies else {"applicable": False, "verdict": NOT_APPLICABLE}
 
 
 #: What a check without a bound asks for.

@@ -101,7 +101,7 @@ def audit_numbers(
         "version": version,
         "date": _date(release_folder),
         "conclusion": verdict,
-        "gate": {"passed": verdict["passed"], "criteria": rows},
+        "gate": {"passed": verdict["passed"], "verdict": verdict["verdict"], "criteria": rows},
         "release": release,
         "tombstones": tombstones,
         "review": review | {"words": review_words(review)},

@@ -135,6 +135,8 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
         calibration=attacks.fnmr_table(audit),
         ranks=ranks,
         stated_ranks=attacks.stated_ranks(ranks),
+        compared=attacks.compared(audit),
+        priced=attacks.priced(audit),
         forests=[(f"forest {key}", title) for key, (title, _) in attacks.FORESTS.items()],
         score_groups=attacks.score_groups(audit),
         titles=attacks.recogniser_titles(audit),

@@ -366,8 +366,16 @@ EMBEDDINGS = pa.schema(
             "original (whole photograph), square (its released square), square_region, square_context, released, "
             "released_region, released_context, or donor; _region: the preserved core alone, _context: all but it",
         ),
-        _field("recogniser", pa.string(), "recogniser of the registry, or phash (64 bits of a perceptual hash)"),
-        _field("embedding", pa.list_(pa.float32()), "the embedding; null where the recogniser finds no face"),
+        _field(
+            "recogniser",
+            pa.string(),
+            "recogniser of the registry, phash (64 bits of a perceptual hash), or looks (soft biometrics)",
+        ),
+        _field(
+            "embedding",
+            pa.list_(pa.float32()),
+            "the embedding; null where no face is found; in looks, nan where a value is not measured",
+        ),
     ]
 )
 

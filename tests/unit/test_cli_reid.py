@@ -13,8 +13,10 @@ from deidlib.storage.images import encode_png
 
 FAILS = {"sface_cosine": 0.9, "failed": ["sface_cosine"]}
 SPECS = [Spec(f"Miller-{i // 2}", f"MillerPhoto-{i}", checks=({},) if i else (FAILS, FAILS)) for i in range(12)]
-SETTINGS = {"attempts": 2, "identity": "per_patient", "preset": CONFIG["preset"]}
+RECOGNISERS = ["sface", "dlib"]
+SETTINGS = {"attempts": 2, "identity": "per_patient", "preset": CONFIG["preset"], "reid": {"recognisers": RECOGNISERS}}
 CONTRACT = {
+    "schema_version",
     "gate",
     "recognisers",
     "calibration",
@@ -23,6 +25,7 @@ CONTRACT = {
     "ranks",
     "table_risk",
     "tradeoff",
+    "price",
     "seeds",
     "inputs",
     "words",
@@ -146,9 +149,9 @@ def test_learned_attacks_and_the_sweep_are_part_of_the_file(tmp_path):
 
 
 def test_a_sample_of_no_photograph_is_swept_at_once(private):
-    settings = SETTINGS | {"reid": {"sweep_photos": 0}}
+    settings = SETTINGS | {"reid": {"sweep_photos": 0, "recognisers": RECOGNISERS}}
     out = private / "reid" / "sweep.json"
     done = run("sweep", "--plan", private / "plan.json", "--out", out, "--config", json.dumps(settings))
     assert done.exit_code == 0, done.output
-    assert json.loads(out.read_text()) == {"rows": []}
+    assert json.loads(out.read_text()) == {"rows": [], "price": []}
     assert out.stat().st_mode & 0o077 == 0

@@ -76,7 +76,9 @@ def test_weak_methods_are_caught(method, attacked, originals):
         assert found["identification_rank1", recogniser]["rate"] >= (1.0 if method == "originals" else 0.5)
     assert result["gate"]["passed"] is False
     assert not criterion(result, "no_verified_reidentification")["passed"]
-    assert not criterion(result, "rank1_within_chance")["passed"]
+    if method == "originals":  # with five patients what is found has to be everybody
+        for name in ("rank1_originals", "rank1_other_photo"):
+            assert criterion(result, name)["verdict"] == "not judged", "five patients are too few even to fail"
 
 
 def test_donors_without_anything_of_the_patient_come_out_at_chance(attacked, generator):
@@ -87,7 +89,6 @@ def test_donors_without_anything_of_the_patient_come_out_at_chance(attacked, gen
         # originals are drawn by the same generator here, so impostors are as alike as the bank's faces are
         assert attack["hits"] <= binom.ppf(0.999, attack["trials"], synthetic)
         assert found["identification_rank1", recogniser]["hits"] == 0
-    assert criterion(result, "rank1_within_chance")["passed"]
 
 
 def people(n, seed, leak, bank):
@@ -112,7 +113,7 @@ def test_of_many_people_a_leak_is_found_and_its_absence_is_chance(leak, caught, 
     evidence = Evidence(photos, lambda: [table], {"sface": about["sface"]}, {"sface": others})
     result = run_suite(evidence, OPTIONS, "per_patient")
     (found,) = (a for a in result["attacks"] if (a["name"], a["region"]) == ("identification_rank1", "whole"))
-    assert criterion(result, "rank1_within_chance")["passed"] is not caught
+    assert criterion(result, "rank1_originals")["verdict"] == ("failed" if caught else "passed")
     assert (found["ci95"][0] > found["chance"]) is caught
     (curve,) = (c for c in result["ranks"] if c["region"] == "whole" and c["gallery"] > 200)
     hits, chance = (dict(map(tuple, curve[name])) for name in ("cmc", "chance"))

@@ -1,4 +1,4 @@
-"""Calibration, search, ranks, side channels and the release gate, on numbers."""
+"""Calibration, search, ranks and side channels, on numbers."""
 
 import dataclasses
 
@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 from virtual_faces import summary
 
-from deidlib import config
 from deidlib.reid import side_channels
-from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.calibration import calibrate, det_curve, threshold_at
 from deidlib.reid.embeddings import Faces, faces_of
-from deidlib.reid.gate import ON_FACES, chance_limit, release_gate
-from deidlib.reid.identification import open_set, search
+from deidlib.reid.identification import open_set, search, search_among
 from deidlib.reid.search import nearest
 from deidlib.reid.suite import Evidence, _facts
 from deidlib.reid.verification import best_impostor, best_of_patient
 from deidlib.storage import tables
-
-OPTIONS = config.complete_config({"cohort": "samples.tsv"})["reid"]
 
 
 @pytest.fixture
@@ -186,138 +181,56 @@ def test_files_that_hold_more_than_pixels_or_were_not_looked_at_count(rng):
     assert side_channels.metadata_attack(photos, rng).hits == 2
 
 
-def result(name, hits, trials, chance, rng, **about):
-    patients = about.pop("patients", range(trials))
-    about = {"recogniser": "dlib", "region": "whole", "title": name} | about
-    return attack_from_trials([i < hits for i in range(trials)], patients, rng, name=name, chance=chance, **about)
-
-
-def good(rng, n=200):
-    return [
-        result("verification_same_photo", 0, n, 0.01, rng),
-        result("verification_other_photo", 0, 0, None, rng),
-        result("identification_rank1", 0, n, 0.0005, rng),
-        result("identification_rank1_originals", 1, n, 1 / n, rng),
-        result("side_channel_metadata", 0, n, None, rng, recogniser=None),
+def test_published_numbers_that_follow_from_the_original_are_a_key(rng):
+    """Sizes of the core that differ, or a likeness in full precision, find every row; what is shown anyway does not."""
+    photos = [
+        dataclasses.replace(one, numbers={"core_pixels": 900.0 + i, "width": 256.0})
+        for i, one in enumerate(summary(30))
     ]
 
+    def attack(published, similarities=None):
+        shown = [dataclasses.replace(one, published=published(one, i)) for i, one in enumerate(photos)]
+        return side_channels.published_numbers_attack(shown, similarities or {}, rng)
 
-TABLE = {"k": 7, "k_required": 5, "patients": 200, "kept": True, "note": ""}
-EVIDENCE = {"photographs": 200, "patients": 200, "unmeasured": 0, "shared_donors": 0, "table": TABLE}
-
-
-def failed(attacks, evidence=EVIDENCE, recognisers=("dlib",), **options):
-    verdict = release_gate(attacks, recognisers, evidence, OPTIONS | options)
-    names = [entry["name"] for entry in verdict["criteria"] if not entry["passed"]]
-    assert verdict["passed"] is (not names)
-    return names
-
-
-def test_a_good_release_passes(rng):
-    assert failed(good(rng)) == []
-
-
-@pytest.mark.parametrize(
-    ("replaced", "hits", "criteria"),
-    [
-        ("verification_same_photo", 1, ["no_verified_reidentification"]),
-        ("identification_rank1", 3, ["rank1_within_chance"]),
-        ("side_channel_metadata", 1, ["no_metadata"]),
-    ],
-)
-def test_one_result_beyond_its_bound_fails(rng, replaced, hits, criteria):
-    attacks = [a for a in good(rng) if a.name != replaced]
-    old = next(a for a in good(rng) if a.name == replaced)
-    attacks.append(result(replaced, hits, 200, old.chance, rng, recogniser=old.recogniser))
-    assert failed(attacks) == criteria
+    assert attack(lambda one, i: {"core_pixels": one.numbers["core_pixels"]}).rate == 1.0
+    nothing = attack(lambda one, i: {"width": 256.0, "attempt": 0.0})
+    assert nothing.hits <= 7
+    assert nothing.chance == pytest.approx(2 / 30)
+    originals = faces(unit(rng, 30, 8), [one.patient for one in photos], [one.photo for one in photos])
+    released = dataclasses.replace(originals, vectors=unit(rng, 30, 8))
+    by = side_channels.Similarity(released, originals, True)
+    best = [by.to_patients(one.photo, [one.patient])[0] for one in photos]
+    found = attack(lambda one, i: {"sface_cosine": float(np.float32(best[i]))}, {"sface_cosine": by})
+    assert found.rate == 1.0
+    assert attack(lambda one, i: {"sface_cosine": float("nan")}, {"sface_cosine": by}).hits <= 7
 
 
-@pytest.mark.parametrize(
-    ("missing", "criterion"),
-    [
-        ("verification_same_photo", "no_verified_reidentification"),
-        ("identification_rank1", "rank1_within_chance"),
-        ("side_channel_metadata", "no_metadata"),
-    ],
-)
-def test_a_missing_number_fails(rng, missing, criterion):
-    assert criterion in failed([a for a in good(rng) if a.name != missing])
-    untried = [a if a.name != missing else result(missing, 0, 0, None, rng, recogniser=a.recogniser) for a in good(rng)]
-    assert criterion in failed(untried)
+@pytest.mark.parametrize("same_above", [True, False])
+@pytest.mark.parametrize("drop_own", [True, False])
+def test_a_search_among_few_agrees_with_its_definition(rng, same_above, drop_own):
+    originals = faces(unit(rng, 40, 8), np.repeat(np.arange(20), 2))
+    probes = faces(unit(rng, 40, 8), np.repeat(np.arange(20), 2))
+    others = {str(p): [str(q) for q in rng.permutation(20) if q != p][:4] for p in range(19)}
+    tried = search_among(probes, originals, others, same_above, drop_own)
+    assert sorted(set(tried.patients)) == sorted(others), "who has no others is not tried"
+    for photo, patient, hit, chance in zip(tried.photos, tried.patients, tried.hits, tried.chance, strict=True):
+        row = probes.photos.tolist().index(photo)
+        alike = originals.vectors @ probes.vectors[row]
+        mine = (originals.patients == patient) & ~((originals.photos == photo) & drop_own)
+        theirs = np.isin(originals.patients, others[patient])
+        assert hit == (alike[mine].max() >= alike[theirs].max())
+        assert chance == pytest.approx(mine.sum() / (mine.sum() + theirs.sum()))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"unmeasured": 1},
-        {"unmeasured": None},
-        {"shared_donors": 1},
-        {"photographs": 0},
-        {"table": None},
-        {"table": TABLE | {"kept": False}},
-    ],
-)
-def test_evidence_that_is_short_fails(rng, change):
-    assert failed(good(rng), EVIDENCE | change)
-
-
-def test_every_recogniser_has_to_have_attacked(rng):
-    assert {"no_verified_reidentification", "rank1_within_chance"} <= set(failed(good(rng), recognisers=("dlib", "x")))
-    assert failed(good(rng), recognisers=()) != []
-
-
-def test_a_large_cohort_is_judged_by_upper_ends_and_a_small_one_told_so(rng):
-    assert failed(good(rng), interval_upper=0.01) == ["interval_upper_ends"]
-    small = release_gate(good(rng, 12), ["dlib"], EVIDENCE | {"patients": 12, "photographs": 12}, OPTIONS)
-    (judged,) = (entry for entry in small["criteria"] if entry["name"] == "interval_upper_ends")
-    assert judged["passed"]
-    assert judged["bound"] is None
-    assert "12 patients" in judged["note"]
-
-
-def test_what_the_preserved_area_gives_away_excuses_nothing_and_is_told(rng):
-    whole = result("parrot_linear", 24, 200, 0.001, rng)
-    area = result("parrot_linear", 15, 200, 0.001, rng, region="region_only")
-    verdict = release_gate([*good(rng), whole, area], ["dlib"], EVIDENCE, OPTIONS)
-    (judged,) = (entry for entry in verdict["criteria"] if entry["name"] == "interval_upper_ends")
-    assert not judged["passed"]
-    assert judged["value"] == whole.ci95[1]
-    assert "24 of 200; with the preserved area alone, without any new face, on 15 of 200" in judged["note"]
-    alone = release_gate([*good(rng), area], ["dlib"], EVIDENCE, OPTIONS)
-    assert alone["passed"], "the area is the user's choice; what is judged is the photograph that leaves"
-
-
-def test_an_attack_that_few_patients_allow_is_named_and_not_judged(rng):
-    attacks = [*good(rng), result("verification_other_photo", 0, 12, 0.01, rng, patients=["a", "b"] * 6)]
-    verdict = release_gate(attacks, ["dlib"], EVIDENCE, OPTIONS)
-    (judged,) = (entry for entry in verdict["criteria"] if entry["name"] == "interval_upper_ends")
-    assert judged["passed"]
-    assert "verification_other_photo" in judged["note"]
-
-
-def test_a_search_among_originals_alone_is_judged_on_request(rng):
-    attacks = [a for a in good(rng) if a.name != "identification_rank1_originals"]
-    attacks.append(result("identification_rank1_originals", 20, 200, 1 / 200, rng))
-    assert failed(attacks) == []
-    assert failed(attacks, rank1_originals=True) == ["rank1_originals_within_chance"]
-
-
-def test_chance_allows_what_a_coin_would_give():
-    about = {"title": "", "recogniser": None, "region": "whole", "rate": None, "ci95": (0, 1)}
-    assert chance_limit(Attack(name="a", hits=0, trials=100, chance=0.5, **about)) == 60
-    assert chance_limit(Attack(name="a", hits=0, trials=16, chance=0.0005, **about)) == 0
-
-
-def test_learned_searches_are_named_always_and_judged_on_request(rng):
-    for name in ("parrot_linear_rank1", "reversal_rank1"):
-        attacks = [*good(rng), result(name, 20, 200, 1 / 200, rng)]
-        assert failed(attacks) == []
-        assert failed(attacks, rank1_originals=True) == ["learned_rank1_within_chance"]
-        criteria = {c["name"]: c for c in release_gate(attacks, ["dlib"], EVIDENCE, OPTIONS)["criteria"]}
-        assert (
-            f"dlib finds 20 of 200, chance allows 3 ({name.removesuffix('_rank1')})"
-            in criteria["learned_rank1_within_chance"]["note"]
-        )
+def test_thresholds_by_people_of_the_same_look_are_stricter_where_they_are_more_alike(rng):
+    centres = unit(rng, 2, 16)
+    vectors = centres[np.arange(120) % 2] + 0.7 * unit(rng, 120, 16)
+    originals = faces(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), range(120))
+    found = calibrate("r", True, originals, None, None, 0.01, rng, np.arange(120) % 2)
+    assert found.look.pairs == 2 * 60 * 59 // 2
+    assert found.look.threshold > found.threshold
+    few = calibrate("r", True, originals, None, None, 0.01, rng, np.where(np.arange(120) < 10, 0, -1))
+    assert (few.look.pairs, few.look.threshold) == (45, None)
 
 
 def test_photographs_without_a_new_person_are_no_shared_donor():
@@ -332,35 +245,6 @@ def test_photographs_without_a_new_person_are_no_shared_donor():
     assert summary["photographs"] == 3
     photos[1] = side_channels.Photo("b1", "b", 3, True)
     assert _facts(Evidence(photos, list, {}, {}, {}, None), 0)["shared_donors"] == 1
-
-
-def test_where_no_face_is_generated_what_concerns_faces_is_not_applicable():
-    """An intraoral cohort: no recogniser finds a face, nothing is embedded, and files, table and count are judged."""
-    evidence = EVIDENCE | {"generated": 0, "patients": 40, "photographs": 40}
-    clean = dataclasses.replace(_metadata_of(40), hits=0, rate=0.0)
-    verdict = release_gate([clean], ["dlib"], evidence, OPTIONS)
-    rows = {row["name"]: row for row in verdict["criteria"]}
-    assert verdict["passed"]
-    apart = {name for name, row in rows.items() if row.get("applicable") is False}
-    assert apart == set(ON_FACES)
-    assert all(rows[name]["bound"] is None and "Not applicable" in rows[name]["note"] for name in apart)
-    assert not release_gate([dataclasses.replace(clean, hits=1, rate=1 / 40)], ["dlib"], evidence, OPTIONS)["passed"]
-    assert not release_gate([], ["dlib"], evidence | {"photographs": 0}, OPTIONS)["passed"], "nothing to release"
-    assert not release_gate([clean], ["dlib"], evidence | {"generated": 1}, OPTIONS)["passed"]
-    assert not release_gate([clean], ["dlib"], EVIDENCE, OPTIONS)["passed"], "who does not say is judged"
-
-
-def _metadata_of(n):
-    return attack_from_trials(
-        [False] * n,
-        [str(i) for i in range(n)],
-        np.random.default_rng(1),
-        name="side_channel_metadata",
-        title="Metadata",
-        recogniser=None,
-        region="whole",
-        chance=None,
-    )
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, 1e30])

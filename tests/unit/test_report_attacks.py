@@ -31,13 +31,21 @@ def scores(recogniser: str, kind: str, bins: list) -> dict:
     return {"recogniser": recogniser, "kind": kind, "n": sum(n for _, n in bins), "width": 0.02, "bins": bins} | ends
 
 
+COMPARED = {
+    "attack": "verification_same_photo", "recogniser": "one", "photographs": 3, "patients": 3, "whole": 1, "area": 2,
+    "look": 1, "look_expected": 0.6, "p_area": 0.9, "p_look": 0.4, "p_adjusted": 0.9,
+}  # fmt: skip
+
 #: Made-up results in the form of ``attacks.json``: input to render, nothing that was measured.
 FULL = {
     "gate": {
         "passed": True,
         "criteria": [
             {"name": "verified", "statement": "Nobody verified", "value": 0, "bound": 0, "n": 3, "passed": True},
-            {"name": "stated", "statement": "Stated only", "value": 0.3, "bound": None, "n": 3, "passed": True},
+            {"name": "stated", "statement": "Stated only", "value": 0.3, "bound": None, "n": 3, "passed": None}
+            | {"verdict": "not judged", "note": "Three are few."},
+            {"name": "found", "statement": "Found no more", "value": 0, "bound": 0, "n": 3, "passed": True}
+            | {"verdict": "passed", "comparisons": [COMPARED]},
         ],
     },
     "recognisers": [
@@ -82,6 +90,12 @@ FULL = {
         }
         | {"trials": 3, "ci95": [0.0, 0.7], "mean_score": 0.1, "operating_point": area == "mouth"}
         for area, share in (("teeth", 0.01), ("mouth", 0.02), ("lower_face", 0.2))
+    ],
+    "price": [
+        {"preserve": area, "recogniser": "sface", "region": region, "own": area == "mouth", "chance": 1 / 3}
+        | {kind: {"hits": 1, "trials": 3, "ci95": [0.01, 0.9]} for kind in ("rank1", "verified")}
+        for area in ("teeth", "mouth")
+        for region in KNOWN
     ],
     "table_risk": {"quasi_identifiers": ["age", "sex"], "k": 2, "k_required": 5, "unique_patients": 0, "patients": 3}
     | {"prosecutor_max": 0.5, "changes": [{"column": "age", "change": "generalised", "cells": 3}]},
@@ -139,6 +153,27 @@ def test_a_criterion_without_a_bound_is_not_judged(tmp_path):
     audit, _ = run(tmp_path, suite=FULL)
     assert verdicts(audit)["verified"] == "pass"
     assert verdicts(audit)["stated"] == "not judged"
+
+
+def test_what_too_few_patients_allow_is_named_in_the_first_box_and_is_no_pass(tmp_path):
+    suite = copy.deepcopy(FULL)
+    suite["gate"]["criteria"][1]["small"] = True
+    audit, html = run(tmp_path, suite=suite)
+    assert (audit["conclusion"]["verdict"], audit["conclusion"]["passed"]) == ("not judged", None)
+    box = html[html.index('class="verdict') : html.index("<dl")]
+    assert "Stated only" in box
+    assert "NOT JUDGED IN FULL" in box
+    assert "PASS<" not in box
+    suite["gate"]["passed"] = False  # the configuration withholds it
+    audit, _ = withheld(tmp_path / "withheld", suite)
+    assert audit["conclusion"]["verdict"] == "failed"
+
+
+def test_comparisons_and_prices_are_shown_in_words(tmp_path):
+    _, html = run(tmp_path, suite=FULL)
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+    assert "Title of verification_same_photo Judge One 1 of 3 2 1 (0.6) 3 0.900 ✓ pass" in text
+    assert "mouth (this release) SFace preserved area alone 1 of 3 1.0 % to 90.0 % 33.3 % 1 of 3" in text
 
 
 def test_a_failed_gate_fails_the_audit_of_a_release_that_is_there(tmp_path):

@@ -11,6 +11,7 @@ from deidlib.config import complete_config, stage_options
 from deidlib.donors.bank import read_bank
 from deidlib.reid import tradeoff
 from deidlib.reid.embeddings import Faces
+from deidlib.reid.price import price_rows
 from deidlib.storage import tables
 from deidlib.storage.images import encode_png
 from deidlib.vision.landmarks import find_landmarks
@@ -102,13 +103,21 @@ def test_every_area_is_made_and_scored_and_larger_ones_preserve_more(networks, p
     photos, landmarks, donors, originals = patient
     config = complete_config({"cohort": "x.tsv", "preset": {"inversion": {"steps": 2, "bf16": False}}})
     state = torch.random.get_rng_state()
-    rows = tradeoff.sweep_shard(photos, landmarks, donors, networks, [sface], originals, config)
+    rows, seen = tradeoff.sweep_shard(photos, landmarks, donors, networks, [sface], originals, config)
     assert torch.equal(torch.random.get_rng_state(), state)
     score = {(row["preserve"], row["identity_weight"]): row["score"] for row in rows}
     share = {row["preserve"]: row["share"] for row in rows}
     assert share["teeth"] < share["mouth_margins"] < share["lower_face"]
     assert set(score) == set(areas)
     assert all(isinstance(value, float) and -1 <= value <= 1 for value in score.values())
+    rows = price_rows(seen, {"sface": True})
+    assert {(row["preserve"], row["region"]) for row in rows} == {
+        (area, region) for area in ("teeth", "lower_face") for region in ("whole", "region_only", "context_only")
+    }
+    assert all(row["first"] for row in rows), "of one patient alone everybody is first"
+    for row in rows:
+        if row["region"] == "whole":  # the one is compared with the photograph, the other with its square
+            assert row["score"] == pytest.approx(score[row["preserve"], 0.0], abs=0.1)
 
 
 def test_the_releases_own_settings_are_read_from_its_images(patient, sface):

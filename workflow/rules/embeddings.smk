@@ -26,7 +26,9 @@ rule embeddings:
         runtime=more(240),
     params:
         settings=settings_of("generator", recognisers=True),
-        weights=weights("yunet", config["generator"], *recogniser_models()),
+        weights=weights(
+            "yunet", "face_landmarker", "age_net", "gender_net", config["generator"], *recogniser_models()
+        ),
     shell:
         "deidlib embeddings --plan {input.plan:q} --shard {wildcards.shard} --out {output.embeddings:q} "
         "--config {params.settings:q} "

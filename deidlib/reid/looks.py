@@ -1,0 +1,238 @@
+"""Soft biometrics: what a picture shows of a person without a face recogniser, as numbers; and who looks alike.
+
+The new face shares some of it with the patient on purpose (apparent sex, age class, skin tone, pose), or the mouth
+would not sit in it. So the attacks use all of it, and chance is also told among people of the same look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from deidlib.donors.features import FEATURE_SIDE, SKIN_PATCHES, measure
+from deidlib.donors.fit import tone
+from deidlib.reid.embeddings import Faces, show_only
+from deidlib.reid.search import nearest
+from deidlib.vision.detectors import AgeSex
+from deidlib.vision.landmarks import (
+    ALIGNED_SIDE,
+    FACE_OVAL,
+    LEFT_EYE,
+    LIPS_OUTER,
+    RIGHT_EYE,
+    Face,
+    FaceLandmarker,
+    align_photo,
+    aligned_to_native,
+    invert_similarity,
+    transform_points,
+)
+
+_BROWS = [70, 63, 105, 66, 107, 336, 296, 334, 293, 300]
+_NOSE = [168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 48, 278]
+_SHAPE = [*FACE_OVAL, *LEFT_EYE, *RIGHT_EYE, *_BROWS, *_NOSE, *LIPS_OUTER]
+_GAZE = slice(11, 19)  # eyeLook… of MediaPipe's blendshapes
+_SIZES = {"skin": 27, "tone": 3, "age": 1, "sex": 1, "pose": 3, "gaze": 8, "geometry": 2 * len(_SHAPE)}
+_ENDS = np.cumsum(list(_SIZES.values()))
+#: Kind of soft biometric → its values in a look.
+KINDS = {name: slice(int(end) - size, int(end)) for (name, size), end in zip(_SIZES.items(), _ENDS, strict=True)}
+LOOK_VALUES = int(_ENDS[-1])
+TITLES = {
+    "skin": "colour of nine patches of skin",
+    "tone": "skin tone",
+    "age": "apparent age",
+    "sex": "apparent sex",
+    "pose": "pose of the head",
+    "gaze": "gaze",
+    "geometry": "shape of the face from landmarks",
+}
+#: Others among whom a patient is searched: those of the cohort who look most alike.
+LOOK_ALIKES = 4
+_YEARS, _LAB, _SEX = 10.0, 5.0, 0.25  # what one unit of another look is
+#: Individual typology angle in degrees (Chardon et al. 1991, Int. J. Cosmet. Sci. 13:191) below which a tone is darker.
+_TONE_CLASSES = (-30.0, 10.0, 28.0, 41.0, 55.0)
+
+
+class LookMeter:
+    """Measures looks.
+
+    Parameters
+    ----------
+    landmarker : FaceLandmarker
+        Finds the face.
+    age_sex : AgeSex
+        Apparent age and sex.
+    """
+
+    def __init__(self, landmarker: FaceLandmarker, age_sex: AgeSex):
+        self._landmarker, self._age_sex = landmarker, age_sex
+
+    def find(self, picture: np.ndarray) -> Face | None:
+        """The face of a picture, (H, W, 3), with points in its pixels; None where none is found."""
+        try:
+            found = self._landmarker.detect(picture)
+        except (RuntimeError, ValueError):
+            return None
+        return max(found, key=lambda face: float(np.ptp(face.points[:, 0]))) if found else None
+
+    def look(self, picture: np.ndarray, face: Face | None, visible: np.ndarray | None = None) -> np.ndarray | None:
+        """Measure a picture.
+
+        Parameters
+        ----------
+        picture : ndarray, (H, W, 3), uint8
+            Any square of a photograph.
+        face : Face or None
+            Its face.
+        visible : ndarray, (H, W), bool, optional
+            What of the picture the attacker sees. Pose and gaze, and patches and landmarks that lie elsewhere, are not
+            measured then.
+
+        Returns
+        -------
+        ndarray, (LOOK_VALUES,), float32, or None
+            The values of :data:`KINDS`, nan where one is not measured: CIE Lab, years, probability of female, degrees,
+            blendshape scores, and sides of the aligned frame. None without a face.
+        """
+        if face is None:
+            return None
+        matrix = aligned_to_native(face.points)
+        points = transform_points(invert_similarity(matrix), face.points.astype(np.float64))
+        shown = picture if visible is None else show_only(picture, visible)
+        try:
+            found = measure(align_photo(shown, matrix, FEATURE_SIDE), points, face, self._age_sex)
+        except (cv2.error, RuntimeError, ValueError):
+            return None
+        skin, shape = found["skin"], points[_SHAPE] / ALIGNED_SIDE
+        pose = np.array([face.yaw, face.pitch, face.roll])
+        gaze, colour = face.blendshapes[_GAZE], tone(skin.astype(np.float64))[:3]
+        if visible is not None:
+            places = np.round(face.points).astype(int)
+            seen = visible[tuple(np.clip(places, 0, np.array(visible.shape[::-1]) - 1).T[::-1])]
+            skin = np.where(seen[list(SKIN_PATCHES.values()), None], skin, np.nan)
+            shape = np.where(seen[_SHAPE, None], shape, np.nan)
+            pose, gaze, colour = np.full(3, np.nan), np.full(_SIZES["gaze"], np.nan), _mean_lab(picture, visible)
+        parts = (skin.ravel(), colour, [found["age"]], [found["female"]], pose, gaze, shape.ravel())
+        return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+
+def _mean_lab(picture: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    if not visible.any():
+        return np.full(3, np.nan)
+    lab = cv2.cvtColor(picture[visible][None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    return lab[0].mean(axis=0)
+
+
+def tone_class(lab: np.ndarray) -> np.ndarray:
+    """Class of skin tone, from 0 (dark) to 5 (very light), of colours (..., 3) in CIE Lab, by the typology angle."""
+    lab = np.asarray(lab, np.float64)
+    return np.digitize(np.degrees(np.arctan2(lab[..., 0] - 50, lab[..., 2])), _TONE_CLASSES)
+
+
+@dataclass(frozen=True)
+class PeopleLooks:
+    """How the patients of a cohort look on their originals: means of their photographs.
+
+    Attributes
+    ----------
+    people : ndarray, (P,), str
+        Patients, sorted.
+    place : ndarray, (P, 5)
+        Apparent sex, age and tone, in units of another look; for people who were not measured, nan.
+    classes : ndarray, (P,), int
+        People of one number have the same apparent sex, decade of age and class of tone; −1: not measured.
+    """
+
+    people: np.ndarray
+    place: np.ndarray
+    classes: np.ndarray
+
+    def alike(self, patients: np.ndarray, rng: np.random.Generator) -> dict[str, list[str]]:
+        """The most alike others of each of these patients: :data:`LOOK_ALIKES` of them, or all there are.
+
+        Who was not measured is placed at random, so that the search is among any others.
+        """
+        wanted = np.unique(np.asarray(patients, str))
+        row_of = dict(zip(self.people.tolist(), self.place, strict=True))
+        place = rng.normal(size=(len(wanted), self.place.shape[1]))
+        for k, name in enumerate(wanted.tolist()):
+            if name in row_of:
+                place[k] = np.where(np.isnan(row_of[name]), place[k], row_of[name])
+        place += 1e-4 * rng.normal(size=place.shape)  # who is equal comes in random order
+        place = place.astype(np.float32)
+        if len(wanted) < 2:
+            return {name: [] for name in wanted.tolist()}
+        _, found = nearest(place, place, LOOK_ALIKES + 1, same_above=False)
+        return {
+            name: [str(wanted[other]) for other in row if other != k][:LOOK_ALIKES]
+            for k, (name, row) in enumerate(zip(wanted.tolist(), found, strict=True))
+        }
+
+    def class_of(self, patients: np.ndarray) -> np.ndarray:
+        """Class of each of these patients, −1 where not measured."""
+        table = dict(zip(self.people.tolist(), self.classes.tolist(), strict=True))
+        return np.array([table.get(patient, -1) for patient in np.asarray(patients, str).tolist()], int)
+
+
+#: Of a cohort whose looks were not measured.
+NOBODY = PeopleLooks(np.zeros(0, str), np.zeros((0, 5)), np.zeros(0, int))
+
+
+def people_looks(originals: Faces) -> PeopleLooks:
+    """Looks of the patients, from the looks of their originals (``vectors`` are looks)."""
+    if not len(originals):
+        return NOBODY
+    people, place = np.unique(originals.patients, return_inverse=True)
+    chosen = np.concatenate(
+        [originals.vectors[:, KINDS[name]].astype(np.float64) for name in ("sex", "age", "tone")], axis=1
+    )
+    there = ~np.isnan(chosen)
+    total, count = (np.zeros((len(people), chosen.shape[1])) for _ in range(2))
+    np.add.at(total, place, np.where(there, chosen, 0))
+    np.add.at(count, place, there)
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    found = np.column_stack([mean[:, 0] >= 0.5, np.floor(mean[:, 1] / _YEARS), tone_class(mean[:, 2:])])
+    measured = ~np.isnan(mean).any(axis=1)
+    _, classes = np.unique(np.where(measured[:, None], found, -1), axis=0, return_inverse=True)
+    units = np.array([_SEX, _YEARS, _LAB, _LAB, _LAB])
+    return PeopleLooks(people, mean / units, np.where(measured, classes.reshape(-1), -1))
+
+
+def standardised(probes: Faces, gallery: Faces, kinds: Mapping[str, slice] = KINDS) -> tuple[Faces, Faces]:
+    """Bring looks to a form in which Euclidean distance tells how alike they are.
+
+    Every value is taken as a deviation from the mean of its own set (the method may shift a value of all its faces), in
+    units of the gallery's standard deviation; each kind weighs the same, however many values it has; what was not
+    measured is the mean.
+
+    Parameters
+    ----------
+    probes, gallery : Faces
+        Looks of what is searched for and searched among.
+    kinds : mapping
+        Those that are used: name → values.
+    """
+    if not len(gallery):
+        return probes, gallery
+    with np.errstate(all="ignore"):
+        own, spread = _mean(gallery.vectors), np.sqrt(_mean((gallery.vectors - _mean(gallery.vectors)) ** 2))
+        other = _mean(probes.vectors) if len(probes) >= _SHIFT_OF else own
+    spread = np.where(np.nan_to_num(spread) > 1e-6, spread, np.inf)
+    return _weighted(probes, other, spread, kinds), _weighted(gallery, own, spread, kinds)
+
+
+_SHIFT_OF = 8  # photographs that a method's mean shift can be told from
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    there = ~np.isnan(values)
+    return np.where(there, values, 0).sum(axis=0) / there.sum(axis=0)
+
+
+def _weighted(faces: Faces, mean: np.ndarray, spread: np.ndarray, kinds: Mapping[str, slice]) -> Faces:
+    values = np.nan_to_num((faces.vectors - mean) / spread, nan=0.0)
+    parts = [values[:, where] / np.sqrt(where.stop - where.start) for where in kinds.values()]
+    return Faces(faces.photos, faces.patients, np.concatenate(parts, axis=1).astype(np.float32), faces.missing)
