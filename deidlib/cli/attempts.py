@@ -134,12 +134,12 @@ def build(
     from deidlib.models import bank_file
     from deidlib.storage import tables
     from deidlib.vision.landmarks import FaceLandmarker
-    from deidlib.vision.networks import age_sex, dlib_resnet, landmarker_file, sface, yunet
+    from deidlib.vision.networks import age_sex, landmarker_file, recogniser, yunet
 
     network = opened(generator).to(compute.device(device))
     fit_preview(generator, network)
     detector = yunet()
-    judges = sface(detector), dlib_resnet()
+    embedders = [recogniser(name, detector) for name in ("sface", "dlib", "facexzoo")]
     with (
         FaceLandmarker(landmarker_file()) as landmarker,
         progress("donors", size, "identities") as step,
@@ -148,7 +148,7 @@ def build(
             network,
             landmarker,
             detector,
-            *judges,
+            *embedders,
             age_sex(),
             size,
             progress=step,

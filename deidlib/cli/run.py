@@ -59,8 +59,7 @@ def run(
     cfg = config.load_config(configfile, overrides)
     key_file = check_settings(cfg, key)
     out = Path(cfg["results"])
-    for line in check_sheet(sheet, out):
-        say(line)
+    say(check_sheet(sheet, out, cfg["release"]["columns"]))
     log, mine = out / "logs" / "run.log", write_settings(overrides, out)
     say(f"settings are right; the workflow starts at {datetime.now():%H:%M}, its full log is {log}")
     cores = cores or (len(os.sched_getaffinity(0)) if profile == "default" else None)

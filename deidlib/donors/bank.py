@@ -97,6 +97,7 @@ def build_bank(
     detector: YuNet,
     sface,
     dlib,
+    facexzoo,
     age_sex: AgeSex,
     size: int = 2048,
     seed: int = 2307,
@@ -104,8 +105,8 @@ def build_bank(
 ) -> pa.Table:
     """Draw and describe donors until ``size`` of them qualify.
 
-    An entry qualifies if MediaPipe and YuNet agree that it shows one face, both recognisers embed it, and its
-    |yaw| is at most 45°. A generator whose faces do not lie where FFHQ's alignment puts them is an error.
+    An entry qualifies if MediaPipe and YuNet agree that it shows one face, the three recognisers embed it
+    (``facexzoo`` its preview), and its |yaw| is at most 45°. A generator whose faces do not lie where FFHQ's alignment puts them is an error.
 
     Returns
     -------
@@ -122,14 +123,16 @@ def build_bank(
             small = to_uint8(generator.preview(w))
         for code, image, preview in zip(codes, to_uint8(images), small, strict=True):
             row = _describe(image, landmarker, detector, sface, dlib, age_sex)
-            if row is not None and len(rows) < size:
+            witness = None if row is None else facexzoo.embed(_enlarged(preview))
+            if witness is not None and len(rows) < size:
                 places.append(row.pop("misplaced"))
                 if len(places) == min(16, size) and np.median(places) > _MISPLACED:
                     raise InputError(
                         "the generator's faces do not lie where FFHQ's alignment puts them: use weights trained on "
                         "aligned FFHQ images (not on FFHQ-U)"
                     )
-                rows.append({"bank_id": len(rows), "w": code, **row, **preview_scalars(preview, detector)})
+                row |= {"facexzoo": witness.astype(np.float16), **preview_scalars(preview, detector)}
+                rows.append({"bank_id": len(rows), "w": code, **row})
                 if progress:
                     progress()
         if len(rows) == size:
@@ -179,7 +182,7 @@ def describe_faces(
     """
     rows: list[dict | None] = []
     for small in faces:
-        image = cv2.resize(small, (FEATURE_SIDE, FEATURE_SIDE), interpolation=cv2.INTER_CUBIC)
+        image = _enlarged(small)
         found, embedding = landmarker.detect(image), sface.embed(image)
         if len(found) != 1 or embedding is None:
             rows.append(None)
@@ -198,6 +201,11 @@ def describe_faces(
         sface=stacked("sface", 128),
     )
     return looks, np.array([row is not None for row in rows])
+
+
+def _enlarged(preview: np.ndarray) -> np.ndarray:
+    """A preview at the side at which faces are measured."""
+    return cv2.resize(preview, (FEATURE_SIDE, FEATURE_SIDE), interpolation=cv2.INTER_CUBIC)
 
 
 def _describe(image: np.ndarray, landmarker, detector, sface, dlib, age_sex) -> dict | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deidlib.vision.recognisers import Recogniser
 
 #: Recognisers whose embeddings the donor bank holds, by their names, which are also its columns.
-_IN_BANK = ("sface", "dlib")
+_IN_BANK = ("sface", "dlib", "facexzoo")
 
 
 def bank_faces(generator: str, names: list[str]) -> tuple[dict[str, np.ndarray], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from deidlib import config, keys
 from deidlib.errors import InputError
 from deidlib.intake import contents
 from deidlib.intake.cohort import read_sheet
+from deidlib.intake.preview import in_words, preview
 from deidlib.intake.sheet import CohortError
 from deidlib.storage.atomic import write_file
 from deidlib.storage.results import Results
@@ -50,6 +51,7 @@ def check_settings(cfg: dict, key: Path | None) -> Path:
         raise InputError("two key files are named: with --key, and in key_file of the settings. Leave one out")
     key_file = key or config.key_file(cfg)
     keys.read_key(key_file)
+    config.refuse_key_inside(key_file, cfg["results"])
     return key_file
 
 
@@ -62,8 +64,10 @@ def write_settings(overrides: dict, results: Path) -> Path:
     return file
 
 
-def check_sheet(sheet: Path, results: Path, progress: Callable[[], object] | None = None) -> list[str]:
-    """Check the sheet as the plan will, and say in a few lines what it holds.
+def check_sheet(
+    sheet: Path, results: Path, rules: Mapping[str, Mapping], progress: Callable[[], object] | None = None
+) -> str:
+    """Check the sheet as the plan will, and say what a run would make of it.
 
     What is read of the photographs is kept for the plan, so that it does not read them again.
 
@@ -73,41 +77,32 @@ def check_sheet(sheet: Path, results: Path, progress: Callable[[], object] | Non
         The sample sheet.
     results : Path
         Results folder; its private folder is made.
+    rules : mapping
+        ``release.columns`` of the configuration.
     progress : callable, optional
         Called once a file that is read.
 
     Returns
     -------
-    list of str
-        Lines for a person; they hold numbers alone.
+    str
+        The preview (:func:`deidlib.intake.preview.in_words`), without the content of any cell.
 
     Raises
     ------
     CohortError
         The sheet is wrong: nothing may start.
     """
+    found = preview(sheet, rules)
+    if found.stops:
+        raise CohortError(in_words(found))
     seen = Results.of_folder(results).contents
     known = contents.read_known(seen)
-    photos = read_sheet(sheet, known, progress)
-    if not len(photos):
-        raise CohortError("the sample sheet has no rows below its header; write one for each photograph")
+    read_sheet(sheet, known, progress, rules=rules)
     results.mkdir(parents=True, exist_ok=True)
     with _private_files():
         open_private(seen)
         contents.write_known(known, seen)
-    patients = len(photos["patient_id"].unique())
-    lines = [f"{len(photos):,} photographs of {patients:,} patients"]
-    without = {
-        "without consent": sum(consent != "yes" for consent in photos["consent"].to_pylist()),
-        "whose file is not there": sum(
-            print_.startswith(contents.MISSING) for print_ in photos["fingerprint"].to_pylist()
-        ),
-        "that share their photo_id": sum(photos["duplicate"].to_pylist()),
-    }
-    held = [f"{number:,} {words}" for words, number in without.items() if number]
-    if held:
-        lines.append(f"will be held back: {', '.join(held)}")
-    return lines
+    return in_words(found)
 
 
 @contextmanager

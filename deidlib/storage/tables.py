@@ -266,6 +266,7 @@ BANK = pa.schema(
         _field("second_face", pa.float32(), "highest score of a second face, whole or cut by the edge", "0..1"),
         _field("sface", pa.list_(pa.float16()), "SFace embedding (128 values, unit length)"),
         _field("dlib", pa.list_(pa.float16()), "dlib embedding (128 values)"),
+        _field("facexzoo", pa.list_(pa.float16()), "FaceX-Zoo embedding of the preview (512 values, unit length)"),
     ]
 )
 

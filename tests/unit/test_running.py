@@ -73,12 +73,12 @@ def test_results_of_another_start_folder_are_refused(start):
     assert "begun from another folder" in run("samples.tsv", "--key", "key").output
 
 
-def test_the_sheet_is_summed_up_in_numbers_alone(start):
-    lines = check_sheet(Path("samples.tsv"), start / "results")
-    assert lines[0] == "2 photographs of 1 patients"
-    assert "2 without consent" in lines[1], "no row of a patient counts who did not consent in all of them"
-    assert "2 whose file is not there" in lines[1]
-    assert "Miller" not in "".join(lines)
+def test_a_run_begins_with_the_preview_and_keeps_what_it_read(start):
+    words = check_sheet(Path("samples.tsv"), start / "results", {})
+    assert "2 photographs of 1 patient" in words
+    assert "no consent: 2 photographs" in words, "no row of a patient counts who did not consent in all of them"
+    assert "no file at this path" in words
+    assert "Miller" not in words
     assert (start / "results" / "private").stat().st_mode & 0o777 == 0o700
 
 
