@@ -1,6 +1,6 @@
 """Preview of a sheet, before a run: :func:`preview` counts what the run would do, :func:`in_words` puts it in words.
 
-Nothing is written and no photograph is opened; files are only looked up. No cell is quoted, only lines and column names.
+Nothing is written and no photograph is opened; files are looked up. Lines and column names are quoted, cells never.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Preview:
     held_by_consent : int
         Photographs that are held back for want of consent.
     missing, outside, masks_missing, duplicates : tuple of int
-        Lines whose file is missing, whose path leads out of the folder, whose mask is missing, whose photo id is not unique.
+        Lines whose file is missing; whose path leads out of the folder; whose mask is missing; with a repeated id.
     ignored : tuple of (str, str or None)
         Further columns, each with the column that it probably means.
     remarks : tuple of str

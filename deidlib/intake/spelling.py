@@ -9,7 +9,7 @@ from collections.abc import Iterable
 #: The end that spreadsheets add to a whole number: 1234.0.
 _WHOLE = re.compile(r"([0-9]+)\.0+")
 _RUNS = re.compile(r"[0-9]+|[^\W\d_]+")
-#: An id is distinctive if it holds a letter and a digit, or this many digits, or this many letters; "7" and "ab" are not.
+#: An id is distinctive if it holds a letter and a digit, or this many digits, or this many letters ("7" and "ab": no).
 _DIGITS, _LETTERS = 4, 4
 
 

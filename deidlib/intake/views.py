@@ -56,7 +56,7 @@ def view_of(text: str | None) -> str | None:
     ----------
     text : str or None
         One of :data:`VIEWS`; a code of the ADA (``EV15``); or DICOM codes joined by ``+``, with or without their scheme
-        (``SCT:774007+SCT:399033003+SCT:225583004``). Any other text is returned unchanged, and the sheet is then refused.
+        (``SCT:774007+SCT:399033003+SCT:225583004``). Other text is returned unchanged, and the sheet is then refused.
     """
     if text is None:
         return None

@@ -37,8 +37,8 @@ REASONS: dict[str, str] = {
         "cannot be read. Copy it again from where it came."
     ),
     "colour_unsupported": (
-        "The file's colours cannot be converted to sRGB with certainty: the file is HDR, or its colours are not sRGB and "
-        "it does not state what they are. Save it in sRGB (docs/accepted-files.md)."
+        "The file's colours cannot be converted to sRGB with certainty: it is HDR, or its colours are not sRGB and "
+        "their colour space is not stated. Save it in sRGB (docs/accepted-files.md)."
     ),
     "text_declared": "The DICOM header says that text is burnt into the picture. Remove the text, then the statement.",
     "header_mismatch": (
@@ -354,7 +354,7 @@ OUTCOMES = pa.schema(
     ]
 )
 
-#: embeddings → sweep, reid: the recognisers' embeddings of a shard's photographs, original and as they would be released.
+#: embeddings → sweep, reid: the recognisers' embeddings of a shard's photographs, originals and what would be released.
 EMBEDDINGS = pa.schema(
     [
         *_PHOTO,
@@ -430,7 +430,7 @@ INDEX = pa.schema(
     ]
 )
 
-#: Further columns of an index of layout 1: numbers measured on the originals, by which the originals can be found again.
+#: Further columns of an index of layout 1: numbers measured on the originals, by which these can be found again.
 MEASURED_ON_ORIGINALS = pa.schema(
     [
         _field("core_pixels", pa.int64(), "pixels that are the patient's own, bit-exact"),

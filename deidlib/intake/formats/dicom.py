@@ -115,7 +115,7 @@ def _pixels(dataset: pydicom.Dataset, photometric: str) -> np.ndarray:
 
 
 def _of_jpeg(frame: bytes, photometric: str) -> np.ndarray:
-    """Grey or RGB uint8 of a JPEG. Its own markers (JFIF, Adobe, components) decide its colours before DICOM's header."""
+    """Grey or RGB uint8 of a JPEG. Its own markers (JFIF, Adobe, components) decide its colours, not DICOM's header."""
     image = Image.open(io.BytesIO(frame), formats=["JPEG"])
     silent = not {"jfif", "adobe"} & set(image.info) and [layer[0] for layer in image.layer] != list(b"RGB")
     if photometric == "RGB" and silent and image.mode == "RGB":
