@@ -152,7 +152,7 @@ def _draw_donor(
     order = np.argsort(fit, kind="stable")[: np.count_nonzero(allowed)]
     if len(order) < options["mix"]:
         raise InputError(
-            f"only {len(order)} donors of {len(bank)} do not resemble the patient: relax donors.sface_max in a preset of "
+            f"only {len(order)} of {len(bank)} donors are unlike the patient: relax donors.sface_max in a preset of "
             "your own, or build a larger bank with `deidlib donors build`"
         )
     mixtures = draw_mixtures(order, for_mixtures, options["pool"], options["mix"])

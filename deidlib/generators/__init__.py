@@ -1,7 +1,7 @@
 """Generators: networks that turn a latent code into a face. They import torch and numpy only.
 
 A generator has ``n_styles``, ``w_dim``, ``resolution``, ``map(z) -> w``, ``synthesise(w_plus) -> images``,
-``preview(w_plus) -> images at a quarter of the size`` and ``close_up``, the preview and a part at higher resolution; see
+``preview(w_plus) -> images at a quarter of the size`` and ``close_up``, the preview and a part at twice its size; see
 :class:`deidlib.generators.mobilestylegan.MobileStyleGAN` and :class:`deidlib.generators.stylegan2.StyleGAN2`. Each
 draws in the aligned frame of 1024², whatever its own size.
 """
@@ -106,7 +106,7 @@ def build_stylegan2(tensors: Mapping[str, Tensor], about: Mapping, preview_file:
     tensors, about
         As :func:`deidlib.generators.weights.to_tensors` gives them.
     preview_file : Path
-        Weights of the preview head that belongs to it. If the file is missing, previews are whole images, which is slower.
+        Weights of the preview head that belongs to it. Without this file previews are whole images, which is slower.
 
     Raises
     ------

@@ -74,7 +74,7 @@ class _Block(nn.Module):
         self.up, self.conv1, self.conv2 = up, conv1, conv2
 
     def forward(self, x: Tensor, w_up: Tensor, w_conv2: Tensor, corners: Tensor | None = None) -> Tensor:
-        """Features at twice the size; for windows of the features, ``corners``, (N, 2), are the windows' first pixels."""
+        """Features at twice the size; for windows of the features, ``corners``, (N, 2), are their first pixels."""
         corners = None if corners is None else 2 * corners
         x = haar_synthesis(x * self.up(w_up))
         x = self.conv1(x, w_up, corners)

@@ -20,7 +20,7 @@ def generator(name: str):
 
 
 def fit_preview(name: str, network) -> None:
-    """Fit the preview of a StyleGAN2 generator and write it next to the checkpoint; the default generator's is shipped."""
+    """Fit the preview of a StyleGAN2 generator and write it next to the checkpoint; the default's is shipped."""
     if name != "stylegan2" or network.own_resolution <= 256:
         return
     from deidlib.generators.running_rgb import LEAST_PSNR, fit_running_rgb, save_running_rgb, use_running_rgb

@@ -4,7 +4,7 @@ The network sums its image over sizes, so a running image already exists at 256Â
 final one: the larger sizes may add colour and contrast as well as detail, and in trained networks they contribute most
 (Karras et al. 2020, arXiv 1912.04958, figure 8). One 3Ã—3 convolution therefore estimates the missing part from the
 features, scaled by the style of the next layer. Its least-squares optimum on the generator's own images is found in
-closed form. Its error is measured on further images. If the error is too large, the preview is the whole image, reduced.
+closed form. Its error is measured on further images. If that is too large, the preview is the whole image, reduced.
 """
 
 from __future__ import annotations

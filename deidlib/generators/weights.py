@@ -24,7 +24,7 @@ LAYOUT = "stylegan2-1"
 
 
 class CheckpointError(InputError):
-    """A checkpoint is damaged, of another kind, or holds something that is not supported; the message says what to do."""
+    """A checkpoint is damaged, of another kind, or not supported; the message says what to do."""
 
 
 class NamedTensors:
