@@ -1,4 +1,4 @@
-"""Opens what the choice of donors needs: the generator, its bank, the bank's linear model, and how looks are measured."""
+"""Opens what the choice of donors needs: the generator, its bank, the bank's linear model, and the measurement."""
 
 from __future__ import annotations
 

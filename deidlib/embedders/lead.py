@@ -19,7 +19,7 @@ _DLIB_CHIP = np.array([[1.45, 0.0, -6.7], [0.0, 1.45, -30.5]])  # of 150²: medi
 class Lead(NamedTuple):
     """A recogniser that can be part of the identity loss.
 
-    The last three values describe cosines between different people: 117 pairs of 16 portraits (for dlib, its distances).
+    The last three values describe cosines between different people: 117 pairs of 16 portraits (dlib: its distances).
     """
 
     model: str  # model of the registry that holds its weights
@@ -41,5 +41,5 @@ LEADS: dict[str, Lead] = {
     ),
 }
 TRAINED = tuple(name for name, lead in LEADS.items() if lead.trained)
-#: The default recognisers of the identity loss. Not among them are dlib's, which judges, and FaceX-Zoo's, which attacks.
+#: The default recognisers of the identity loss; without dlib's, which judges, and FaceX-Zoo's, which attacks.
 LED_BY = ("sface", "arcface", "discriminant", "outline")

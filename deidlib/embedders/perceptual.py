@@ -127,7 +127,7 @@ class STLPIPS(lpips.LPIPS):
 def plain_lpips(spatial: bool = False) -> lpips.LPIPS | None:
     """LPIPS as published (AlexNet, version 0.1), or None where torch's cache lacks its AlexNet: nothing is downloaded.
 
-    Its layers come with the package. The AlexNet is torchvision's, in the folder ``checkpoints`` of the torch.hub cache.
+    Its layers come with the package. The AlexNet is torchvision's, in the folder ``checkpoints`` of torch.hub's cache.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ class _Places(nn.Module):
 
 
 class PerceptualFeatures(nn.Module):
-    """Third and fifth layer of the perceptual distance's network (AlexNet, trained on all sorts of photographs), pooled.
+    """Third and fifth layer of the perceptual distance's network (AlexNet, trained on general photographs), pooled.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Train the realism check's network on specimens, and calibrate it on others.
 
-Both classes go through the same changes of place, light, sharpness and coding, so that none of these tells them apart.
+Both classes get the same changes of place, light, sharpness and coding, so that none of these distinguishes them.
 Rebuild the network with ``python -m deidlib.training.realism OUT.npz``.
 """
 
@@ -221,7 +221,7 @@ def scores_of(realism: Realism, faces: np.ndarray, view: Callable = plain_view, 
 
 
 def main() -> None:
-    """Draw the specimens, train the network, write it, and say what it does on people it has not seen."""
+    """Draw the specimens, train the network, write it, and print its accuracy on unseen people."""
     from deidlib.donors.model import donor_model
     from deidlib.inversion.networks import inversion_networks
 
