@@ -208,7 +208,7 @@ def _measured_without_face(
 
 
 def _text_free(data: bytes, region: dict, find_text: Search) -> bool | None:
-    """Whether neither the source (searched by the regions stage) nor the result has text in pixels that are released."""
+    """Whether neither the source (searched by the regions stage) nor the result has text in its released pixels."""
     result = _attempted(decode_png, data)
     if result is None or region["text_boxes"] is None:
         return None

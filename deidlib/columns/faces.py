@@ -1,7 +1,7 @@
 """What the released faces still show of columns that were generalised or emptied in the table.
 
-A new face has the sex that the sheet records and about the patient's age, since the mouth has to fit. So a cell of these
-columns that is emptied for k-anonymity can still be read from the picture: the table's k is not the whole risk.
+A new face has the sex that the sheet records and about the patient's age, since the mouth has to fit. So a cell that is
+emptied for k-anonymity can still be read from the picture: the table's k is not the whole risk.
 """
 
 from __future__ import annotations

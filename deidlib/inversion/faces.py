@@ -51,7 +51,7 @@ def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.nd
 
 
 def _frames(landmark: dict, aligned_to_native: np.ndarray) -> dict[str, np.ndarray]:
-    """Frames of recognisers and mesh, from pixels of the aligned frame at ``WORK_SIDE``; inter-ocular distance there."""
+    """Frames of recognisers and mesh, from pixels of the aligned frame at ``WORK_SIDE``; eye distance there."""
     points = transform_points(invert_similarity(aligned_to_native), points_of(landmark).astype(np.float64))
     points = (points + 0.5) * (WORK_SIDE / ALIGNED_SIDE) - 0.5
     left, right = eye_centres(points)

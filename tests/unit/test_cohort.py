@@ -149,7 +149,7 @@ def test_a_missing_column_is_named_and_a_near_one_shown_by_its_place(tmp_path, n
         cohort.read_sheet(sheet(tmp_path, [["a", "b", "c"]], header))
     assert f"line 1, column {name}: missing; add it to the header" in str(caught.value)
     if name != "patient_id":
-        assert "column patient_id: missing; is column 1 it? Rename that" in str(caught.value)
+        assert "column patient_id: missing; if column 1 is meant, rename it" in str(caught.value)
 
 
 def test_a_sheet_without_header_does_not_show_its_first_row(tmp_path):
