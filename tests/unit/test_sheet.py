@@ -42,7 +42,7 @@ def rows(*patients, consent="yes"):
 )
 def test_a_near_miss_that_endangers_a_patient_stops_the_run(tmp_path, column, meant):
     sheet = write(tmp_path, [[*row, "x"] for row in rows("P1", "P2")], [*HEADER, column])
-    with pytest.raises(CohortError, match=f"probably {meant}"):
+    with pytest.raises(CohortError, match=f"probably meant as {meant}"):
         cohort.read_sheet(sheet)
     assert len(preview(sheet).stops) == 1
     settled = {column: {"rule": "drop"}}
