@@ -140,7 +140,7 @@ class Choice:
     suppressed: frozenset[str]
 
     def cell(self, column: str, cell: str | None, patient: str | None = None) -> str | None:
-        """What is written instead of a cell."""
+        """The text that replaces a cell."""
         if cell is None or patient in self.suppressed:
             return None
         return self.levels[column].relabel(cell)

@@ -164,7 +164,7 @@ def fit_template(points: np.ndarray) -> np.ndarray:
 
 
 def sampling_grid(matrices: Tensor, side: int, cropped: int = SIDE) -> Tensor:
-    """Where a network's frame lies in an image: what :func:`resample` takes, (N, cropped, cropped, 2).
+    """Sampling grid of a network's frame in an image, for :func:`resample`: (N, cropped, cropped, 2).
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ _EVERY, _LAST = 2, 10  # the mesh is used in every second step, and in each of t
 
 @dataclass(frozen=True)
 class Inverted:
-    """What :func:`invert` returns.
+    """The result of :func:`invert`.
 
     Attributes
     ----------

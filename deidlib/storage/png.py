@@ -1,4 +1,4 @@
-"""What a PNG file holds, chunk by chunk: a released image is pixels and nothing else."""
+"""Checks a PNG file chunk by chunk: a released image holds pixels and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where everything lies in a results folder."""
+"""The paths of a results folder."""
 
 from __future__ import annotations
 

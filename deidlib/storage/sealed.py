@@ -200,7 +200,7 @@ def _chunks(metadata: pq.FileMetaData) -> Iterator[tuple[int, str, int, int]]:
 
 
 def _footer(file: BinaryIO) -> tuple[int, bytes]:
-    """Where the footer begins, and its bytes with length and closing mark."""
+    """Offset of the footer, and its bytes with length and closing mark."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _END_BYTES))
     length, mark = struct.unpack("<I4s", file.read(_END_BYTES).rjust(_END_BYTES, b"\0"))

@@ -299,7 +299,7 @@ BLENDED = pa.schema(
     ]
 )
 
-#: What a clinician reads off the smile, of the source and of the result; definitions in :mod:`deidlib.checks.smile`.
+#: Clinical measurements of the smile, for source and result; definitions in :mod:`deidlib.checks.smile`.
 _SMILE = [
     _field(f"{name}_{which}", pa.float32(), f"{description}, of the {which}", unit)
     for name, description, unit in (

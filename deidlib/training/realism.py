@@ -127,7 +127,7 @@ def _in_part(face: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> n
 
 
 def faceless(rng: np.random.Generator, side: int) -> np.ndarray:
-    """What networks draw that have not learned a face: fields of colour, smooth to fine, (side, side, 3) uint8."""
+    """An image like that of an untrained network: fields of colour, smooth to fine, (side, side, 3) uint8."""
     field = np.zeros((side, side, 3), np.float32)
     for _ in range(rng.integers(1, 4)):
         cells = int(np.exp(rng.uniform(np.log(2), np.log(side))))

@@ -78,7 +78,7 @@ def _degraded(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def views(pictures: np.ndarray, framing: Framing, rng: np.random.Generator, strength: float = 1.0) -> Tensor:
-    """What a network sees of stored pictures, (n, 3, side, side) in [−1, 1]; ``strength`` 0: as they are."""
+    """A network's inputs from stored pictures, (n, 3, side, side) in [−1, 1]; ``strength`` 0: without changes."""
     x = _placed(pictures, _random_matrices(framing, len(pictures), strength, rng), framing.side)
     if strength:
         x = np.stack([_degraded(view, rng) for view in _lit(x, rng)])
