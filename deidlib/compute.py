@@ -18,7 +18,7 @@ def device(asked: str) -> str:
 
 
 def pin_order() -> None:
-    """Have torch sum in the same order every time, or the same photograph would give other bytes.
+    """Make torch sum in the same order every time, so that the same photograph gives the same bytes.
 
     On a CPU that is one thread. Cores are used by handling several photographs, or shards, at a time: twice as fast on
     two cores, where two threads of torch are a fifth faster than one. On a GPU it is the deterministic algorithms.
@@ -29,11 +29,11 @@ def pin_order() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS wants for it, before its first use
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a check, at the price of writing memory twice
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes memory twice
 
 
 def quiet_native_libraries() -> None:
-    """Leave standard error to Python: MediaPipe's native code would fill the logs with its start-up messages."""
+    """Keep native code from writing to standard error: MediaPipe would fill the logs with its start-up messages."""
     if os.environ.get("DEIDLIB_DEBUG"):
         return
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -100,7 +100,7 @@ def complete_config(cfg: Mapping) -> dict:
 
 
 def stage_options(cfg: Mapping, stage: str) -> dict:
-    """What a stage alone needs: a copy of its block of a completed configuration and of its preset.
+    """A stage's options: a copy of its block of a completed config and of that of the preset.
 
     For example ``stage_options(cfg, "checks")``: the bounds of the gate.
     """
@@ -111,7 +111,7 @@ def stage_options(cfg: Mapping, stage: str) -> dict:
 
 
 def complete_options(stage: str, given: Mapping, generator: str | None = None) -> dict:
-    """A stage's options, completed with defaults and checked, where nothing else of a configuration is known.
+    """A stage's options, completed with defaults and checked, if no other part of the config is known.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def at_home(path: str, key: str) -> Path:
     Raises
     ------
     ConfigError
-        It begins with a ``~`` that names nobody's home.
+        The path begins with a ``~`` that names no home folder.
     """
     try:
         return Path(path).expanduser()
@@ -171,12 +171,12 @@ def at_home(path: str, key: str) -> Path:
 
 
 def refuse_key_inside(key_file: Path, results: Path | str) -> None:
-    """Refuse a key that lies in the results: who gets a copy of them could test every id.
+    """Refuse a key inside the results: whoever gets a copy of them could test every id.
 
     Raises
     ------
     ConfigError
-        It does.
+        The key lies inside the results.
     """
     if Path(os.path.realpath(key_file)).is_relative_to(os.path.realpath(results)):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The demo cohort: virtual patients drawn by the generator, one public-domain portrait, and what must be refused."""
+"""The demo cohort: virtual patients drawn by the generator, one public-domain portrait, and files that are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REST = {"smile": 0.02, "upper_up": 0.02, "jaw_open": 0.01, "pucker": 0.05}
 _SMILE = {"smile": 0.85, "upper_up": 0.6, "jaw_open": 0.03, "pucker": 0.0}
 _YAWS = (0.0, -6.0, 5.0, 8.0, -3.0, -10.0)
 _NAMES = ("Ada Example", "Ben Example", "Cem Example", "Dora Example", "Eva Example", "Finn Example")
-# What the sheet says of the six people that the seed above draws, from looking at them.
+# Entries of the sheet for the six people that the seed above draws, judged by eye.
 _AGES = (29, 33, 47, 38, 27, 24)
 _SEXES = ("F", "M", "M", "M", "F", "F")
 

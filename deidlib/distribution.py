@@ -1,4 +1,4 @@
-"""What comes with deidlib beside its code: the workflow, its schemas, the templates, the registry of models."""
+"""Finds the files that come with deidlib besides its code: workflow, schemas, templates, registry of models."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ import numpy as np
 from deidlib.errors import InputError
 
 MIN_KEY_BYTES = 32
-#: A random key of 32 bytes, or of 64 hexadecimal digits, falls below one of these once in a million million.
+#: A random key of 32 bytes, or of 64 hexadecimal digits, is below one of these limits once in a million million cases.
 _FEWEST_BYTES, _FEWEST_STEPS, _LEAST_COMPRESSED = 7, 4, 36
 #: Text that is a key rather than the name of a file.
 _LIKE_A_KEY = re.compile(r"[0-9A-Za-z+/=_-]{24,}")
@@ -78,7 +78,7 @@ def read_key(path: Path | str) -> bytes:
 
 
 def is_weak(key: bytes) -> bool:
-    """Whether a key is plainly no random one: few different bytes, a repeated pattern, or counting."""
+    """Whether a key is clearly not random: few different bytes, a repeated pattern, or counting."""
     steps = {(after - before) % 256 for before, after in pairwise(key)}
     return len(set(key)) < _FEWEST_BYTES or len(steps) < _FEWEST_STEPS or len(zlib.compress(key, 9)) < _LEAST_COMPRESSED
 
@@ -95,7 +95,7 @@ def write_new_key(path: Path | str) -> None:
     Raises
     ------
     KeyFileError
-        Something exists at this path (a key is never overwritten: the pseudonyms of a release hang on it), or
+        Something exists at this path (a key is never overwritten: the pseudonyms of a release depend on it), or
         the file cannot be written.
     """
     path = Path(path)

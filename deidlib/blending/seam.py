@@ -1,4 +1,4 @@
-"""The seam score: what a composite shows along the preserved area's border and its untouched photograph does not."""
+"""The seam score: the change along the preserved area's border that a composite has and its photograph does not."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SECTOR_PIXELS = 6  # least pixels of the strip at the border that a sector has 
 _STRIP_LEAST = 3  # pixels of a strip in a sector; one with fewer is left out
 _ARCS = 1 / 24, 1 / 12, 1 / 6, 1 / 3, 1.0  # of the whole turn
 _ARC_LEAST = 0.6  # share of an arc's sectors that have a step; an arc with fewer is left out
-_VISIBLE = 1.8  # Lab units; a step of the whole turn that the eye begins to see
-_ROUGHER = 0.5  # share by which the band is rougher than the photograph where the eye begins to see it
-_FLOOR = 1.0  # Lab units; roughness that is not seen
-_NATURAL = 1.2  # Lab units; how much a generated face itself changes over a strip, as a mean of the whole turn
+_VISIBLE = 1.8  # Lab units; the smallest visible step that goes all round
+_ROUGHER = 0.5  # smallest visible increase of the band's roughness, as a share
+_FLOOR = 1.0  # Lab units; invisible roughness
+_NATURAL = 1.2  # Lab units; a generated face's own change over a strip, mean over the whole turn
 
 
 def seam_score(result: np.ndarray, source: np.ndarray, core: np.ndarray, band: np.ndarray) -> float | None:
-    """Largest new step along the band in units of a visible one, or the band's new roughness if that is more; plus 1.
+    """1 plus the larger of two values: the largest new step along the band, and the band's new roughness.
 
     **Steps.** Strips of width t = max(2 px, w/8) follow the core's border, w being the band's width. At the contour of
     signed distance c, in a sector of the angle around the core's centre, the step is the jump of the mean Lab colour m
@@ -96,7 +96,7 @@ def _distance(core: np.ndarray) -> np.ndarray:
 
 
 def _rougher(result: np.ndarray, source: np.ndarray, distance: np.ndarray, width: float) -> float:
-    """Share by which the band's inner half has grown rougher, beyond what the core's rim has."""
+    """Increase of roughness in the band's inner half relative to the core's rim, as a share."""
     # A pixel's roughness is that of its neighbourhood: the rim stays clear of what lies outside.
     zones = (distance > 0) & (distance <= width / 2), (distance < -1) & (distance >= -max(4, width / 2))
     lengths = [np.sqrt(((lab - cv2.blur(lab, (3, 3))) ** 2).sum(axis=2)) for lab in (result, source)]
@@ -105,7 +105,7 @@ def _rougher(result: np.ndarray, source: np.ndarray, distance: np.ndarray, width
 
 
 def _near(image: np.ndarray, near: np.ndarray, room: int) -> np.ndarray:
-    """The part of an image around a mask, with so many pixels of room."""
+    """The part of an image around a mask, with a border of so many pixels."""
     left, top, width, height = cv2.boundingRect(near)
     return image[max(0, top - room) : top + height + room, max(0, left - room) : left + width + room]
 

@@ -23,16 +23,16 @@ from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.storage.png import png_problems
 
-#: Recogniser → the column of its score, and which of several photographs' scores counts: the most alike.
+#: Recogniser → the column of its score, and the function that picks the most similar of several photographs' scores.
 SCORES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
     "sface": ("sface_cosine", max),
     "dlib": ("dlib_distance", min),
 }
 
-#: Recogniser → the detector that it, too, finds its face with.
+#: Recogniser → the detector that it uses to find its face.
 _DETECTOR_OF = {"sface": "yunet", "dlib": "dlib"}
 
-#: What OpenCV, dlib, MediaPipe and the decoders raise on an image they cannot work with.
+#: Errors of OpenCV, dlib, MediaPipe and the decoders on an image that they cannot handle.
 _UNABLE = (cv2.error, RuntimeError, ValueError)
 
 
@@ -74,7 +74,7 @@ def check_photos(
     options : mapping
         The bounds (:mod:`deidlib.contract.checks`): options of the stage ``checks``.
     progress : callable, optional
-        Called once a photograph.
+        Called once for each photograph.
 
     Returns
     -------
@@ -131,7 +131,7 @@ class _Sources:
         self._embeddings: dict[str, dict[str, np.ndarray | None]] = {}
 
     def image(self, photo_id: str) -> np.ndarray | None:
-        """Decode the photograph; None where its pixels are not those that intake vouched for."""
+        """Decode the photograph; None if its pixels are not those of intake (by their SHA-256)."""
         row = self._photos.filter(pc.equal(self._photos["release_photo_id"], photo_id)).to_pylist()[0]
         image = decode_png(row["image"])
         return image if pixels_sha256(image) == row["pixels_sha256"] else None
@@ -149,7 +149,7 @@ class _Sources:
         return self._embeddings[photo_id]
 
     def uncompared(self) -> dict[str, tuple[int, int]]:
-        """Recogniser → photographs it could not embed, and all that were asked for."""
+        """Recogniser → number of photographs that it could not embed, and number of all."""
         return {
             name: (sum(found[name] is None for found in self._embeddings.values()), len(self._embeddings))
             for name in self._judges
@@ -157,7 +157,7 @@ class _Sources:
 
 
 def _attempted(function: Callable, *arguments: Any) -> Any:
-    """Ask a model; None where it cannot work with the image: the check then has no value, and fails."""
+    """Run a model; None if it cannot handle the image, and then the check has no value and fails."""
     try:
         return function(*arguments)
     except _UNABLE:
@@ -185,7 +185,7 @@ def _measured(
 def _measured_without_face(
     data: bytes, photo_id: str, region: dict, sources: _Sources, judges: Mapping, search: Any
 ) -> tuple[dict[str, Any], list[str]]:
-    """Measure a result that must show no face; and name the checks whose recogniser found none in it."""
+    """Measure a result that must show no face, and list the checks whose recogniser found no face in it."""
     result = _attempted(decode_png, data)
     if result is None or result.dtype != np.uint8 or result.ndim != 3:
         return {"metadata_free": False}, []
@@ -208,7 +208,7 @@ def _measured_without_face(
 
 
 def _text_free(data: bytes, region: dict, find_text: Search) -> bool | None:
-    """Whether neither the source (searched by the regions stage) nor the result has text in what is released of it."""
+    """Whether neither the source (searched by the regions stage) nor the result has text in its released pixels."""
     result = _attempted(decode_png, data)
     if result is None or region["text_boxes"] is None:
         return None
@@ -217,12 +217,12 @@ def _text_free(data: bytes, region: dict, find_text: Search) -> bool | None:
         return None
     try:
         return not (region["text_boxes"] or text_in_area(result, area, find_text))
-    except Exception:  # whatever it is that breaks down: what was not searched does not pass
+    except Exception:  # any failure counts: a result that was not searched does not pass
         return None
 
 
 def _finds_no_face(judge: Any, image: np.ndarray) -> bool:
-    """Whether a recogniser works with the image and finds nothing to recognise; not so where it breaks down."""
+    """Whether a recogniser can handle the image and finds no face in it; False if it fails."""
     try:
         return judge.embed(image) is None
     except _UNABLE:
@@ -230,7 +230,7 @@ def _finds_no_face(judge: Any, image: np.ndarray) -> bool:
 
 
 def _likeness(result: np.ndarray, photo_id: str, sources: _Sources, judges: Mapping) -> dict[str, float | None]:
-    """Score the result against the patient's photographs; of several scores the most alike counts."""
+    """Score the result against the patient's photographs; the score of the most similar one counts."""
     others = sources.of_same_patient(photo_id)
     scores = {}
     for name, judge in judges.items():
@@ -241,7 +241,7 @@ def _likeness(result: np.ndarray, photo_id: str, sources: _Sources, judges: Mapp
             continue
         known = (sources.embeddings(other)[name] for other in others)
         found = [float(judge.compare(probe, one)) for one in known if one is not None]
-        # Which of a number and NaN counts as larger depends on their order: one that is none spoils them all.
+        # max and min with NaN depend on the order, so a single NaN makes the score missing.
         scores[column] = most_alike(found) if np.isfinite(found).all() else None
     return scores
 
@@ -263,7 +263,7 @@ def _fidelity(
         "core_equal": measures.core_equals(crop, result, core, inside),
         "survival": measures.block_survival(crop, result, outside),
         "mouth_shift": measures.mouth_shift(*points) if points else None,
-        # Aligned by the source's landmarks: what is broken in the result must not move the frame that it is seen in.
+        # Aligned by the source's landmarks, because a broken face would shift its own frame.
         "realism": _attempted(realism.score, result, points[0], core | band) if points else None,
         **(smile.before_and_after(crop, points[0], result, points[1]) if points else {}),
     }

@@ -10,15 +10,15 @@ import numpy as np
 
 from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER, eye_centres
 
-HIGH_PASS = 2.0  # px; standard deviation of the Gaussian whose result is taken away
-SOURCE_BLURS = (0.0, 0.7, 1.2)  # px; a copy that was softened on its way is looked for as well
+HIGH_PASS = 2.0  # px; standard deviation of the Gaussian that is subtracted
+SOURCE_BLURS = (0.0, 0.7, 1.2)  # px; blurred copies are searched as well
 TEXTURE_LEAST = 0.7  # grey levels; a block with less contrast than this after the high-pass counts as flat
 BLOCK_LEAST, BLOCK_MOST = 8, 12  # px
 PATCH_BLOCKS = 3  # a patch is this many blocks wide and high
 
 
 def core_equals(source: np.ndarray, result: np.ndarray, core: np.ndarray, inside: np.ndarray) -> bool:
-    """Tell whether the core is there, lies inside the photograph, and is equal in every pixel and channel.
+    """Whether the core is not empty, lies inside the photograph, and is equal in every pixel and channel.
 
     Parameters
     ----------

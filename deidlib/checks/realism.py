@@ -1,8 +1,8 @@
-"""Realism: whether the face of a result looks like one that the generator draws, seen in its pixels.
+"""Realism: whether the pixels of a result's face look like a face that the generator draws.
 
-A small convolutional network, trained on nothing else than to tell the generator's own faces from those driven out of
-its domain (:mod:`deidlib.training.realism`). It shares no layer with the recognisers that lead and judge. The
-preserved area is blanked first: it is the patient's own, and says nothing of the generated face.
+A small convolutional network scores the face. It was trained only to distinguish the generator's own faces from those
+driven out of its domain (:mod:`deidlib.training.realism`). It shares no layer with the recognisers that lead and judge.
+The preserved area is blanked first, since it shows the patient and not the generated face.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def seen(image: np.ndarray, preserved: np.ndarray, to_image: np.ndarray) -> np.n
     Parameters
     ----------
     image : ndarray, (H, W, 3), uint8
-        What shows the face.
+        Image of the face.
     preserved : ndarray, (H, W)
         Above 0 in the preserved area and its band.
     to_image : ndarray, (2, 3)

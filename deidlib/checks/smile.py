@@ -1,9 +1,9 @@
-"""What a clinician reads off a smile, from landmarks and pixels: measured before and after.
+"""Measurements of a smile that clinicians use, from landmarks and pixels, before and after.
 
 Lengths are in per cent of one inter-ocular distance, the source's, for both images (they share one pixel grid, so
-the scale cannot hide a change); directions are those of the face in the image, the eye line of the released face
-included: that is all that a reader of the release has. In an adult, 1 % is about 0.6 mm (mean interpupillary
-distance 63 mm: Dodgson 2004, Proc. SPIE 5291).
+the scale cannot hide a change). Directions are measured against the face in each image, for the released face its own
+eye line, since a reader of the release has nothing else. In an adult, 1 % is about 0.6 mm (mean interpupillary distance
+63 mm: Dodgson 2004, Proc. SPIE 5291).
 
 Sources of the definitions: R. Sabri, The eight components of a balanced smile, J. Clin. Orthod. 39(3):155-167, 2005
 (lip line, corridor, cant, midline); M. B. and J. L. Ackerman, Smile analysis and design in the digital era,
@@ -23,7 +23,7 @@ MEASURES = ("smile_width", "lip_line", "midline_offset", "buccal_corridor", "can
 
 _NASION, _UPPER_LIP, _LOWER_LIP = 168, 13, 14
 _INNER_CORNERS = [78, 308]
-_OPEN = 3.0  # % of the inter-ocular distance; lips nearer to each other count as closed
+_OPEN = 3.0  # % of the inter-ocular distance; lips that are closer together count as closed
 _BRIGHT = 0.6  # of the lightest L* between the lips; what is darker is corridor or tongue
 _PALER = 10.0  # CIE a*; teeth are at least this much less red than the lips, or none are seen
 _MIDDLE = 4.0  # % of the inter-ocular distance; half width of the strip in which the lip line is measured

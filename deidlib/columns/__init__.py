@@ -1,1 +1,1 @@
-"""The columns of the sheet that a release shows: their rules, and k-anonymity over them."""
+"""The released columns of the sheet: their rules, and k-anonymity over them."""

@@ -1,7 +1,7 @@
-"""What the released faces show of columns that were made coarser or emptied in the table.
+"""What the released faces still show of columns that were generalised or emptied in the table.
 
-A new face has the sex that the sheet records and about the patient's age, or the mouth would not sit in it. So a cell
-of these columns that is emptied for k-anonymity can still be read off the picture: the table's k is not the whole risk.
+A new face has the sex that the sheet records and about the patient's age, since the mouth has to fit. So a cell that is
+emptied for k-anonymity can still be read from the picture: the table's k is not the whole risk.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PATIENT = "release_patient_id"
 def shown_by_faces(
     before: pa.Table, after: pa.Table, names: list[str], faces: Collection[str]
 ) -> dict[str, Any] | None:
-    """Risk of the table for whoever also reads the coarser or emptied cells off the faces, at worst.
+    """Highest risk of the table if an attacker also reads generalised or emptied cells from the faces.
 
-    At worst, because the recorded cell is taken for what the face shows: a sex is seen, an age about to a decade.
+    It is an upper bound: the recorded cell is assumed to show in the face (sex exactly, age to about a decade).
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def shown_by_faces(
 
 
 def words(shown: Mapping[str, Any]) -> str:
-    """Say plainly what the faces show, and what that makes of the risk."""
+    """What the faces show, and the resulting risk, in words."""
     parts = []
     for entry in shown["columns"]:
         what = f"sex {' and '.join(entry['classes'])}" if entry["classes"] else f"{entry['column']}, about to a decade"

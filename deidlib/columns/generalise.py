@@ -2,7 +2,7 @@
 
 k-anonymity (Sweeney 2002) over *patients*: a patient's record is, for each quasi-identifier, the set of cells that the
 patient's photographs carry, for the release says which photographs are one patient's. An empty cell is a value like any
-other. Of all combinations of levels (full-domain generalisation, Samarati 2001) the one is taken that loses least.
+other. The combination of levels with the least loss is chosen (full-domain generalisation, Samarati 2001).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ OTHER = "other"
 _FIRST_WIDTH = {"keep": 5, "bin": None, "days": 7, "year": 5}
 _CLASS = re.compile(r"(-?\d+(?:\.\d+)?)(?:\+|-\d+| to -?\d+)?")
 _LEVELS_MOST = 64
-#: What an emptied cell costs against one that lost everything by generalisation: emptying spares the common records and
-#: takes those of minorities, which biases what is left.
+#: Cost of an emptied cell, against one that lost everything by generalisation: emptying spares the common records and
+#: removes those of minorities, which biases the remaining data.
 _SUPPRESSED = 2
 
 
@@ -126,7 +126,7 @@ def _merged(cells: Sequence[str], patients: Sequence[int], k: int) -> list[Level
 
 @dataclass(frozen=True)
 class Choice:
-    """The levels that lose least, and who is suppressed besides.
+    """The levels with the least loss, and the patients who are suppressed in addition.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class Choice:
     suppressed: frozenset[str]
 
     def cell(self, column: str, cell: str | None, patient: str | None = None) -> str | None:
-        """What is written instead of a cell."""
+        """The text that replaces a cell."""
         if cell is None or patient in self.suppressed:
             return None
         return self.levels[column].relabel(cell)

@@ -1,6 +1,6 @@
 """Rules of the released columns: which are released, and in what form (keep, bin, days, year, drop).
 
-Nothing is released unless the configuration names it; what identifies a person is refused even then.
+A column is released only if the config names it. A column that identifies people is refused even then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deidlib.schema import load_schema
 from deidlib.storage import tables
 
 RULES = ("keep", "bin", "days", "year", "drop")
-#: What :func:`rules_of` makes of ``release.metadata``: the value comes from the photograph, not from the sheet.
+#: The rule that :func:`rules_of` gives to ``release.metadata``: the value comes from the photograph, not the sheet.
 CAPTURED = "captured"
 #: Rules for columns of calendar dates, which are never released themselves.
 DATE_RULES = ("days", "year")
@@ -117,7 +117,7 @@ def rules_of(config: Mapping) -> dict[str, Mapping]:
 
 
 def check_rules(rules: Mapping[str, Mapping], known: Iterable[str]) -> None:
-    """Refuse rules that are not understood, that release an identifying column, or that name no column.
+    """Refuse unknown rules, rules that release an identifying column, and rules for a column that does not exist.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def sheet_values(
 
 
 def refuse_identifying(photos: Iterable[Mapping], ids: Iterable[str], rules: Mapping[str, Mapping]) -> None:
-    """Hold the cells to be released against each other and against all ids of the sheet.
+    """Compare the cells to be released with each other and with all ids of the sheet.
 
     Parameters
     ----------

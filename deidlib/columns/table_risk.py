@@ -1,7 +1,7 @@
-"""What the released columns give away beside the images: k-anonymity, l-diversity, t-closeness, and what they risk.
+"""Disclosure risk of the released columns, without the images: k-anonymity, l-diversity, t-closeness.
 
-The release's index is written so that k holds (:func:`protect`), says so of itself, and can be measured again by
-anybody who has it (:func:`measured_k`). Measures by pycanon (Sáinz-Pardo Díaz and López García 2022).
+The release's index is written so that k holds (:func:`protect`). It states its k, and every recipient can measure it
+again (:func:`measured_k`). The measures are pycanon's (Sáinz-Pardo Díaz and López García 2022).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deidlib.contract.routes import GENERATE
 from deidlib.errors import ReleaseError
 from deidlib.outcomes.outcomes import Outcome
 
-#: Where the index states what it was made to keep: JSON in the metadata of its schema.
+#: Key of the index's k-anonymity claim: JSON in the metadata of its schema.
 CLAIM_KEY = b"deidlib.k_anonymity"
 _PATIENT = "release_patient_id"
 
@@ -35,7 +35,7 @@ class Protected:
     Attributes
     ----------
     index : Table
-        With its claim in the schema's metadata.
+        The index, with its claim in the schema's metadata.
     choice : Choice or None
         How cells were rewritten (private: it names rare categories); None where there is no quasi-identifier.
     before : dict
@@ -56,7 +56,7 @@ def quasi_identifiers(index: pa.Table, config: Mapping) -> list[str]:
     Raises
     ------
     ReleaseError
-        One is neither in the index nor a column that the configuration keeps out of it: misspelt, it would go unkept.
+        One is neither in the index nor excluded by the config. It may be misspelt, and would then not be protected.
     """
     declared = config["release"]["quasi_identifiers"]
     known = {*index.schema.names, *columns.rules_of(config), *columns.STANDARD}
@@ -107,7 +107,7 @@ def protect(index: pa.Table, config: Mapping) -> Protected:
 
 
 def claim(index: pa.Table) -> dict[str, Any] | None:
-    """What an index says of itself: ``k, quasi_identifiers, changes``; None where it says nothing.
+    """The claim of an index: ``k, quasi_identifiers, changes``; None if it has none.
 
     ``k`` is None where the index has no quasi-identifier: nothing is claimed then.
     """
@@ -130,7 +130,7 @@ def claimed_k(index: pa.Table) -> int | None:
 def measured_k(index: pa.Table) -> int | None:
     """Patients that share the rarest record of the quasi-identifiers that the index itself declares.
 
-    None where it declares none, or where these columns are empty throughout and so tell nobody from another.
+    None if it declares none, or if these columns are all empty and so distinguish nobody.
     """
     said = claim(index)
     if said is None or not index.num_rows or not said["quasi_identifiers"]:
@@ -143,7 +143,7 @@ def measured_k(index: pa.Table) -> int | None:
 
 
 def k_problems(index: pa.Table) -> list[str]:
-    """What is wrong with an index's claim, for ``deidlib verify``; empty: it is kept."""
+    """Faults of an index's claim, for ``deidlib verify``; empty if the claim holds."""
     said = claim(index)
     if said is None:
         return ["does not say which k-anonymity it keeps"]
@@ -162,7 +162,7 @@ def table_risk(
     before: Mapping | None = None,
     shown: Mapping | None = None,
 ) -> dict[str, Any]:
-    """Measure what the released columns give away.
+    """Measure the disclosure risk of the released columns.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
-"""The table of checks: what every result is measured by, each described once.
+"""The table of checks. Each check on a result is described here once.
 
 The gate, the outcomes, the audit's criteria and tally, the schema ``tables.CHECKS`` and the documentation read this
 table. To add a check, add a :class:`Check` here, measure its value in :mod:`deidlib.checks`, and write a test.
 
-A check that applies to a photograph's route and has no value, or one that is no finite number, fails. The one exception
-is stated in the table: a recogniser that finds no face in a result without a generated face has nothing to compare
-(:attr:`Check.excused_by`).
+A check that applies to a photograph's route fails if its value is missing or is not a finite number. There is one
+exception, stated in the table (:attr:`Check.excused_by`): a recogniser may find no face in a result without a generated
+face, and then it has nothing to compare.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from deidlib.contract.routes import GENERATE, INTRAORAL, REGION_ONLY, ROUTES, mo
 
 WITHOUT_FACE = (REGION_ONLY, INTRAORAL)
 
-#: How far inside its bound a recogniser's score has to lie, SFace's cosine and dlib's distance. Attempts are made until
-#: these scores pass, so a score at the bound shows nothing: the same picture, saved again or cut one pixel elsewhere,
-#: may lie beyond it. Measured (tests/bench/RESULTS.md): of 240 pairs of different people, saving one picture as JPEG of
-#: quality 90 or cutting off a row and a column moved 95 in 100 scores by up to 0.033 (SFace) and 0.011 (dlib).
+#: Margins: SFace's cosine and dlib's distance must lie this far inside their bounds. Attempts are repeated until these
+#: scores pass, so a score at the bound proves nothing: the same picture, saved again or cropped by a pixel, may fail.
+#: Measured (tests/bench/RESULTS.md) on 240 pairs of different people: saving one picture as JPEG of quality 90, or
+#: cropping a row and a column, moved 95 in 100 scores by up to 0.033 (SFace) and 0.011 (dlib).
 SFACE_MARGIN, DLIB_MARGIN = 0.035, 0.015
 
-#: How a value is compared: with a bound of the configuration's block ``checks``, or with what it must be.
+#: How a value is compared: with a bound from the config's block ``checks``, or with a fixed value.
 Comparison = Literal["below", "at_most", "above", "at_least", "true", "one_face", "no_face"]
 _WORDS = {"below": "below", "at_most": "at most", "above": "above", "at_least": "at least"}
-UPPER = ("below", "at_most")  # the bound is an upper one
+UPPER = ("below", "at_most")  # comparisons with an upper bound
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Check:
     comparison : str
         See :data:`Comparison`.
     option : str or None
-        Key of the bound in the configuration's block ``checks``.
+        Key of the bound in the config's block ``checks``.
     routes : tuple of str
         Routes that it applies to.
     margin : float
-        How far inside the bound a value has to lie, because results are selected by it.
+        How far inside the bound a value must lie, because results are selected by this value.
     excused_by : str or None
         Check of a face detector. On a route without a generated face the value may be missing if that detector
         counts no face and the recogniser finds none either.
@@ -81,17 +81,17 @@ class Check:
 
     @property
     def upper(self) -> bool:
-        """Whether high values are bad."""
+        """Whether the bound is an upper one, so that high values fail."""
         return self.comparison in UPPER
 
     def bound_in_words(self, options: Mapping) -> str:
-        """Say what the bound asks for, for example ``at most 2``, or ``above 0.6 by 0.03``."""
+        """The bound in words, for example ``at most 2``, or ``above 0.6 by 0.03``."""
         words = f"{_WORDS[self.comparison]} {options[self.option]:g}"
         return f"{words} by {self.margin:g}" if self.margin else words
 
 
 _ONE = "finds one face in each image with a generated one"
-_NONE = "finds no face in images without a generated one, lower faces apart"
+_NONE = "finds no face in images without a generated one, except lower faces"
 
 TABLE: tuple[Check, ...] = (
     Check(
@@ -136,8 +136,8 @@ TABLE: tuple[Check, ...] = (
     Check(
         "text_free",
         "bool",
-        "no text and no code in what is released as it was, neither of the source nor of the result",
-        "Text and codes (QR, bar codes) are found in no pixel that is released as it was",
+        "neither the source nor the result shows text or a code in the pixels that are released unchanged",
+        "No text and no code (QR, bar code) is found in the pixels that are released unchanged",
         "true",
         routes=ROUTES,
     ),
@@ -153,7 +153,7 @@ TABLE: tuple[Check, ...] = (
         "second_face",
         "float32",
         "highest score of a second face, whole or cut by the edge",
-        "Nobody stands beside a generated face, not even cut by the edge",
+        "No second person stands beside a generated face, not even one cut off by the edge",
         "at_most",
         "second_face_max",
         unit="0..1",
@@ -230,35 +230,35 @@ TABLE: tuple[Check, ...] = (
         "outside_neutral",
         "bool",
         "every pixel outside the core is the neutral fill",
-        "Outside the preserved area of region_only images there is nothing but neutral fill",
+        "Images of the route region_only hold only neutral fill outside the preserved area",
         "true",
         routes=(REGION_ONLY,),
     ),
 )
 
 _ANOTHER_FACE = "another donor (raise attempts), or another preserved area"
-#: What helps where a check fails at every attempt; for the list of what was held back.
+#: Advice for a photograph that fails a check at every attempt.
 HELP: dict[str, str] = {
     "sface_cosine": f"{_ANOTHER_FACE}: the face is too like the patient",
     "dlib_distance": f"{_ANOTHER_FACE}: the face is too like the patient",
     "survival": "a smaller mask, or preserve: mouth; something of the original shows outside the preserved area",
-    "metadata_free": "nothing that you can do: please report it",
+    "metadata_free": "nothing on your side: this is a fault of deidlib, please report it",
     "text_free": "crop the photograph, or draw a mask that leaves the text out",
     "faces_yunet": "a frontal photograph with more of the face; on a route without a new face, crop to the mouth",
     "faces_mediapipe": "a frontal photograph with more of the face; on a route without a new face, crop to the mouth",
     "faces_dlib": "crop the photograph to the mouth, or draw a smaller mask",
     "second_face": f"{_ANOTHER_FACE}: a second face was drawn at the edge",
-    "latent_distance": f"{_ANOTHER_FACE}: hand, braces or light in the area pull the face out of what can be drawn",
+    "latent_distance": f"{_ANOTHER_FACE}: a hand, braces or light in the area make the face hard to draw",
     "realism": f"{_ANOTHER_FACE}: the drawn face looks broken",
-    "core_equal": "nothing that you can do: please report it",
+    "core_equal": "nothing on your side: this is a fault of deidlib, please report it",
     "mouth_shift": "a sharper photograph of the mouth, or a mask",
     "seam": f"{_ANOTHER_FACE}; an even light, or a mask that ends on plain skin",
-    "outside_neutral": "nothing that you can do: please report it",
+    "outside_neutral": "nothing on your side: this is a fault of deidlib, please report it",
 }
 
 #: Names of all checks, each once, in the order of the table.
 NAMES: tuple[str, ...] = tuple(dict.fromkeys(check.name for check in TABLE))
-#: The scores of recognisers, by which a result is taken for the patient or not.
+#: The recognisers' checks. Their scores say whether a result is taken for the patient.
 LIKENESS: dict[str, Check] = {check.name: check for check in TABLE if check.margin}
 
 
@@ -269,13 +269,13 @@ def columns() -> list[tuple[str, str, str, str]]:
 
 
 def applicable(route: str | None) -> list[Check]:
-    """Checks that apply to a route; a route that is not known is held to those of a generated face."""
+    """Checks that apply to a route; an unknown route gets the checks of a generated face."""
     route = route if route in ROUTES else GENERATE
     return [check for check in TABLE if route in check.routes]
 
 
 def holds(check: Check, value: Any, options: Mapping, method: str | None = None) -> bool:
-    """Whether a check's value passes, its margin included; a value or a bound that is no finite number does not.
+    """Whether a check's value passes, margin included. A value or bound that is missing or not finite fails.
 
     Parameters
     ----------
@@ -286,7 +286,8 @@ def holds(check: Check, value: Any, options: Mapping, method: str | None = None)
     options : mapping
         The bounds: options of the stage ``checks``.
     method : str, optional
-        Preserved area (``REGIONS.method``): decides how many faces a detector may count without a generated one.
+        Preserved area (``REGIONS.method``). It decides how many faces a detector may count in a result without a
+        generated one.
     """
     if _missing(value):
         return False
@@ -300,7 +301,7 @@ def holds(check: Check, value: Any, options: Mapping, method: str | None = None)
 
 
 def keeps_bound(check: Check, value: Any, options: Mapping) -> bool:
-    """Whether a value lies on the right side of its bound, whatever the margin; as :func:`holds` else.
+    """Whether a value lies on the right side of its bound, without the margin; otherwise as :func:`holds`.
 
     For a recogniser's score this is the verdict "another person" at its threshold.
     """
@@ -320,7 +321,7 @@ def _keeps(check: Check, value: Any, options: Mapping, margin: float) -> bool:
 
 
 def failed_checks(row: Mapping, options: Mapping, method: str | None = None) -> list[str]:
-    """Names of the checks that a row of ``tables.CHECKS`` fails, judged from its numbers; none means passed.
+    """Names of the checks that a row of ``tables.CHECKS`` fails, judged by its numbers; an empty list means passed.
 
     Parameters
     ----------
@@ -369,5 +370,5 @@ def _may_lack(check: Check, route: str | None) -> bool:
 
 
 def _missing(value: Any) -> bool:
-    """Whether there is no value, or a number that is none: NaN or infinite."""
+    """Whether a value is missing, NaN or infinite."""
     return value is None or not math.isfinite(value)

@@ -1,4 +1,4 @@
-"""Clutter of a drawn face's background. The generator draws plain backgrounds well, foliage and crowds badly."""
+"""Clutter in a generated face's background. The generator draws plain backgrounds well, foliage and crowds badly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ROWS, _WIDTH = slice(0, 180), 30  # px of the aligned frame at 256²: above the
 
 
 def clutter(aligned: np.ndarray) -> float:
-    """Natural logarithm of the contrast beside the head, RMS gradient in grey levels a pixel; −0.7 where it is even.
+    """Natural logarithm of the contrast beside the head: RMS gradient in grey levels per pixel; −0.7 if it is even.
 
     Parameters
     ----------

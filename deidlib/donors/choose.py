@@ -1,4 +1,4 @@
-"""The choice of a donor: a keyed mixture of bank entries that fit the patient and do not look like them."""
+"""The choice of a donor: a keyed mixture of bank entries that fit the patient and do not resemble the patient."""
 
 from __future__ import annotations
 
@@ -20,26 +20,33 @@ from deidlib.storage import tables
 
 _COSINE_UNIT = 0.06
 _DRAWS = 12
-_AGAIN = 4  # of the mixtures drawn, how many are drawn again with another age
-_UNKNOWN, _MOST_ALIKE, _IMPOSTORS = 0.1, 0.25, 256  # cosine where none is known; highest aimed at; entries drawn from
-_NO_GLASSES = -7.0  # log-odds that the donor is moved to: those of half of the bank's faces without any
-_GLASSES_UNIT = 0.3  # of log-odds above GLASSES
-_PLAIN = 1.0  # clutter that the donor is moved to: a tenth of the bank's faces have less
-_SECOND_FACE, _SECOND_FACE_UNIT = 0.3, 0.05  # score of a second face from which it counts; and what counts one above it
+_AGAIN = 4  # number of mixtures that are drawn again with a corrected age
+_UNKNOWN, _MOST_ALIKE, _IMPOSTORS = (
+    0.1,
+    0.25,
+    256,
+)  # likeness if none is known; highest likeness; entries that it is drawn from
+_NO_GLASSES = -7.0  # log-odds that the donor is moved to: the median of the bank's faces without glasses
+_GLASSES_UNIT = 0.3  # log-odds above GLASSES that count as one unit of mismatch
+_PLAIN = 1.0  # clutter that the donor is moved to: the lowest decile of the bank
+_SECOND_FACE, _SECOND_FACE_UNIT = (
+    0.3,
+    0.05,
+)  # lowest score that counts; score above it that counts as one unit of mismatch
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """What is known of a patient's look in a photograph.
+    """Measurements of a patient's appearance in a photograph.
 
     Attributes
     ----------
     features : dict
         As :func:`deidlib.donors.features.measure` gives.
     sface : ndarray, (128,), or None
-        SFace's embedding; None where it found no face.
+        SFace's embedding; None if it found no face.
     jaw : bool
-        Whether the preserved area reaches the jaw, so that the donor's has to meet it.
+        Whether the preserved area reaches the jaw, so that the donor's jaw must fit it.
     """
 
     features: dict
@@ -48,32 +55,32 @@ class Likeness:
 
 
 def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
-    """Entries, (N,) bool, that SFace does not find similar to the patient, without glasses and a second face.
+    """Entries, (N,) bool, that are not similar to the patient by SFace, and have neither glasses nor a second face.
 
-    A mixture of faces with and without has half of them.
+    Entries with glasses are left out, because a mixture of faces with and without glasses shows half of them.
     """
     allowed = (bank.scalars["glasses"] < GLASSES) & (bank.scalars["second_face"] < _SECOND_FACE)
     return allowed if look.sface is None else allowed & (bank.sface @ look.sface < sface_max)
 
 
 def impostor_likeness(bank: Bank, fit: np.ndarray, look: Likeness, rng: np.random.Generator, draws: int) -> float:
-    """Cosine to the patient that the released face is to have: what an impostor who fits as well happens to have.
+    """Cosine to the patient that inversion aims at: that of an impostor who fits as well.
 
-    A face led as far from the patient as possible would betray them, for the patient would be the least alike of all.
-    So the likeness is drawn from those of the best-fitting entries; of several draws the lowest counts.
+    A face as unlike the patient as possible would betray the patient, who would be the least similar of all people. So
+    the likeness is drawn from those of the best-fitting entries; the lowest of several draws is taken.
 
     Parameters
     ----------
     bank : Bank
-        The donors, who are impostors to every patient.
+        The donor bank; its people are impostors to every patient.
     fit : ndarray, (N,)
-        :func:`mismatch` of each entry, resemblance left out.
+        :func:`mismatch` of each entry, without resemblance.
     look : Likeness
         The patient.
     rng : Generator
-        Keyed by the patient.
+        Random generator, keyed by the patient.
     draws : int
-        More at later attempts.
+        Number of draws; more at later attempts.
     """
     if look.sface is None:
         return _UNKNOWN
@@ -84,7 +91,7 @@ def impostor_likeness(bank: Bank, fit: np.ndarray, look: Likeness, rng: np.rando
 def resemblance(sface: np.ndarray, look: Likeness, likeness: float) -> np.ndarray:
     """How much more than ``likeness`` faces with the embeddings (N, 128) resemble the patient, (N,).
 
-    In the units of :func:`mismatch`; zero for a face that is no more alike than that.
+    In the units of :func:`mismatch`; zero for a face that is not more similar than that.
     """
     if look.sface is None:
         return np.zeros(len(sface))
@@ -136,7 +143,7 @@ def _draw_donor(
     fit, view = fitting(bank), view_of(look.features, look.jaw)
     likeness = impostor_likeness(bank, fit, look, for_likeness, 1 + attempt)
 
-    # The attempt before was too like the patient, as a rule: fit counts less and less against resemblance.
+    # The attempt before usually failed because it resembled the patient, so fit counts less at each attempt.
     def excess(sface: np.ndarray) -> np.ndarray:
         return (1 + attempt) ** 2 * resemblance(sface, look, likeness)
 
@@ -145,14 +152,14 @@ def _draw_donor(
     order = np.argsort(fit, kind="stable")[: np.count_nonzero(allowed)]
     if len(order) < options["mix"]:
         raise InputError(
-            f"only {len(order)} donors of {len(bank)} are unlike the patient: relax donors.sface_max in a preset of "
+            f"only {len(order)} of {len(bank)} donors are unlike the patient: relax donors.sface_max in a preset of "
             "your own, or build a larger bank with `deidlib donors build`"
         )
     mixtures = draw_mixtures(order, for_mixtures, options["pool"], options["mix"])
     mixed = [mix_identity(bank, editor.prior, *mixture) for mixture in mixtures]
 
     def drawn(which: np.ndarray, years: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], Looks]:
-        """Costs, codes and looks of some of the mixtures: an age each, the patient's sex, no glasses, no crowd."""
+        """Costs, codes and looks of some of the mixtures, each moved to an age, the patient's sex, and no glasses."""
         plain = {"female": features["female"], "glasses": _NO_GLASSES, "clutter": _PLAIN}
         wanted = [{"age": age} | plain for age in years]
         codes = [editor.move(mixed[k], want, held=("tone",)) for k, want in zip(which, wanted, strict=True)]
@@ -163,7 +170,7 @@ def _draw_donor(
     costs, codes, looks = drawn(every, np.full(len(mixed), features["age"]))
     if not np.isfinite(costs).any():
         raise InputError("no mixture of donors draws a face: is this the bank of this generator?")
-    # The linear model falls short of the old and the young: of the best, as much more is asked as was missing.
+    # The linear model misses high and low ages: for the best mixtures, the requested age is changed by the error.
     again = np.argsort(costs, kind="stable")[:_AGAIN]
     again = again[np.isfinite(costs[again])]
     costs_again, codes_again, looks_again = drawn(again, 2 * features["age"] - looks.scalars["age"][again])
@@ -189,7 +196,7 @@ def choose_donors(
     """Donors of the photographs that this attempt handles.
 
     The donor depends on the key, the patient, the attempt and the patient's earliest photograph, not on the shard
-    or on other patients, so that shards need not agree; the shares of the mixture are continuous, so two patients
+    or on other patients, so shards need not be coordinated; the shares of the mixture are continuous, so two patients
     do not share one. With ``identity`` ``per_photo`` each photograph draws its own.
 
     Parameters
@@ -199,11 +206,11 @@ def choose_donors(
     handle : sequence of str
         ``release_photo_id`` of the photographs to handle.
     likenesses : dict
-        What was measured of each photograph with landmarks, by ``release_photo_id``.
+        Measurements of each photograph with landmarks, by ``release_photo_id``.
     bank, editor
         The donor bank and its linear model.
     see : callable
-        Codes w, (n, 512), to what the faces look like that they draw, and which of them show a face at all, (n,) bool.
+        Codes w, (n, 512), to the looks of their faces, and which of them show a face at all, (n,) bool.
     key : bytes
         The secret key.
     attempt : int
@@ -213,7 +220,7 @@ def choose_donors(
     options : dict
         ``pool``, ``mix``, ``sface_max``.
     progress : callable, optional
-        Called once a photograph.
+        Called once for each photograph.
 
     Returns
     -------

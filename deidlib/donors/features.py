@@ -1,4 +1,4 @@
-"""What a donor has to share with a patient so that the patient's mouth fits: pose, geometry, skin, age, sex."""
+"""Features that a donor must share with a patient so that the patient's mouth fits: pose, geometry, skin, age, sex."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from deidlib.vision.landmarks import (
     transform_points,
 )
 
-FEATURE_SIDE = 512  # px; the aligned face is looked at in this size
+FEATURE_SIDE = 512  # px; side of the aligned face that is measured
 _TO_FEATURE = FEATURE_SIDE / ALIGNED_SIDE
 
-#: Points of the lower face whose place decides whether nose base, mouth corners and chin meet; the lips first.
+#: Points of the lower face that decide whether nose base, mouth corners and chin fit; the lips first.
 _NOSE_BASE = [2, 98, 327]
 _JAW = [58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288]
 GEOMETRY_POINTS = [*LIPS_OUTER, *LIPS_INNER, *_NOSE_BASE, *_JAW]

@@ -1,9 +1,8 @@
-"""What a donor shares with a patient, and how well one fits: as little as the picture around the preserved area needs.
+"""How well a donor fits a patient. A donor shares no more with the patient than the preserved area requires.
 
-A released face reveals what its donor shares with the patient, and an attacker who holds other patients' pairs can
-learn to read it. So age and sex are shared as classes; of the skin its tone, the side of the light and the shade of a
-beard, not nine patches; of the face's shape the outline of what is preserved: the lips, and the jaw only where the
-lower face is preserved.
+A released face reveals what its donor shares with the patient, and an attacker with pairs of other patients can learn
+to read it. So age and sex are shared as classes. The skin's tone, the side of the light and the shade of a beard are
+shared, not nine patches. The outline of the lips is shared, and that of the jaw only if the lower face is preserved.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 from deidlib.donors.bank import Looks
 from deidlib.donors.features import EXPRESSION, N_LIPS, SKIN_PATCHES
 
-#: What one unit of mismatch is, by feature: faces are ranked by the sum of squared mismatches in these units.
+#: One unit of mismatch, by feature. Faces are ranked by the sum of squared mismatches in these units.
 _UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}
 _GEOMETRY_UNIT = 14.0  # px of the aligned frame, RMS
 _TONE_UNITS = np.array([5.0, 5.0, 5.0, 12.0, 12.0])  # of CIE Lab, in the order of tone()
@@ -21,18 +20,18 @@ _AGE_UNIT = 3.0  # years
 _FEMALE_UNIT = 0.18
 _AGE_CLASS = 10.0  # years
 
-#: Methods of the preserved area that may reach the jaw: a mask is the clinician's, of whatever size.
+#: Methods of the preserved area that may reach the jaw; a clinician's mask can have any size.
 REACH_THE_JAW = frozenset({"lower_face", "mask"})
 
 _POSE = ("yaw", "pitch", *EXPRESSION)
-#: Cheeks and forehead tell the skin and the light; below them a beard may be dark, and a shaded face must not pass for
+#: Cheeks and forehead show skin and light. Below them a beard may be dark, and a shaded face must not be taken for
 #: a bearded one.
 _UPPER = np.array([name.startswith(("cheek", "forehead")) for name in SKIN_PATCHES])
 _LEFT, _RIGHT = (np.array([name.endswith(side) for name in SKIN_PATCHES]) for side in ("left", "right"))
 
 
 def with_record(features: dict, age: float | None, sex: str | None) -> dict:
-    """Features with what the sample sheet says of age and sex.
+    """Features with the age and sex of the sample sheet.
 
     The recorded sex replaces the apparent one. The estimator flattens the age of adults (on photographs of known age:
     about 15 + 0.45 × age), and the bank's ages are its estimates; so the recorded age is brought to that scale and
@@ -53,7 +52,7 @@ def shared_look(features: dict) -> dict:
 
 
 def view_of(features: dict, jaw: bool) -> dict:
-    """What a photograph decides of its donor's face: pose, expression, and the outline of what is preserved.
+    """Features that a photograph prescribes to its donor: pose, expression, and the outline of the preserved area.
 
     Parameters
     ----------
@@ -73,7 +72,7 @@ def tone(skin: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     skin : ndarray, (..., 9, 3)
-        CIE Lab of ``SKIN_PATCHES``; a patch of nan is left out, and what no patch is left for is nan.
+        CIE Lab of ``SKIN_PATCHES``. Patches of nan are left out; a value without any patch is nan.
     """
     left, right, upper, lower = (_mean(skin, which) for which in (_LEFT, _RIGHT, _UPPER, ~_UPPER))
     sides = np.stack([(left - right)[..., 0], (upper - lower)[..., 0]], axis=-1)

@@ -1,8 +1,8 @@
-"""Whether a drawn face wears glasses, or a part of them.
+"""Detects glasses, or a part of them, on a generated face.
 
 Histograms of oriented gradients (Dalal and Triggs 2005) around the eyes and a linear model of their log-odds, fitted to
-the shipped bank (:mod:`deidlib.training.glasses`). Rims, bridge and temples each add to the score, so that half a
-pair, which no generator should draw and an edited code may, scores between none and a whole one.
+the shipped bank (:mod:`deidlib.training.glasses`). Rims, bridge and temples each add to the score. Half a pair of
+glasses, which an edited code may draw, therefore scores between none and a whole pair.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 from deidlib.models import DATA_FOLDER
 
 GLASSES_FILE = DATA_FOLDER / "glasses.npz"
-GLASSES = -2.0  # log-odds; held out, 1 in 70 of the bare faces has more, and 1 in 40 of those with any part has less
+GLASSES = (
+    -2.0
+)  # log-odds; on held-out faces, 1 in 70 without glasses is above, and 1 in 40 with any part of them is below
 _EYES = slice(84, 148), slice(48, 208)  # rows and columns of the aligned frame at 256²: brows to cheekbones
 _HISTOGRAMS = cv2.HOGDescriptor((160, 64), (16, 16), (8, 8), (8, 8), 9)
 
@@ -41,7 +43,7 @@ def glasses_score(aligned: np.ndarray, path: Path = GLASSES_FILE) -> float:
     aligned : ndarray, (256, 256, 3), uint8
         The face in the aligned frame.
     path : Path
-        What :mod:`deidlib.training.glasses` wrote.
+        The model, written by :mod:`deidlib.training.glasses`.
     """
     slope, intercept = _model(path)
     return float(gradients(aligned) @ slope + intercept)

@@ -1,4 +1,4 @@
-"""What the choice of donors works with: the generator, its bank and the bank's linear model, and how faces look."""
+"""Opens what the choice of donors needs: the generator, its bank, the bank's linear model, and the measurement."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ def _built_bank(name: str) -> Path:
 
 
 def observer(network, landmarker):
-    """Codes w, (n, 512), to what the faces look like that the generator's preview draws of them.
+    """A function from codes w, (n, 512), to the looks of their faces in the generator's preview.
 
-    In float32 wherever it runs: bfloat16 is a third faster, but not every processor has it, and those that have not
-    would choose other donors.
+    It always computes in float32. bfloat16 is a third faster, but processors without it would choose other donors.
 
     Returns
     -------
@@ -57,7 +56,7 @@ def observer(network, landmarker):
 
 
 def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str], jaws: Collection[str] = ()) -> dict:
-    """Measure the look of the patients whose photographs are handled: features and embedding.
+    """Measure features and embeddings of the patients whose photographs are handled.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Face recognisers as differentiable networks: what can lead the inversion. Imports torch, numpy and lpips only."""
+"""Differentiable face recognisers, for the identity loss of the inversion. Imports torch, numpy and lpips only."""

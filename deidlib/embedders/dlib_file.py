@@ -1,4 +1,4 @@
-"""Reading a network of dlib's from its ``.dat`` file, without dlib.
+"""Reads a dlib network from its ``.dat`` file, without dlib.
 
 dlib writes a network's layers in the order from the input to the output: each layer's name, then its parameters and
 options, as ``serialize()`` of dlib/serialize.h writes them. An integer is one byte, whose low four bits count the bytes
@@ -39,7 +39,7 @@ class _Reader:
     def tensor(self) -> np.ndarray:
         version = self.integer()
         if version != _TENSOR_VERSION:
-            raise ValueError(f"a tensor of version {version}, where {_TENSOR_VERSION} is known")
+            raise ValueError(f"a tensor of version {version}; only version {_TENSOR_VERSION} is supported")
         count = int(np.prod([self.integer() for _ in range(4)]))
         values = np.frombuffer(self._data, "<f4", count, self._at)
         self._at += 4 * count
@@ -74,5 +74,5 @@ def read_layers(path: Path) -> list[Layer]:
         layers.append(Layer(kind, values, options))
         at = reader.at
     if not layers:
-        raise ValueError(f"{path.name} holds no layer that is known: is it a network of dlib's?")
+        raise ValueError(f"{path.name} holds no known layer: is it a dlib network?")
     return layers

@@ -23,7 +23,7 @@ _CONVOLUTIONS = 29
 class DlibTorch(nn.Module):
     """dlib's network: chips, (N, 3, 150, 150) RGB in [−1, 1], to embeddings, (N, 128).
 
-    Distances between embeddings are dlib's: below 0.6 its author takes two faces for one person's.
+    Distances between embeddings equal dlib's: two faces closer than 0.6 are one person's, by its author's threshold.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def _folded(convolution: Layer, affine: Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _added(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of two feature maps, each filled up with zeros at its end to the larger channels, rows and columns."""
+    """Sum of two feature maps, each padded with zeros at its end to the larger number of channels, rows and columns."""
     sizes = [max(pair) for pair in zip(a.shape[1:], b.shape[1:], strict=True)]
 
     def filled(x: Tensor) -> Tensor:

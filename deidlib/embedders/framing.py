@@ -1,4 +1,4 @@
-"""Where each recogniser looks: similarities from ArcFace's frame of 112² to its own, and what is hidden from it."""
+"""The frame of each recogniser: similarities from ArcFace's frame of 112² to its own, and the parts that are hidden."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 ARCFACE_SIDE = 112  # px; the frame of Deng et al. 2019: deidlib.inversion.identity.TEMPLATE places the five points
-_MOUTH, _RADII, _SOFT = np.array([56.0, 92.0]), np.array([29.0, 22.0]), 0.15  # of what is hidden, in that frame
+_MOUTH, _RADII, _SOFT = np.array([56.0, 92.0]), np.array([29.0, 22.0]), 0.15  # of the hidden ellipse, in that frame
 
 
 class Framing(NamedTuple):
-    """How a recogniser sees a face."""
+    """The view of a face that a recogniser gets."""
 
     side: int  # px of its frame
     matrix: np.ndarray  # (2, 3) pixels of ArcFace's frame to pixels of its own
@@ -25,7 +25,7 @@ def zoomed(side: int, seen: float, middle: tuple[float, float]) -> np.ndarray:
 
 
 def mouth_shown(framing: Framing) -> np.ndarray:
-    """Share of each pixel that a recogniser sees, (side, side): 0 about the mouth where that is hidden."""
+    """Weight of each pixel in a recogniser's view, (side, side): 0 around the mouth if the mouth is hidden."""
     if framing.mouth:
         return np.ones((framing.side, framing.side), np.float32)
     y, x = np.mgrid[: framing.side, : framing.side].astype(np.float64)

@@ -1,6 +1,7 @@
-"""Which recognisers can lead the inversion, how each sees a face, and what it makes of impostors: the one table.
+"""The table of recognisers for the identity loss: the view of each, and its cosines between impostors.
 
-The recogniser that judges in the product (dlib's) stands here for the bench alone, where each judges while others lead.
+A recogniser of the identity loss leads the inversion; the others judge. dlib's judges in a run. It is listed for the
+bench alone, where each recogniser judges in turn while the others lead.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ _DLIB_CHIP = np.array([[1.45, 0.0, -6.7], [0.0, 1.45, -30.5]])  # of 150²: medi
 
 
 class Lead(NamedTuple):
-    """A recogniser that can lead.
+    """A recogniser that can be part of the identity loss.
 
-    The last three are of cosines between different people: 117 pairs of 16 portraits (dlib's: by its distances there).
+    The last three values describe cosines between different people: 117 pairs of 16 portraits (dlib: its distances).
     """
 
-    model: str  # of the registry, whose weights it takes
+    model: str  # model of the registry that holds its weights
     framing: Framing
-    trained: bool  # here, on the generator's people
+    trained: bool  # fitted by deidlib, to the generator's people
     impostor: float  # their mean
-    alike: float  # their 95 % quantile: the highest likeness aimed at
+    alike: float  # their 95 % quantile: the highest likeness that is aimed at
     deviation: float  # their standard deviation
 
 
@@ -40,5 +41,5 @@ LEADS: dict[str, Lead] = {
     ),
 }
 TRAINED = tuple(name for name, lead in LEADS.items() if lead.trained)
-#: Who leads by default. dlib's, which judges, does not, nor does FaceX-Zoo's, which only attacks.
+#: The default recognisers of the identity loss; without dlib's, which judges, and FaceX-Zoo's, which attacks.
 LED_BY = ("sface", "arcface", "discriminant", "outline")

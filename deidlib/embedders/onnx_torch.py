@@ -1,4 +1,4 @@
-"""A recogniser from an ONNX file, differentiable: the few layers that such networks are made of, in PyTorch."""
+"""A differentiable recogniser from an ONNX file: the few layers that such networks consist of, in PyTorch."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class OnnxTorch(nn.Module):
         for node in graph.node:
             if node.op_type not in _LAYERS:
                 raise InputError(
-                    f"this ONNX recogniser has a layer {node.op_type}; one that leads has none but "
-                    f"{', '.join(sorted(_LAYERS))}: let it judge instead (reid.recognisers)"
+                    f"this ONNX recogniser has a layer {node.op_type}; the identity loss supports only "
+                    f"{', '.join(sorted(_LAYERS))}: name it in reid.recognisers instead"
                 )
             options = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             self._steps.append((node.op_type, list(node.input), node.output[0], options))

@@ -1,4 +1,4 @@
-"""Differentiable recognisers, opened."""
+"""Opens the differentiable recognisers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def embedder(name: str, perceptual=None):
     Parameters
     ----------
     name : str
-        Which.
+        Its name.
     perceptual : STLPIPS, optional
-        Whose features the discriminant takes; opened anew where it is not given.
+        The network whose features the discriminant uses; opened if it is not given.
     """
     from deidlib.embedders.dlib_torch import DlibTorch
     from deidlib.embedders.onnx_torch import OnnxTorch
@@ -36,7 +36,7 @@ def embedder(name: str, perceptual=None):
 
 
 def features(name: str, perceptual=None):
-    """Open what a recogniser that was fitted here takes its features from."""
+    """Open the feature network of a recogniser that was fitted to the generator's people."""
     from deidlib.embedders.perceptual import STLPIPS
     from deidlib.embedders.trained import PerceptualFeatures, SexFeatures
 
@@ -50,5 +50,5 @@ def features(name: str, perceptual=None):
 
 
 def fitted_file(name: str) -> Path:
-    """Where the projection of a recogniser that was fitted here is kept."""
+    """File with the projection of a recogniser that was fitted to the generator's people."""
     return DATA_FOLDER / f"recogniser-{name}.npz"

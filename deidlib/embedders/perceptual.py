@@ -1,7 +1,7 @@
-"""Perceptual distances: LPIPS (Zhang et al. 2018, arXiv 1801.03924), and the shift-tolerant one that inversion takes.
+"""Perceptual distances: LPIPS (Zhang et al. 2018, arXiv 1801.03924), and its shift-tolerant variant for the inversion.
 
-ST-LPIPS (Ghildyal and Liu 2022, arXiv 2207.13686), AlexNet variant, is LPIPS with another feature network, which blurs
-before it leaves out pixels, and with weights of its own. Layers and formula are those of the package ``lpips``.
+ST-LPIPS (Ghildyal and Liu 2022, arXiv 2207.13686), AlexNet variant, is LPIPS with weights of its own and another
+feature network, which blurs before it subsamples. Layers and formula are those of the package ``lpips``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _CONVOLUTIONS = {  # name in the checkpoint: padding
     "net.slice4.11": 1,
     "net.slice5.13": 1,
 }
-#: File of the AlexNet that LPIPS was made with, by the name that torchvision gives it in torch's cache.
+#: File of the AlexNet behind LPIPS, by the name that torchvision gives it in torch's cache.
 _ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
 class BlurredAlexNet(nn.Module):
-    """AlexNet's convolutions, which blur before they leave out pixels: the feature network of ST-LPIPS.
+    """AlexNet's convolutions with a blur before each subsampling: the feature network of ST-LPIPS.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ class BlurredAlexNet(nn.Module):
         return F.conv2d(x, self.blur.to(x.dtype).expand(x.shape[1], -1, -1, -1), stride=2, groups=x.shape[1])
 
     def first(self, x: Tensor) -> Tensor:
-        """The first convolution and its shrinking in one, before the activation.
+        """The first convolution and its subsampling in one step, before the activation.
 
-        Of what the shrinking reflects at its edges, the first row and column are the second ones. The last are taken to
-        be those before them, as they are where the side is odd; where it is even, the published network has a mean half
-        a pixel farther out.
+        The subsampling pads its input by reflection. The padded first row and column are copies of the second ones. The
+        padded last row and column are taken from those before them. This is exact for an odd side; for an even side the
+        published network has a mean half a pixel farther out.
         """
         height, width = x.shape[2:]
         x = F.pad(x, (2, 2 + width % 2, 2, 2 + height % 2))
@@ -71,7 +71,7 @@ class BlurredAlexNet(nn.Module):
             yield x
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The five layers' activations, as LPIPS asks for them."""
+        """The five layers' activations, in the form that LPIPS expects."""
         return list(self.layers(x))
 
 
@@ -85,7 +85,7 @@ class STLPIPS(lpips.LPIPS):
     """
 
     def __init__(self, weights: Path):
-        # LPIPS makes an AlexNet, which goes unused: without memory or random draws. torchvision warns of how it asks.
+        # LPIPS makes an unused AlexNet; here it takes no memory and no random draws. torchvision's warning is hidden.
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             super().__init__(pretrained=False, net="alex", pnet_rand=True, verbose=False)
         state = torch.load(weights, map_location="cpu", weights_only=True)
@@ -98,8 +98,8 @@ class STLPIPS(lpips.LPIPS):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The five layers' activations, each normalised to unit length over its channels."""
-        # As lpips.normalize_tensor, but for its x**2, which mixed precision on a GPU computes in float32. A layer is
-        # normalised before the next one is computed: in that order gradients are summed, to the last bit.
+        # As lpips.normalize_tensor, except its x**2, which mixed precision on a GPU computes in float32. Each layer is
+        # normalised before the next one is computed; this order fixes the order in which gradients are summed.
         layers = self.net.layers(self.scaling_layer(images))
         return [x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for x in layers]
 
@@ -111,7 +111,7 @@ class STLPIPS(lpips.LPIPS):
         a, b : list of Tensor
             Features of the two batches.
         weight : Tensor, (N, 1, H, W), optional
-            Where the distance counts; shrunk to each layer. None: everywhere alike.
+            Weight of each pixel, reduced to each layer's size. None: all pixels count the same.
         """
         total = 0.0
         for x, y, layer in zip(a, b, self.lins, strict=True):
@@ -127,7 +127,7 @@ class STLPIPS(lpips.LPIPS):
 def plain_lpips(spatial: bool = False) -> lpips.LPIPS | None:
     """LPIPS as published (AlexNet, version 0.1), or None where torch's cache lacks its AlexNet: nothing is downloaded.
 
-    Its layers come with the package. The AlexNet is torchvision's, in the folder ``checkpoints`` of ``torch.hub``'s.
+    Its layers come with the package. The AlexNet is torchvision's, in the folder ``checkpoints`` of torch.hub's cache.
 
     Parameters
     ----------
@@ -142,9 +142,9 @@ def plain_lpips(spatial: bool = False) -> lpips.LPIPS | None:
 
 
 def _bordered(x: Tensor, before: tuple[int, ...], behind: tuple[int, ...]) -> Tensor:
-    """Rows and columns again, by number, before the first and behind the last.
+    """Pad with copies of some rows and columns, given by number, before the first and after the last.
 
-    As torch's reflecting and replicating paddings have it, but compiled and in a fixed order on a GPU too.
+    The result equals torch's reflecting and replicating paddings, but it compiles, and its order is fixed on a GPU too.
     """
     for axis in (2, 3):
         parts = [x.narrow(axis, k % x.shape[axis], 1) for k in (*before, *behind)]

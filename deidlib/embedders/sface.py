@@ -18,7 +18,7 @@ _EPSILON = 1e-3, 2e-5  # of the batch normalisations after a convolution; of the
 
 
 def read_weights(model_file: Path) -> dict[str, np.ndarray]:
-    """Weights of an ONNX file by name, block-quantised ones restored to float32."""
+    """Weights of an ONNX file by name; block-quantised ones are restored to float32."""
     import onnx
     from onnx import numpy_helper
 
@@ -42,7 +42,7 @@ class SFaceTorch(nn.Module):
     Parameters
     ----------
     weights : mapping
-        As :func:`read_weights` gives them. Batch normalisations are folded into what they follow.
+        As :func:`read_weights` gives them. Batch normalisations are folded into the layers before them.
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray]):

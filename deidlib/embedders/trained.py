@@ -1,7 +1,7 @@
 """Recognisers that were fitted to the generator's own people.
 
-Features of another network, and what of them tells people apart: linear discriminant analysis, by
-:mod:`deidlib.training.discriminant`.
+Each is a projection of another network's features to the directions that distinguish people, found by linear
+discriminant analysis (:mod:`deidlib.training.discriminant`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DIMENSIONS = 128  # of an embedding
 
 
 class Discriminant(nn.Module):
-    """Features, projected to what tells people apart: faces, (N, 3, side, side) RGB in [−1, 1], to (N, 128).
+    """Features, projected to directions that distinguish people: faces, (N, 3, side, side) in [−1, 1], to (N, 128).
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class Discriminant(nn.Module):
 
 
 class _Places(nn.Module):
-    """Means over n by n places of feature maps of a side, (N, C, side, side), as one vector a face.
+    """Means of feature maps, (N, C, side, side), over an n × n grid, as one vector for each face.
 
-    Adaptive mean pooling as products with constant matrices: torch's own has no fixed order on a GPU.
+    This is adaptive mean pooling as products with constant matrices, because torch's own has no fixed order on a GPU.
     """
 
     def __init__(self, side: int, n: int):
@@ -60,7 +60,7 @@ class _Places(nn.Module):
 
 
 class PerceptualFeatures(nn.Module):
-    """Third and fifth layer of the perceptual distance's network (AlexNet, photographs of everything), in few places.
+    """Third and fifth layer of the perceptual distance's network (AlexNet, trained on general photographs), pooled.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class PerceptualFeatures(nn.Module):
 
 
 class SexFeatures(nn.Module):
-    """Second and third layer of the network that estimates a face's sex (Levi and Hassner 2015), in few places.
+    """Second and third layer of the network that estimates a face's sex (Levi and Hassner 2015), pooled.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Generators: what turns a latent code into a face. The networks import torch and numpy only.
+"""Generators: networks that turn a latent code into a face. They import torch and numpy only.
 
 A generator has ``n_styles``, ``w_dim``, ``resolution``, ``map(z) -> w``, ``synthesise(w_plus) -> images``,
-``preview(w_plus) -> images at a quarter of the size`` and ``close_up``, the preview with a larger part beside it; see
+``preview(w_plus) -> images at a quarter of the size`` and ``close_up``, the preview and a part at twice its size; see
 :class:`deidlib.generators.mobilestylegan.MobileStyleGAN` and :class:`deidlib.generators.stylegan2.StyleGAN2`. Each
 draws in the aligned frame of 1024², whatever its own size.
 """
@@ -21,7 +21,7 @@ from deidlib.errors import InputError
 
 
 class Generator(Protocol):
-    """What inversion needs of a generator (a torch module)."""
+    """The interface that inversion needs of a generator (a torch module)."""
 
     n_styles: int
     w_dim: int
@@ -34,7 +34,7 @@ class Generator(Protocol):
         """(N, n_styles, w_dim) to (N, 3, resolution, resolution) RGB in about [−1, 1]."""
 
     def preview(self, w: Tensor) -> Tensor:
-        """The same image at a quarter of the size, several times cheaper, to a small error."""
+        """The same image at a quarter of the size: several times faster, with a small error."""
 
     def close_up(self, w: Tensor, corners: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """The preview, and a square of the image at half its size, (N, 3, side, side), without that error.
@@ -75,7 +75,7 @@ def latent_prior(generator: Generator, n: int = 20000, seed: int = 0, floor: flo
         w = torch.cat([generator.map(part.to(device)).cpu() for part in z.split(2000)]).double().numpy()
     mean = w.mean(axis=0)
     variance, vectors = np.linalg.eigh(np.cov(w, rowvar=False))
-    # Largest first; the sign of an eigenvector is arbitrary, so fix it.
+    # Largest first. The sign of an eigenvector is arbitrary, so it is fixed.
     deviation, vectors = np.sqrt(np.maximum(variance[::-1], 0)), vectors[:, ::-1]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))])
     deviation = np.maximum(deviation, floor * deviation[0])
@@ -106,12 +106,12 @@ def build_stylegan2(tensors: Mapping[str, Tensor], about: Mapping, preview_file:
     tensors, about
         As :func:`deidlib.generators.weights.to_tensors` gives them.
     preview_file : Path
-        Weights of the preview head that belongs to it; where there are none, it does without, more slowly.
+        Weights of the preview head that belongs to it. Without this file previews are whole images, which is slower.
 
     Raises
     ------
     InputError
-        The weights are of another network, or draw what the pipeline cannot use.
+        The weights belong to another network, or to a generator that the pipeline cannot use.
     """
     from deidlib.generators.running_rgb import use_running_rgb
     from deidlib.generators.stylegan2 import StyleGAN2

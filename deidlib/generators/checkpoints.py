@@ -1,6 +1,6 @@
-"""StyleGAN2 checkpoints as they are published, read into one form: NVIDIA's ``.pkl`` and rosinality's ``.pt``.
+"""Reads published StyleGAN2 checkpoints, NVIDIA's ``.pkl`` and rosinality's ``.pt``, into one form.
 
-``deidlib weights convert`` alone reads them; the stages read what it writes (:mod:`deidlib.generators.weights`).
+Only ``deidlib weights convert`` reads them; the stages read its output (:mod:`deidlib.generators.weights`).
 
 NVIDIA's repositories stylegan2-ada-pytorch and stylegan3 (``--cfg=stylegan2``) pickle whole networks, of which
 ``G_ema`` is the generator; rosinality's stylegan2-pytorch saves dictionaries of tensors, ``g_ema``. Neither file's code
@@ -32,12 +32,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Parameters
     ----------
     path : Path
-        The file; its first bytes, not its name, tell the layout.
+        The file. Its first bytes, not its name, decide the layout.
 
     Raises
     ------
     CheckpointError
-        The file is damaged, of another network, or refers to code; the text says which.
+        The file is damaged, belongs to another network, or refers to code; the message says which.
     """
     path = Path(path)
     with open(path, "rb") as file:
@@ -49,19 +49,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
         text = str(error)
         raise CheckpointError(text if text.startswith(path.name) else f"{path.name}: {text}") from None
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        # Names and types can be wrong in more ways than are worth a sentence each.
+        # Names and types can be wrong in too many ways for a message each.
         raise CheckpointError(
             f"{path.name}: is not laid out as a StyleGAN2 checkpoint ({type(error).__name__})"
         ) from None
 
 
 def _finish(tensors: NamedTensors) -> None:
-    """Check the resampling filters, the only tensors that are not weights, and that nothing is left."""
+    """Check the resampling filters, the only tensors that are not weights, and that no other tensor is left."""
     expected = torch.outer(*2 * [torch.tensor([1.0, 3.0, 3.0, 1.0])]) / 64
     for name in sorted(tensors.left):
         value = tensors.left[name]
         if not name.endswith(("resample_filter", ".kernel")):
-            raise CheckpointError(f"holds {name}, which a StyleGAN2 generator with skip connections has not")
+            raise CheckpointError(f"holds {name}, which a StyleGAN2 generator with skip connections does not have")
         if value.shape != (4, 4) or not torch.allclose(value.float() / value.float().sum(), expected, atol=1e-5):
             raise CheckpointError(f"{name} is a resampling filter other than [1, 3, 3, 1], which is not supported")
 
@@ -178,7 +178,7 @@ def _nvidia_to_rgb(tensors: NamedTensors, name: str, channels: int, w_dim: int) 
 def _read_tensors(path: Path) -> dict:
     """A dictionary that ``torch.save`` wrote, by PyTorch's reader of tensors and containers alone.
 
-    Training also saves its command-line arguments, a bare ``Namespace``; nothing else is let in.
+    Training also saves its command-line arguments as a ``Namespace``; no other type is allowed.
     """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):

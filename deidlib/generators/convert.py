@@ -1,4 +1,4 @@
-"""From a StyleGAN2 checkpoint, in either layout, to safetensors."""
+"""Converts a StyleGAN2 checkpoint, in either layout, to safetensors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from deidlib.storage.tensors import write_tensors
 def convert_checkpoint(path: Path, out: Path) -> tuple[int, str]:
     """Write the generator of a checkpoint as safetensors.
 
-    The file says of itself the layout of its tensors, the side of the image, the clamp, the SHA-256 of the checkpoint,
+    The file's metadata hold the layout of its tensors, the side of the image, the clamp, the SHA-256 of the checkpoint,
     and deidlib's version.
 
     Parameters
     ----------
     path : Path
-        NVIDIA's ``.pkl`` or rosinality's ``.pt``; its first bytes, not its name, tell which.
+        NVIDIA's ``.pkl`` or rosinality's ``.pt``. Its first bytes, not its name, decide the layout.
     out : Path
         The file to write.
 

@@ -1,9 +1,9 @@
-"""A pickle read without running anything that is in it: tensors, plain containers, and inert records of objects.
+"""Reads a pickle without running code from it: tensors, plain containers, and inert records of objects.
 
 NVIDIA's StyleGAN checkpoints are pickles of networks that carry their own Python source (``torch_utils.persistence``).
-Here such an object becomes a :class:`Record` of its state, and its source stays a text that nobody reads. What the
-pickle may refer to is the list in :func:`_meanings`, and each name on it means a function of this module, not the one
-that the file thinks of: PyTorch's own reader of tensor bytes, for one, would unpickle those bytes with the full pickle.
+Here such an object becomes a :class:`Record` of its state, and its source stays unused text. The pickle may refer only
+to the names listed in :func:`_meanings`. Each of these names stands for a function of this module, not for the original
+one: PyTorch's own reader of tensor bytes, for example, would unpickle those bytes with the full pickle.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _NUMBERS = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a pickle says of an object: its class and its state. Nothing of the class exists here.
+    """An object of a pickle, as its class's name and its state. The class itself is never loaded.
 
     Attributes
     ----------
     class_name : str
-        Name that the object's class had.
+        Name of the object's class.
     state : dict
         The object's attributes.
     """
@@ -56,7 +56,7 @@ def read_inert(path: Path):
     Raises
     ------
     CheckpointError
-        The file is truncated or no pickle, or refers to anything that is not on the list.
+        The file is truncated, is no pickle, or refers to a name that is not on the list.
     """
     with open(path, "rb") as file:
         try:
@@ -64,7 +64,7 @@ def read_inert(path: Path):
         except CheckpointError as error:
             raise CheckpointError(f"{path.name}: {error}") from None
         except Exception as error:
-            # A pickle can fail in any way: each of them means that these are not the bytes that were written.
+            # A damaged pickle can fail in any way, so every error is reported as damage.
             raise CheckpointError(
                 f"{path.name} is damaged or no pickle ({type(error).__name__}); copy or download it again"
             ) from None
@@ -73,7 +73,7 @@ def read_inert(path: Path):
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file):
         super().__init__(file)
-        self._known = _meanings()  # anew for each file: a pickle may set attributes on what it is given
+        self._known = _meanings()  # new for each file: a pickle may set attributes on these objects
 
     def find_class(self, module: str, name: str):
         known = self._known.get(f"{module}.{name}")
@@ -99,7 +99,7 @@ def _refusal(module: str, name: str) -> str:
 
 
 def _meanings() -> dict[str, Callable]:
-    """What each name that a pickle may refer to means here."""
+    """The names that a pickle may refer to, each with its replacement here."""
     mapping = type("Mapping", (dict,), {})
 
     def record(meta) -> Record:
@@ -139,7 +139,7 @@ def _meanings() -> dict[str, Callable]:
 
 
 class _NumberType:
-    """A NumPy scalar type by its code; the byte order and alignment that a pickle adds are not used."""
+    """A NumPy scalar type by its code; the byte order and alignment in the pickle are ignored."""
 
     def __init__(self, code: str):
         self.code = code
@@ -150,7 +150,7 @@ class _NumberType:
 
 
 def _tensor(storage, offset: int, size: tuple, stride: tuple) -> Tensor:
-    """Tensor of its own memory; a size that its storage does not hold is an error, never a read beyond it."""
+    """Tensor with memory of its own. A size larger than its storage is an error; nothing beyond it is read."""
     whole = [offset, *size, *stride]
     if not isinstance(storage, torch.storage.TypedStorage) or len(size) != len(stride):
         raise CheckpointError("a tensor has no storage; copy or download the file again")
@@ -158,6 +158,6 @@ def _tensor(storage, offset: int, size: tuple, stride: tuple) -> Tensor:
         raise CheckpointError("a tensor has a size that is no number; copy or download the file again")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
-    if 0 not in size and (last >= held or math.prod(size) > held):  # the second: a stride of 0 repeats what is there
+    if 0 not in size and (last >= held or math.prod(size) > held):  # the second test: a stride of 0 repeats values
         raise CheckpointError("a tensor is larger than its storage; copy or download the file again")
     return torch._utils._rebuild_tensor(storage, offset, tuple(size), tuple(stride)).clone()

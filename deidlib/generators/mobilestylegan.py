@@ -24,7 +24,7 @@ N_STYLES = 16
 W_DIM = 512
 RESOLUTION = 1024
 N_BLOCKS = 7
-_MARGIN = 2  # px at 128²: from farther away nothing reaches a close-up (two 3×3 layers at 256², two at 512²)
+_MARGIN = 2  # px at 128²: only so far do pixels influence a close-up (two 3×3 layers at 256², two at 512²)
 _GRAIN = 32  # px at 128²: cuDNN's fast depthwise kernels take 256² and not 244² (28 times slower on an H100)
 
 
@@ -74,7 +74,7 @@ class _Block(nn.Module):
         self.up, self.conv1, self.conv2 = up, conv1, conv2
 
     def forward(self, x: Tensor, w_up: Tensor, w_conv2: Tensor, corners: Tensor | None = None) -> Tensor:
-        """Features at twice the size; of windows of the features, where ``corners``, (N, 2), says where these begin."""
+        """Features at twice the size; for windows of the features, ``corners``, (N, 2), are their first pixels."""
         corners = None if corners is None else 2 * corners
         x = haar_synthesis(x * self.up(w_up))
         x = self.conv1(x, w_up, corners)
@@ -109,7 +109,7 @@ class _Constants:
 
 
 def _by_band(rows: np.ndarray) -> np.ndarray:
-    """Rows of the low-pass band, LH, HL and HH, where the published graph has the last three in turn."""
+    """Rows in the order low-pass, LH, HL, HH; the published graph interleaves the last three."""
     low, high = np.split(rows, [len(rows) // 4])
     return np.concatenate([low, high[0::3], high[1::3], high[2::3]])
 
@@ -173,7 +173,7 @@ class MobileStyleGAN(nn.Module):
             for conv in ("conv1", "conv2"):
                 depthwise = f"{name}.{conv}.conv.weight_dw"
                 pointwise, bias = c.after(depthwise, _is_pointwise), c.named(f"{name}.{conv}.bias").reshape(-1)
-                if conv == "conv2" and k < N_BLOCKS - 1:  # a transform follows
+                if conv == "conv2" and k < N_BLOCKS - 1:  # a wavelet transform follows
                     pointwise, bias = _by_band(pointwise), _by_band(bias)
                 kernels, noise = [c.named(depthwise).squeeze(2), pointwise], c.after(depthwise, _is_noise)
                 convs.append(_StyledConv(c.style(f"{name}.{conv}.conv"), kernels, noise, bias))
@@ -215,7 +215,7 @@ class MobileStyleGAN(nn.Module):
     def close_up(self, w: Tensor, corners: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """The preview, and a part of the image at 512² exactly, (N, 3, side, side), that begins at ``corners``.
 
-        The last two blocks see the part's surroundings only; what is left out reaches none of its pixels.
+        The last two blocks compute only the part and its surroundings; pixels farther away do not influence it.
         """
         features = self.features(w, PREVIEW_BLOCKS)
         whole = features.shape[-1]

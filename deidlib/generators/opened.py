@@ -1,4 +1,4 @@
-"""Generators of the registry, opened."""
+"""Opens the generators of the registry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def generator(name: str):
 
 
 def fit_preview(name: str, network) -> None:
-    """Fit the preview of a StyleGAN2 generator and write it beside the checkpoint; the default's is shipped."""
+    """Fit the preview of a StyleGAN2 generator and write it next to the checkpoint; the default's is shipped."""
     if name != "stylegan2" or network.own_resolution <= 256:
         return
     from deidlib.generators.running_rgb import LEAST_PSNR, fit_running_rgb, save_running_rgb, use_running_rgb
@@ -28,5 +28,5 @@ def fit_preview(name: str, network) -> None:
     estimate = fit_running_rgb(network)
     save_running_rgb(estimate, preview_file(name))
     use_running_rgb(network, preview_file(name))
-    verdict = "used" if estimate.psnr >= LEAST_PSNR else "too low: previews are whole images shrunk, which is slower"
+    verdict = "used" if estimate.psnr >= LEAST_PSNR else "too low: previews are reduced whole images, which is slower"
     say(f"preview: {estimate.psnr:.1f} dB, {verdict}")

@@ -1,4 +1,4 @@
-"""Constants of an OpenVINO IR (``.xml`` graph beside ``.bin`` weights), read without OpenVINO."""
+"""Reads the constants of an OpenVINO IR (``.xml`` graph with ``.bin`` weights) without OpenVINO."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_constants(xml_path: Path) -> Iterator[tuple[str, np.ndarray]]:
     Parameters
     ----------
     xml_path : Path
-        The graph; the weights are looked for beside it with the suffix ``.bin``.
+        The graph; the weights are in the file of the same name with the suffix ``.bin``.
 
     Yields
     ------

@@ -49,7 +49,7 @@ class PreviewHead(nn.Module):
 def random_codes(
     generator: nn.Module, n: int, w_mean: Tensor, rng: torch.Generator, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """W+ codes as inversion meets them: truncated, style-mixed at a random layer, a little noise per layer.
+    """W+ codes like those of an inversion: truncated, style-mixed at a random layer, with a little noise per layer.
 
     ``generator`` is on ``device``; ``w_mean`` and ``rng`` are on the CPU.
     """

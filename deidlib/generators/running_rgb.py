@@ -1,11 +1,10 @@
-"""A StyleGAN2 preview: the image at 256² from the layers up to 256² alone.
+"""The preview of a StyleGAN2 generator: the image at 256², from the layers up to 256² alone.
 
-The network sums its image over sizes, so at 256² there is a running image already. It need not be a small version of
-the final one: nothing keeps the larger sizes from adding colour and contrast besides detail, and in trained networks
-they contribute most (Karras et al. 2020, arXiv 1912.04958, figure 8). What is missing is therefore estimated from the
-features, style-scaled as the next layer sees them, by one 3×3 convolution, whose least-squares optimum on the
-generator's own images is found in closed form. How well it does is measured on further images, and where it does badly
-the preview is the whole image shrunk.
+The network sums its image over sizes, so a running image already exists at 256². It need not be a small version of the
+final one: the larger sizes may add colour and contrast as well as detail, and in trained networks they contribute most
+(Karras et al. 2020, arXiv 1912.04958, figure 8). One 3×3 convolution therefore estimates the missing part from the
+features, scaled by the style of the next layer. Its least-squares optimum on the generator's own images is found in
+closed form. Its error is measured on further images. If that is too large, the preview is the whole image, reduced.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from torch.nn import functional as F
 from deidlib.generators.preview import random_codes
 from deidlib.generators.stylegan2 import PREVIEW_SIDE, StyleGAN2
 
-LEAST_PSNR = 24.0  # dB against the whole image shrunk, of a signal that spans 2; below, the estimate is not used
+LEAST_PSNR = 24.0  # dB against the reduced whole image, for values in [−1, 1]; below, the estimate is not used
 _IMAGES, _FURTHER_IMAGES, _PIXELS = 24, 4, 2048
 _RIDGE = 1e-4
 
 
 @dataclass(frozen=True)
 class RunningRGB:
-    """The estimate.
+    """The fitted convolution and its quality.
 
     Attributes
     ----------
     weight, bias : ndarray, (3, C + 3, 3, 3) and (3,), float32
-        Convolution of style-scaled features and running image to what the image still lacks.
+        Convolution from style-scaled features and running image to the missing part of the image.
     psnr : float
-        On images that were not fitted, in dB.
+        PSNR on images that were not used for the fit, in dB.
     """
 
     weight: np.ndarray
@@ -63,14 +62,14 @@ def use_running_rgb(generator: StyleGAN2, path: Path) -> None:
 
 
 def fit_running_rgb(generator: StyleGAN2, seed: int = 0) -> RunningRGB:
-    """Fit the estimate to a generator's own images, drawn with codes as inversion meets them.
+    """Fit the estimate to a generator's own images, drawn with codes like those of an inversion.
 
     Parameters
     ----------
     generator : StyleGAN2
-        Of more than 256² of its own, on any device.
+        The generator, whose own size is above 256²; on any device.
     seed : int
-        Of the codes and of the pixels that are fitted.
+        Seed of the codes and of the pixels used for the fit.
     """
     rng = torch.Generator().manual_seed(seed)
     place = generator.constant.device
@@ -93,7 +92,7 @@ def fit_running_rgb(generator: StyleGAN2, seed: int = 0) -> RunningRGB:
 
 
 def _example(generator: StyleGAN2, rng: torch.Generator, place: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs of the convolution, and what the running image lacks, for a random code."""
+    """Inputs of the convolution, and the missing part of the running image, for a random code."""
     codes = random_codes(generator, 1, generator.w_mean.cpu(), rng, place)
     with torch.no_grad():
         inputs, running = generator.preview_inputs(codes)

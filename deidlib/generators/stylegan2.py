@@ -23,7 +23,7 @@ from deidlib.generators.window import surroundings, window
 
 ALIGNED_SIDE = 1024  # px, side of the aligned frame, whatever the network's own size
 PREVIEW_SIDE = ALIGNED_SIDE // 4
-_MARGIN = 4  # px at 256²: from farther away nothing reaches a close-up
+_MARGIN = 4  # px at 256²: pixels farther away do not influence a close-up
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class _Layer(_Convolution):
         self.noise = nn.Parameter(noise[None, None].contiguous())
 
     def forward(self, x: Tensor, w: Tensor, corners: Tensor | None = None) -> Tensor:
-        """Features; of a part of them, where ``corners``, (N, 2), says where each photograph's part begins."""
+        """Features; for a part of them, ``corners``, (N, 2), is the first pixel of each photograph's part."""
         x, demodulation = self.modulated(x, w)
         gain, noise = 2**0.5, self.noise  # √2·leaky_relu(x) = leaky_relu(√2·x)
         if corners is not None and noise.shape[-1] > 1:
@@ -245,8 +245,8 @@ class StyleGAN2(nn.Module):
     def close_up(self, w: Tensor, corners: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """The preview, and a part of the image at 512², (N, 3, side, side), that begins at ``corners``.
 
-        Where the preview is estimated from the layers up to 256², those above see the part's surroundings only; what is
-        left out reaches none of its pixels.
+        If the preview is estimated from the layers up to 256², the layers above compute only the part and its
+        surroundings; pixels farther away do not influence it.
         """
         half = ALIGNED_SIDE // 2
         if self.preview_head is None:
@@ -266,7 +266,7 @@ class StyleGAN2(nn.Module):
         return preview, part
 
     def preview_inputs(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """What the preview is estimated from, (N, C + 3, 256, 256), and the running image among it.
+        """Inputs of the preview's estimate, (N, C + 3, 256, 256), and the running image among them.
 
         The C features are those of 256² as the next layer sees them, times its style.
         """

@@ -19,12 +19,12 @@ from torch import Tensor
 from deidlib.errors import InputError
 from deidlib.generators.stylegan2 import Checkpoint, Modulated
 
-#: What the files of this layout say of themselves.
+#: Name of the layout, in the files' metadata.
 LAYOUT = "stylegan2-1"
 
 
 class CheckpointError(InputError):
-    """A checkpoint is damaged, of another kind, or holds what is not read; the text says what to do."""
+    """A checkpoint is damaged, of another kind, or not supported; the message says what to do."""
 
 
 class NamedTensors:
@@ -33,7 +33,7 @@ class NamedTensors:
     Attributes
     ----------
     left : dict
-        Those that were not taken.
+        The tensors that were not taken yet.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
@@ -57,7 +57,7 @@ class NamedTensors:
 
 
 def to_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict]:
-    """Tensors of a checkpoint by name, and what a file of them has to say: its layout, side and clamp."""
+    """Tensors of a checkpoint by name, and the metadata of a file of them: layout, side and clamp."""
     tensors = {"constant": checkpoint.constant}
     if checkpoint.w_mean is not None:
         tensors["w_mean"] = checkpoint.w_mean
@@ -77,7 +77,7 @@ def from_tensors(tensors: Mapping[str, Tensor], about: Mapping) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        A tensor is missing, has another shape or holds no numbers, or is one too many.
+        A tensor is missing, has a wrong shape, holds values that are not finite, or is not part of the layout.
     """
     if about.get("layout") != LAYOUT:
         raise CheckpointError(f"has the layout {about.get('layout')!r}, where {LAYOUT!r} is read; convert it again")
@@ -102,7 +102,9 @@ def from_tensors(tensors: Mapping[str, Tensor], about: Mapping) -> Checkpoint:
             break
         side *= 2
     if given.left:
-        raise CheckpointError(f"holds {min(given.left)}, which a StyleGAN2 generator with skip connections has not")
+        raise CheckpointError(
+            f"holds {min(given.left)}, which a StyleGAN2 generator with skip connections does not have"
+        )
     return Checkpoint(mapping, w_mean, constant, layers, to_rgb, None if clamp is None else float(clamp))
 
 

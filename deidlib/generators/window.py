@@ -1,4 +1,4 @@
-"""Windows of images and feature maps: some pixels of each, as they are."""
+"""Windows of images and feature maps: crops without resampling."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class _Window(torch.autograd.Function):
-    """Indexing, whose gradient knows that no pixel is taken twice: nothing is summed, so no order matters."""
+    """Indexing in which no pixel is taken twice, so its gradient needs no sums and does not depend on their order."""
 
     @staticmethod
     def forward(ctx, x: Tensor, which: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -24,22 +24,22 @@ class _Window(torch.autograd.Function):
 
 
 def surroundings(corners: Tensor, side: int, scale: int, margin: int, whole: int, grain: int = 1) -> tuple[Tensor, int]:
-    """Where windows of a feature map begin, (N, 2), that squares of the image need, and their side.
+    """First pixels, (N, 2), and side of the windows of a feature map that squares of the image need.
 
     Parameters
     ----------
     corners : Tensor, (N, 2), int64
         Column and row of each square's first pixel.
     side : int
-        Of the squares, px of the image.
+        Side of the squares, in px of the image.
     scale : int
-        Pixels of the image to one of the feature map.
+        Pixels of the image for each pixel of the feature map.
     margin : int
         Pixels of the feature map that are needed around a square.
     whole : int
         Side of the feature map; the windows lie inside it.
     grain : int
-        What the windows' side is a multiple of, if the map has batch_size.
+        The windows' side is a multiple of this, if the map is large enough.
     """
     needed = -(-side // scale) + 1 + 2 * margin
     seen = min(-(-needed // grain) * grain, whole)
@@ -56,7 +56,7 @@ def window(x: Tensor, corners: Tensor, side: int) -> Tensor:
     corners : Tensor, (N, 2), int64
         Column and row of each square's first pixel; the squares lie inside the images.
     side : int
-        Of the squares.
+        Side of the squares, in px.
     """
     steps = torch.arange(side, device=x.device)
     which = torch.arange(len(x), device=x.device)[:, None, None]

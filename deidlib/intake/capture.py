@@ -1,8 +1,8 @@
-"""How a photograph was taken, as far as it harms nobody: classes of exposure, lens, ISO, flash and sensor.
+"""Capture settings that identify nobody: coarse classes of exposure, lens, ISO, flash and sensor.
 
-Read from Exif, never more than :data:`CAPTURE` holds: no date, name, place, serial number, model, software or maker's
-note, and no free text at all. Every value is one of a short list written here, the nearest to what the file says; what
-lies beyond the list, or is no number, is left out. A value is released only if ``release.metadata`` names it.
+Only the values of :data:`CAPTURE` are read from Exif: no date, name, place, serial number, model, software or maker's
+note, and no free text at all. Each value is the nearest one of a short list written here. Values beyond the list, and
+texts in place of numbers, are left out. A value is released only if ``release.metadata`` names it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CAPTURE: dict[str, Kept] = {
 
 
 def read_capture(data: bytes) -> dict[str, str]:
-    """Classes of a photograph's Exif, by the names of :data:`CAPTURE`; those that are not known are left out.
+    """Classes of a photograph's capture settings, by the names of :data:`CAPTURE`; unknown ones are left out.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def capture_cell(text: str | None, name: str) -> str | None:
     text : str or None
         The column ``capture`` of tables.PHOTOS: :func:`read_capture` as JSON.
     name : str
-        A name of :data:`CAPTURE`; a value that is not of its list is None.
+        A name of :data:`CAPTURE`. The cell is None if the value is not on its list.
     """
     found: Mapping = json.loads(text or "{}")
     value = found.get(name)
@@ -112,7 +112,7 @@ def _exif(data: bytes) -> Mapping:
 
 
 def _number(value: object) -> float | None:
-    """A finite positive number, also out of a list of one."""
+    """A finite positive number, or the only one of a list; else None."""
     if isinstance(value, tuple) and len(value) == 1:
         value = value[0]
     if isinstance(value, (str, bytes)) or value is None:
@@ -122,7 +122,7 @@ def _number(value: object) -> float | None:
 
 
 def _nearest(number: float | None, stops: Mapping[float, str]) -> str | None:
-    """The nearest stop on a scale of factors; None beyond a stop from either end."""
+    """The nearest stop on a scale of factors; None for a number more than a stop beyond either end."""
     if number is None:
         return None
     distance, stop = min((abs(math.log2(number / stop)), stop) for stop in stops)

@@ -1,8 +1,8 @@
-"""The cohort: the sample sheet read and checked whole, and its patients dealt to shards.
+"""The cohort: reads and checks the whole sample sheet, and deals its patients to shards.
 
-Faults of the sheet itself (a missing column, an empty id, an unknown view) stop everything before any job,
-because the rows cannot be read with certainty. Faults of one photograph (no file, no consent, a duplicate id)
-are left to intake, which quarantines that photograph alone. No message holds the content of a cell.
+Faults of the sheet itself (a missing column, an empty id, an unknown view) stop the run before any job, because the
+rows cannot be read with certainty. Faults of one photograph (no file, no consent, a duplicate id) are left to intake,
+which quarantines that photograph alone. No message quotes a cell.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from deidlib.storage.atomic import write_file
 from deidlib.storage.results import Results, stage_table
 
 PHOTOS_PER_SHARD = 200
-#: Small cohorts: so many shards at most, of so many photographs, for the cores of a workstation.
+#: Small cohorts: the most shards, and the photographs in each, to suit the cores of a workstation.
 _FEW_SHARDS, _FEW_PHOTOS = 8, 25
-#: The workflow's own cost grows with the number of shards: beyond this many they grow instead …
+#: Snakemake's own cost grows with the number of shards. Beyond this many shards, the shards get larger instead.
 _MANY_SHARDS = 1000
-#: … up to this many photographs each, since a shard is what one job does, and what is lost with it.
+#: Most photographs in a shard: one job handles a shard, and its work is lost if the job fails.
 _MOST_PHOTOS = 1000
 _JSON_ROWS = 65536
 
@@ -44,7 +44,7 @@ def read_sheet(
     progress: Callable[[], object] | None = None,
     rules: Mapping[str, Mapping] | None = None,
 ) -> pa.Table:
-    """Read and check a sample sheet, and read its photographs and masks for what they hold.
+    """Read and check a sample sheet, and read its photographs and masks for their checksums.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ def read_sheet(
         or without BOM, or an Excel workbook (.xlsx). Cells are text without the blanks around them ("007" stays
         "007"); ids are brought to Unicode's NFC form. Rows without any cell are left out.
     known : mutable mapping, optional
-        What an earlier plan read of the files (:func:`deidlib.intake.contents.digests`); brought up to date.
+        What an earlier plan read of the files (:func:`deidlib.intake.contents.digests`); updated in place.
     progress : callable, optional
-        Called once a file.
+        Called once for each file.
     rules : mapping, optional
-        ``release.columns`` of the configuration: cells that it releases are screened, and columns that it names are
-        taken for what they are called.
+        ``release.columns`` of the config. Cells that it releases are screened. A column that it names is not suspected
+        to be a misspelt one.
 
     Returns
     -------
@@ -100,16 +100,16 @@ def read_sheet(
 def faults_of(
     cells: Mapping[str, pa.Array], row: np.ndarray, photos: Sequence[str | None], rules: Mapping[str, Mapping] | None
 ) -> list[faults.Fault]:
-    """Everything that the cells give reason to stop for; what is screened depends on ``release.columns``.
+    """All faults of the cells that stop the run; ``release.columns`` decides which cells are screened.
 
     Parameters
     ----------
     cells, row
-        As :func:`deidlib.intake.sheet.read_cells` gives them, views being words.
+        As :func:`deidlib.intake.sheet.read_cells` gives them, with views as words.
     photos : sequence of str or None
         Real path of each row's photograph.
     rules : mapping or None
-        ``release.columns`` of the configuration.
+        ``release.columns`` of the config.
     """
     broken = faults.of_cells(cells, row)
     found = [*faults.of_columns(list(cells), rules or ()), *broken]
@@ -121,17 +121,17 @@ def faults_of(
 
 
 def sheet_state(path: Path | str) -> str:
-    """Digest of the sheet's content and of its files' states: where it is the former one, the plan is up to date.
+    """Digest of the sheet's content and of its files' states. If it has not changed, the plan is up to date.
 
     Parameters
     ----------
     path : path
-        See :func:`read_sheet`; the photographs are looked for and not read.
+        See :func:`read_sheet`. The photographs are looked up, not read.
 
     Raises
     ------
     CohortError
-        Text, header or shape of the sheet are wrong.
+        The text, header or shape of the sheet is wrong.
     deidlib.intake.contents.ContentError
         The share of the photographs is gone.
     """
@@ -145,7 +145,7 @@ def sheet_state(path: Path | str) -> str:
 
 
 def default_shards(n_photos: int) -> int:
-    """Return the number of shards: up to 8 of 25 photographs, then of 200, in a large cohort of up to 1 000."""
+    """The number of shards: up to 8 of 25 photographs, then shards of 200; in a large cohort shards of up to 1000."""
     few = min(math.ceil(n_photos / PHOTOS_PER_SHARD), _MANY_SHARDS)
     return max(1, min(math.ceil(n_photos / _FEW_PHOTOS), _FEW_SHARDS), few, math.ceil(n_photos / _MOST_PHOTOS))
 
@@ -158,14 +158,14 @@ def plan_shards(table: pa.Table, key: bytes, n_shards: int) -> dict[str, pa.Tabl
     table : pa.Table
         tables.COHORT.
     key : bytes
-        The secret key: a patient's shard depends on it, the patient and n_shards alone.
+        The secret key. A patient's shard depends only on the key, the patient and n_shards.
     n_shards : int
         Number of shards.
 
     Returns
     -------
     dict of str to pa.Table
-        All n_shards shards ("s0000", …), also those without photographs; rows ordered by patient, photo and
+        All n_shards shards ("s0000", …), including empty ones; rows ordered by patient, photo and
         line, so that the order of the sheet's rows does not matter.
     """
     patients = table["patient_id"].combine_chunks().dictionary_encode()
@@ -195,7 +195,7 @@ def pinned_shards(folder: Path | str) -> int | None:
 
 
 def choose_shards(n_photos: int, folder: Path | str, asked: int | None = None) -> int:
-    """Choose the number of shards: an earlier plan's, else what is asked for, else :func:`default_shards`.
+    """Choose the number of shards: that of an earlier plan, else the one asked for, else :func:`default_shards`.
 
     Raises
     ------
@@ -206,13 +206,13 @@ def choose_shards(n_photos: int, folder: Path | str, asked: int | None = None) -
     if pinned and asked and pinned != asked:
         raise CohortError(
             f"shards: asked for {asked}, but these results were planned with {pinned}, and patients' "
-            f"shards hang on it. Set shards to {pinned} or null, or name another results folder."
+            f"shards depend on it. Set shards to {pinned} or null, or name another results folder."
         )
     return pinned or asked or default_shards(n_photos)
 
 
 def write_plan(shards: dict[str, pa.Table], folder: Path | str) -> list[str]:
-    """Write the plan into the private folder (mode 0700 under any umask), touching only what changed.
+    """Write the plan into the private folder (mode 0700 under any umask); files that did not change stay untouched.
 
     Writes ``shards/SHARD/cohort.parquet`` where its content changed, removes that of a shard without
     photographs, pins the number of shards, and last writes ``plan.json``: ``{"shards": [names that hold
@@ -274,7 +274,7 @@ def _as_json(columns: dict[str, pa.Array], n_rows: int) -> pa.Array:
 
 
 def _consent(cells: dict[str, pa.Array]) -> pa.Array:
-    """``yes`` for the rows of patients whose every row says so, else ``no``."""
+    """``yes`` for patients who have a yes in all their rows, else ``no``; one value for each row."""
     patients = cells["patient_id"].to_pylist()
     refused = without_consent(zip(patients, cells["consent"].to_pylist(), strict=True))
     return pa.array(["no" if patient in refused else "yes" for patient in patients], pa.string())

@@ -1,7 +1,8 @@
-"""Colour: which profile a file's colours follow, and their way to sRGB.
+"""Colour: which profile a file's colours follow, and the conversion to sRGB.
 
 A profile is ICC bytes, or is made here where a file names its colour space by a code: Exif's Adobe RGB, or the
-primaries and transfer of PNG, HEIC and AVIF (ITU-T H.273). What has no defined way to sRGB, above all HDR, is refused.
+primaries and transfer of PNG, HEIC and AVIF (ITU-T H.273). Colours without a defined conversion to sRGB, above all HDR,
+are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _COLOUR_SPACE, _INTEROP_INDEX = 0xA001, 0x0001
 _EXIF_ADOBE_RGB, _EXIF_UNCALIBRATED = 2, 0xFFFF
 
 _D65, _D50 = (0.3127, 0.3290), (0.9642, 1.0, 0.8249)  # chromaticity; XYZ of ICC's connection space
-#: Chromaticities (x, y) of red, green and blue by H.273's number of the primaries; 2 says nothing.
+#: Chromaticities (x, y) of red, green and blue by H.273's number of the primaries; 2 means "not stated".
 _PRIMARIES = {
     1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),  # BT.709 and sRGB
     5: ((0.640, 0.330), (0.290, 0.600), (0.150, 0.060)),  # BT.601, 625 lines
@@ -31,8 +32,8 @@ _PRIMARIES = {
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),  # Display P3
 }
 _ADOBE_PRIMARIES, _ADOBE_GAMMA = ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060)), 563 / 256
-#: H.273's transfers with a defined way to sRGB: a gamma, or None for sRGB's own curve. A still picture with the
-#: transfer of BT.709, BT.601 or BT.2020 is meant for the same screens as sRGB, and is shown so.
+#: H.273's transfers with a defined conversion to sRGB: a gamma, or None for sRGB's own curve. A still picture with the
+#: transfer of BT.709, BT.601 or BT.2020 is meant for the same screens as sRGB and is treated as sRGB.
 _TRANSFERS = {1: None, 2: None, 4: 2.2, 5: 2.8, 6: None, 8: 1.0, 13: None, 14: None, 15: None}
 _UNSPECIFIED, _BT709 = 2, 1
 #: Transfers of HDR: PQ and HLG.
@@ -47,14 +48,14 @@ def profile_of(icc: bytes | None, exif: Image.Exif) -> bytes | None:
     Parameters
     ----------
     icc : bytes or None
-        The embedded profile, which comes before Exif.
+        The embedded profile; it takes precedence over Exif.
     exif : PIL.Image.Exif
         Its ``InteroperabilityIndex`` R03 or ``ColorSpace`` 2 says Adobe RGB (DCF 2.0).
 
     Raises
     ------
     Undecodable
-        ``colour_unsupported``: Exif says that the colours are not sRGB, and nothing says what they are.
+        ``colour_unsupported``: Exif says that the colours are not sRGB, and the colour space is not stated.
     """
     if icc:
         return icc
@@ -70,7 +71,7 @@ def profile_of(icc: bytes | None, exif: Image.Exif) -> bytes | None:
 
 
 def srgb_profile() -> bytes:
-    """Profile of sRGB itself, always the same bytes, for files that have to carry one."""
+    """Profile of sRGB itself, always the same bytes, for files that must contain a profile."""
     return matrix_profile(_PRIMARIES[_BT709], None)
 
 
@@ -80,7 +81,7 @@ def named_profile(name: str) -> bytes | None:
     Raises
     ------
     Undecodable
-        ``colour_unsupported``: any other.
+        ``colour_unsupported``: any other name.
     """
     if name == "SRGB":
         return None
@@ -97,7 +98,7 @@ def coded_profile(primaries: int, transfer: int) -> bytes | None:
     Raises
     ------
     Undecodable
-        ``colour_unsupported``: HDR (transfer 16, PQ, and 18, HLG) and what has no place on a screen.
+        ``colour_unsupported``: HDR (transfer 16, PQ, and 18, HLG), and colours that no screen shows.
     """
     primaries = _BT709 if primaries == _UNSPECIFIED else primaries
     if primaries not in _PRIMARIES or transfer not in _TRANSFERS:
@@ -109,7 +110,7 @@ def coded_profile(primaries: int, transfer: int) -> bytes | None:
 
 
 def measured_profile(gamma: float | None, chromaticity: tuple[float, ...] | None) -> bytes | None:
-    """Profile of a PNG with gAMA (for example 0.45455) and cHRM (white, red, green, blue); None: as good as sRGB."""
+    """Profile of a PNG with gAMA (for example 0.45455) and cHRM (white, red, green, blue); None: practically sRGB."""
     srgb = (_D65, *_PRIMARIES[_BT709])
     points = srgb if chromaticity is None else tuple(zip(chromaticity[::2], chromaticity[1::2], strict=True))
     same = np.abs(np.subtract(points, srgb)).max() <= _CHROMATICITY_TOLERANCE

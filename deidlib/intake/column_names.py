@@ -1,4 +1,4 @@
-"""Which column of the sheet was probably meant by one that is called a little differently."""
+"""Misspelt column names: which column of the sheet a similar name probably means."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 from deidlib.intake.spelling import plain
 from deidlib.schema import load_schema
 
-#: Columns whose loss endangers a patient: a further column that is probably one of them stops the run.
+#: Columns that protect a patient: a further column that is probably one of them stops the run.
 DANGEROUS = ("patient_id", "consent", "mask")
 _CLOSE = 0.82
-_SHORT = 3  # a name of so few letters is close to too much
+_SHORT = 3  # letters; shorter names are similar to too many others
 _OTHERS = {
     "patient_id": "patient patid patno patientno patientnumber patientnr patientennummer patientenid subject subjectid "
     "participant participantid pid",
@@ -30,18 +30,18 @@ _OTHERS = {
     "preservemask roi",
 }
 _OF = {alias: name for name, words in _OTHERS.items() for alias in words.split()}
-#: What consent may be called with words around it; columns about it that do not state it.
+#: Words for consent inside a longer column name; and words of columns that are about consent but do not state it.
 _CONSENT = re.compile(r"consent|einwillig|zustimm|widerruf|withdraw|revok|optout")
 _ABOUT = re.compile(r"(?:date|datum|version|form|document|file|signedby|by|note|comment|language|scan)$")
 
 
 def meant(name: str) -> str | None:
-    """Column of the sheet that a further column was probably meant to be, or None.
+    """Column of the sheet that a further column probably means, or None.
 
     Parameters
     ----------
     name : str
-        A column's name that is none of those of samples.schema.yaml.
+        Name of a column that samples.schema.yaml does not have.
     """
     folded = _folded(name)
     known = {_folded(column): column for column in load_schema("samples")["properties"]}
@@ -55,14 +55,14 @@ def meant(name: str) -> str | None:
 
 
 def misnamed(names: Iterable[str], settled: Collection[str] = ()) -> list[tuple[str, str]]:
-    """Further columns that probably are dangerous to overlook, each with the column that was meant.
+    """Further columns that would be dangerous to overlook, each with the column that it probably means.
 
     Parameters
     ----------
     names : iterable of str
         The header.
     settled : collection of str
-        Columns that ``release.columns`` names: somebody said what they are.
+        Columns that ``release.columns`` names; their meaning is settled.
     """
     known = load_schema("samples")["properties"]
     others = [(name, meant(name)) for name in names if name and name not in known and name not in settled]

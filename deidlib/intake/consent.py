@@ -1,4 +1,4 @@
-"""Consent is the patient's: all rows of a patient must state it, and only four words do."""
+"""Consent is given by a patient: every row of the patient must state it, by one of four words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def agrees(cell: str | None) -> bool:
 
 
 def without_consent(rows: Iterable[tuple[str, str | None]]) -> set[str]:
-    """Patients of whom at least one row does not say yes.
+    """Patients who have at least one row that does not say yes.
 
     Parameters
     ----------
@@ -28,17 +28,17 @@ def without_consent(rows: Iterable[tuple[str, str | None]]) -> set[str]:
 
 
 def consented(sheet: Path) -> set[tuple[str, str]]:
-    """Read which photographs the sheet releases at this moment.
+    """Read for which photographs the sheet gives consent at this moment.
 
     Parameters
     ----------
     sheet : Path
-        The sample sheet; its photographs are not looked at.
+        The sample sheet; its photographs are not opened.
 
     Returns
     -------
     set of (patient_id, photo_id)
-        The rows of all patients whose every row says yes.
+        All rows of the patients who have a yes in every row.
 
     Raises
     ------

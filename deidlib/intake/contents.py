@@ -1,4 +1,4 @@
-"""What the sheet's files hold, as SHA-256: a changed file is seen by its content, whatever its date says.
+"""SHA-256 of the sheet's files: a changed file is recognised by its content, not by its date.
 
 Reading every photograph at every start would take hours in a large cohort. So the plan remembers what it read, with
 the state of the file (size, modification and change time, inode), and reads a file again as soon as one of these
@@ -21,13 +21,13 @@ import pyarrow as pa
 from deidlib.errors import InputError
 from deidlib.storage import tables
 
-#: Instead of a digest, where there is no file to read: the path leaves the sheet's folder, or there is no file.
+#: In place of a digest where no file can be read: the path leaves the sheet's folder, or there is no file.
 OUTSIDE, MISSING = "outside", "missing"
-#: Digest of a file without content.
+#: Digest of an empty file.
 EMPTY = hashlib.sha256(b"").hexdigest()
 _THREADS = 8
 _BLOCK = 1 << 20
-#: What the system says of a share that is gone: a photograph on it is not missing, which would be for good.
+#: Errors of a network share that is gone. A photograph on it must not be called missing, for that verdict is permanent.
 _OF_THE_SHARE = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENODEV}
 )
@@ -48,7 +48,7 @@ def state(file: str | None) -> str:
     Raises
     ------
     ContentError
-        The share of the photographs is gone.
+        The network share with the photographs is gone.
     """
     if file is None:
         return OUTSIDE
@@ -61,21 +61,21 @@ def state(file: str | None) -> str:
 
 def states(files: Sequence[str | None]) -> list[str]:
     """Return :func:`state` of every file."""
-    with ThreadPoolExecutor(_THREADS) as pool:  # a share answers several questions at a time
+    with ThreadPoolExecutor(_THREADS) as pool:  # a network share answers several requests at a time
         return list(pool.map(state, files))
 
 
 def digests(files: Sequence[str | None], known: Known, progress: Callable[[], object] | None = None) -> list[str]:
-    """SHA-256 (hex) of every file, which is read only where its state is not the remembered one.
+    """SHA-256 (hex) of every file; a file is read only if its state differs from the remembered one.
 
     Parameters
     ----------
     files : sequence of str or None
         Real paths; None stands for a path outside the sheet's folder.
     known : mutable mapping
-        What was read earlier; brought up to date, and what is no longer asked for is dropped.
+        What was read earlier. It is updated in place; files that are no longer asked for are dropped.
     progress : callable or None
-        Called once a file.
+        Called once for each file.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def digests(files: Sequence[str | None], known: Known, progress: Callable[[], ob
     Raises
     ------
     ContentError
-        A file that is there cannot be read, or the share is gone.
+        An existing file cannot be read, or the network share is gone.
     """
     before = dict(known)
     known.clear()
@@ -110,7 +110,7 @@ def digests(files: Sequence[str | None], known: Known, progress: Callable[[], ob
 
 
 def read_known(path: Path) -> Known:
-    """Read what an earlier plan remembered; nothing where there is no such table, or a damaged one."""
+    """Read what an earlier plan remembered; empty if the table is missing or damaged."""
     try:
         table = tables.read(path, tables.CONTENTS)
     except (OSError, ValueError):
@@ -120,7 +120,7 @@ def read_known(path: Path) -> Known:
 
 
 def write_known(known: Known, path: Path) -> None:
-    """Write what was read, for the next plan."""
+    """Save what was read, for the next plan."""
     names = sorted(known)
     columns = [names, [known[name][0] for name in names], [known[name][1] for name in names]]
     table = pa.table([pa.array(column, pa.string()) for column in columns], names=tables.CONTENTS.names)
@@ -132,18 +132,18 @@ def _state(found: os.stat_result) -> str:
 
 
 def _no_file(error: Exception) -> str:
-    """MISSING for an error that says there is no such file; any other one withholds a verdict."""
+    """MISSING; but an error that says that the network share is gone is raised as ContentError."""
     number = getattr(error, "errno", None)
     if number in _OF_THE_SHARE:
         raise ContentError(
-            f"the photographs cannot be looked for ({os.strerror(number)}): check that this machine has the "
-            "share that they lie on, and start again"
+            f"the photographs cannot be reached ({os.strerror(number)}): check that this machine has the network "
+            "share with them, and start again"
         ) from None
     return MISSING
 
 
 def _read(file: str) -> tuple[str, str]:
-    """State and SHA-256 of a file that does not change meanwhile."""
+    """State and SHA-256 of a file that does not change while it is read."""
     for _ in range(3):
         try:
             # O_NONBLOCK: opening a named pipe must not wait for a writer.
@@ -161,7 +161,7 @@ def _read(file: str) -> tuple[str, str]:
             if error.errno in _GONE:
                 return MISSING, MISSING
             raise ContentError(
-                f"a photograph or mask of the sheet is there and cannot be read ({os.strerror(error.errno)}): give the "
+                f"a photograph or mask of the sheet exists but cannot be read ({os.strerror(error.errno)}): give the "
                 "account that runs deidlib the right to read all of them, check the share, and start again"
             ) from None
     raise ContentError("a photograph or mask is being written to: wait until it is complete, and start again")

@@ -1,16 +1,16 @@
-"""An image file's bytes become pixels: upright, sRGB, 8 bit, without transparency and without metadata.
+"""Decodes an image file to pixels: upright, sRGB, 8 bit, without transparency and without metadata.
 
-What cannot be decoded with certainty raises :class:`Undecodable` with a reason code of tables.REASONS; no
-exception of a decoder gets out, but for want of memory, which is no fault of the file. The choices:
+A file that cannot be decoded with certainty raises :class:`Undecodable` with a reason code of tables.REASONS. Of a
+decoder's own exceptions only MemoryError gets out, since it is no fault of the file. The choices:
 
-- JPEG, PNG, TIFF, WebP, HEIC, AVIF and DICOM photographs, told by content (:mod:`deidlib.intake.formats`). A file of
-  several pictures (TIFF pages, animations, DICOM frames) is ``format_unsupported``, since nobody can know which is
-  meant; previews and gain maps behind a JPEG are dropped.
-- A decoder's warning is damage, and so is a picture of which a part is missing (:mod:`deidlib.intake.missing`).
+- JPEG, PNG, TIFF, WebP, HEIC, AVIF and DICOM photographs are accepted. The content decides the format, not the name
+  (:mod:`deidlib.intake.formats`). A file of several pictures (TIFF pages, animations, DICOM frames) is
+  ``format_unsupported``, since it is unclear which one is meant. Previews and gain maps after a JPEG are dropped.
+- A decoder's warning counts as damage. So does a picture with a missing part (:mod:`deidlib.intake.missing`).
 - An embedded ICC profile is converted to sRGB (relative colorimetric, black point compensation). One that
   cannot be read, or belongs to another kind of image, is ``image_damaged``. A profile that equals sRGB to
-  within one level changes nothing. Without a profile, the file's codes for a colour space are followed
-  (:mod:`deidlib.intake.colour`); without these RGB is taken to be sRGB, and CMYK is converted by its definition.
+  within one level changes nothing. Without a profile, the file's codes for a colour space apply
+  (:mod:`deidlib.intake.colour`). Without these, RGB is taken to be sRGB, and CMYK is converted by its definition.
 - 16 bit becomes 8 bit by round(x / 257). Floating-point, signed and 32-bit pixels and CIELAB are
   ``format_unsupported``.
 - Transparency is laid on white.
@@ -31,9 +31,9 @@ from deidlib.intake.missing import is_missing_a_part
 
 __all__ = ["Undecodable", "decode_mask", "decode_photo", "is_grey"]
 
-#: Where in a file its kind shows, by what, and who opens it.
+#: Offset and bytes that identify a format, and the function that opens it.
 _SIGNATURES = (
-    (128, b"DICM", dicom.opened),  # first: what stands before it may pretend to be a TIFF
+    (128, b"DICM", dicom.opened),  # first, because its preamble may look like a TIFF
     (0, b"\xff\xd8\xff", jpeg.opened),
     (0, png.SIGNATURE, png.opened),
     (0, b"II*\0", tiff.opened),
@@ -64,7 +64,7 @@ def decode_photo(data: bytes, max_pixels: int, min_side: int = 1) -> np.ndarray:
     data : bytes
         The whole file.
     max_pixels, min_side : int
-        Limits on width × height and on the shorter side in pixels, judged by the header before anything is
+        Limits on width × height and on the shorter side in pixels. The header is checked before anything is
         decoded.
 
     Returns
@@ -112,7 +112,7 @@ def is_grey(rgb: np.ndarray) -> bool:
 
 
 def _guarded(decode):
-    # A switch of the whole process: a library that wants truncated files (the PDF's renderer) turns it on for all.
+    # This switch is global: a library that accepts truncated files (the PDF renderer) turns it on for everybody.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with warnings.catch_warnings():
@@ -120,7 +120,7 @@ def _guarded(decode):
             return decode()
     except Undecodable:
         raise
-    except Image.DecompressionBombError:  # Pillow's own limit of pixels, by the header
+    except Image.DecompressionBombError:  # Pillow's own limit on pixels, checked by the header
         raise Undecodable("image_too_large") from None
     except OF_DAMAGE as error:
         if isinstance(error, cv2.error) and getattr(error, "code", None) == cv2.Error.STS_NO_MEM:
@@ -155,7 +155,7 @@ def _colours(stored: Opened, data: bytes, managed: bool) -> tuple[Image.Image, I
 
 def _in_8_bit(image: Image.Image, bits: int, inverted: bool, data: bytes) -> Image.Image:
     if image.mode in ("1", "L", "I;16", "I;16B", "I;16L") and "transparency" in image.info:
-        raise Undecodable("format_unsupported")  # a transparent grey level: Pillow gives it at an uncertain scale
+        raise Undecodable("format_unsupported")  # a transparent grey level: its scale in Pillow is uncertain
     if image.mode.startswith("I;16"):
         values = rounding(2**bits - 1)[np.asarray(image)]
         return Image.fromarray(255 - values if inverted else values)
@@ -167,7 +167,7 @@ def _in_8_bit(image: Image.Image, bits: int, inverted: bool, data: bytes) -> Ima
 
 
 def _reduced_colour(image: Image.Image, data: bytes) -> Image.Image:
-    """Reduce 16-bit colour read by OpenCV; Pillow keeps but the upper byte, and the two must agree on it."""
+    """Reduce 16-bit colour read by OpenCV to 8 bit. Pillow keeps the upper byte only; the two must agree on it."""
     wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     has_alpha = image.mode in ("RGBA", "LA")
     cut = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))

@@ -1,7 +1,8 @@
-"""What of a sheet's cells stops a run: cells that break the schema, and what would endanger a patient.
+"""Faults of a sheet that stop a run: cells that break the schema, and mistakes that endanger a patient.
 
-A patient in two spellings is two patients, of whom one may have withdrawn; a file under two patients is released by the
-consent of the wrong one; a mask or a consent in a column of another name is not heeded. No fault quotes a cell.
+A patient spelt in two ways counts as two patients, and one of them may have withdrawn. A file listed under two patients
+may be released by the consent of the wrong one. A mask or a consent in a misspelt column is ignored. No message quotes
+a cell.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from deidlib.schema import load_schema
 
 _IDS = ("patient_id", "photo_id")
 _LINES_SHOWN = 6
-#: What programs and people write where there is no id.
+#: What programs and people write in place of a missing id.
 _NO_ID = {
     *("", "-", "--", ".", "?", "??", "'", '"', "na", "n/a", "#n/a", "nan", "none", "null", "nil", "nul"),
     *("unknown", "unbekannt", "inconnu", "desconocido", "tbd", "todo", "same", "ditto"),
@@ -47,16 +48,16 @@ _NO_ID = {
     ),
     *("patient", "patient_id", "photo_id", "id"),
 }
-#: A number that a spreadsheet rounded: others became the same.
+#: A number that a spreadsheet rounded: several ids may have become the same.
 _ROUNDED = re.compile(r"[0-9](?:[.,][0-9]+)?e\+[0-9]+")
-#: Keywords that pyarrow evaluates on a whole column as JSON schema would on each cell.
+#: Schema keywords that pyarrow evaluates on a whole column, with the same result as JSON schema on each cell.
 _COLUMN_KEYWORDS = {"type", "minLength", "maxLength", "not", "description", "mend"}
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """Line of the sheet (the first of several), column, and the fault with its mend."""
+    """Line of the sheet (the first of several), column, and the fault with its remedy."""
 
     row: int
     column: str
@@ -77,7 +78,7 @@ def of_cells(cells: Mapping[str, pa.Array], row: np.ndarray) -> list[Fault]:
 
 
 def of_columns(names: Sequence[str], settled: Collection[str] = ()) -> list[Fault]:
-    """Further columns that probably are one that must not be overlooked.
+    """Further columns that are probably misspelt names of columns that must not be overlooked.
 
     Parameters
     ----------
@@ -90,15 +91,15 @@ def of_columns(names: Sequence[str], settled: Collection[str] = ()) -> list[Faul
         Fault(
             1,
             meant,
-            f"line 1, column {name}: probably {meant}, which it would not be taken for; rename it (if it is something "
-            f"else, say so in the configuration: release.columns, {name}: {{rule: drop}})",
+            f"line 1, column {name}: probably meant as {meant}, but this name is not recognised; rename it (if it is "
+            f"something else, say so in the configuration: release.columns, {name}: {{rule: drop}})",
         )
         for name, meant in misnamed(names, settled)
     ]
 
 
 def of_ids(cells: Mapping[str, pa.Array], row: np.ndarray) -> list[Fault]:
-    """Ids that are none, that hold characters nobody sees, and patients in several spellings."""
+    """Missing ids, ids with invisible characters, and patients spelt in several ways."""
     faults = []
     for name in _IDS:
         given = cells[name].to_pylist()
@@ -107,7 +108,7 @@ def of_ids(cells: Mapping[str, pa.Array], row: np.ndarray) -> list[Fault]:
                 Fault(
                     int(row[at]),
                     name,
-                    f"line {row[at]}, column {name}: no id (an empty value, an error of a spreadsheet, or a number "
+                    f"line {row[at]}, column {name}: no usable id (empty, an error of a spreadsheet, or a number "
                     "that it rounded); give every row its own",
                 )
             )
@@ -117,7 +118,7 @@ def of_ids(cells: Mapping[str, pa.Array], row: np.ndarray) -> list[Fault]:
                 Fault(
                     int(row[unseen[0]]),
                     name,
-                    f"{lines(row[unseen])}, column {name}: characters that cannot be seen; type the id again",
+                    f"{lines(row[unseen])}, column {name}: invisible characters; type the id again",
                 )
             )
     patients = cells["patient_id"].to_pylist()
@@ -135,7 +136,7 @@ def of_ids(cells: Mapping[str, pa.Array], row: np.ndarray) -> list[Fault]:
                 int(row[places[0]]),
                 "patient_id",
                 f"{lines(row[places])}, column patient_id: one id in several spellings (case, punctuation, leading "
-                "zeros, an added .0, characters that cannot be seen); write it alike, or, if these are several "
+                "zeros, an added .0, invisible characters); spell it the same way, or, if these are several "
                 "patients, give them ids that differ by more",
             )
         )
@@ -145,7 +146,7 @@ def of_ids(cells: Mapping[str, pa.Array], row: np.ndarray) -> list[Fault]:
 def of_files(
     files: Sequence[str | None], patients: Sequence[str], row: np.ndarray, what: str = "one file"
 ) -> list[Fault]:
-    """Files that stand under several patients.
+    """Files that are listed under several patients.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def of_files(
         Fault(
             int(row[places[0]]),
             "path",
-            f"{lines(row[places])}, column path: {what} under several patients, of whom it shows one at most; correct "
+            f"{lines(row[places])}, column path: {what} is listed under several patients; correct "
             "the paths or the patients",
         )
         for places in at_of.values()
@@ -181,14 +182,14 @@ def of_files(
 def of_released(
     cells: Mapping[str, pa.Array], row: np.ndarray, rules: Mapping[str, Mapping] | None = None
 ) -> list[Fault]:
-    """Cells that would be released and identify somebody (:mod:`deidlib.intake.screening`).
+    """Cells that would be released although they identify somebody (:mod:`deidlib.intake.screening`).
 
     Parameters
     ----------
     cells, row
         As :func:`deidlib.intake.sheet.read_cells` gives them.
     rules : mapping, optional
-        ``release.columns`` of the configuration. Only rows of patients who agree are looked at.
+        ``release.columns`` of the config. Only rows of patients who gave consent are screened.
     """
     names = kept_as_they_are(rules or {})
     columns = {name: cells[name].to_pylist() for name in names if name in cells}
@@ -214,7 +215,7 @@ def of_released(
 
 
 def kept_as_they_are(rules: Mapping[str, Mapping]) -> list[str]:
-    """Columns whose cells are released as text: the time point, and those of rule keep but age, sex and view."""
+    """Columns whose cells are released as text: the time point, and those of rule keep except age, sex and view."""
     named = {name: rule.get("rule") for name, rule in rules.items()}
     kept = [name for name, rule in named.items() if rule == "keep" and name not in ("age", "sex", "view", "timepoint")]
     return [*([] if named.get("timepoint") == "drop" else ["timepoint"]), *kept]
@@ -251,7 +252,7 @@ def faulty_cells(cells: pa.Array, rule: dict) -> np.ndarray:
 
 
 def uneven_consent(cells: Mapping[str, pa.Array]) -> list[int]:
-    """Places of the rows that do not say yes, of patients of whom another row does."""
+    """Places of the rows without a yes, for patients who have a yes in another row."""
     patients, consent = cells["patient_id"].to_pylist(), cells["consent"].to_pylist()
     some = {patient for patient, cell in zip(patients, consent, strict=True) if agrees(cell)}
     return [

@@ -1,7 +1,7 @@
-"""What a DICOM header says of patient and view, compared with the sheet. Nothing of it is taken over, or quoted.
+"""Compares what a DICOM header says of patient and view with the sheet. Nothing of the header is kept or quoted.
 
-A header that contradicts the sheet means that a path of the sheet leads to another photograph than was meant; and then
-the consent in its row is another person's.
+If the header contradicts the sheet, the path in the sheet probably leads to the wrong photograph. The consent in that
+row would then be another person's.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from deidlib.intake.formats.opened import OF_DAMAGE
 from deidlib.intake.views import views_by_codes
 
 _HEAD = 132  # preamble and "DICM"
-_LARGE = 1 << 16  # bytes of an element that is of no interest here
+_LARGE = 1 << 16  # bytes; larger elements are skipped
 _DAYS_A_YEAR = 365.25
-_MOST_YEARS = 2.0  # difference of age that rounding and a sheet made later explain
+_MOST_YEARS = 2.0  # difference of age that rounding, or a sheet made later, can explain
 _UNITS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
 _DATES = ("AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate")
 _CODED = ("AnatomicRegionSequence", "ViewCodeSequence", "PrimaryAnatomicStructureSequence")
@@ -32,12 +32,12 @@ _PERSON = {"patient id": "PatientID", "patient name": "PatientName", "birth date
 
 @dataclass
 class Header:
-    """What is compared.
+    """The parts of a DICOM header that are compared with the sheet.
 
     Attributes
     ----------
     person : dict
-        Patient id, patient name and birth date, folded; only those that the header gives.
+        Patient id, patient name and birth date, without case and punctuation; only those that the header gives.
     sex : str or None
         F, M or X.
     age : float or None
@@ -53,7 +53,7 @@ class Header:
 
 
 def read_header(file: BinaryIO) -> Header | None:
-    """Header of a DICOM file that is open for reading; None of any other, and of one that cannot be read."""
+    """Header of a DICOM file that is open for reading; None for any other file, and for one that cannot be read."""
     if file.read(_HEAD)[-4:] != b"DICM":
         return None
     file.seek(0)
@@ -72,12 +72,12 @@ def read_header(file: BinaryIO) -> Header | None:
 
 
 def contradictions(rows: Sequence[Mapping], headers: Sequence[Header | None]) -> dict[int, tuple[str, ...]]:
-    """In what rows of a shard and their photographs' headers contradict each other.
+    """Contradictions between the rows of a shard and the headers of their photographs.
 
     Parameters
     ----------
     rows : sequence of mappings
-        Rows of tables.COHORT; all of a patient's are among them.
+        Rows of tables.COHORT, including all rows of each patient.
     headers : sequence of Header or None
         The header of each row's photograph.
 
@@ -140,7 +140,7 @@ def _day(value: object) -> date | None:
 
 
 def _codes(dataset: pydicom.Dataset) -> list[str]:
-    """Code values, whatever the version of SNOMED wrote them."""
+    """Code values, independent of the version of SNOMED."""
     items = [item for name in _CODED for item in dataset.get(name) or ()]
     for item in dataset.get("AcquisitionContextSequence") or ():
         items.extend(item.get("ConceptCodeSequence") or ())

@@ -1,16 +1,15 @@
-"""A part of a picture that is not there: what a lost piece of a file leaves in the decoded pixels.
+"""Finds missing parts of a picture: the traces that a lost piece of a file leaves in the decoded pixels.
 
-A copy that broke off, or a disk that lost a block, ends the picture in one colour (decoders fill with it), or
-leaves a line of zeros in pixels that are stored without compression. Opened and saved again such a file is sound, and
-only the picture tells. Pixels are stored row by row, so what is lost begins and ends in the middle of a row; a
-bar that somebody drew does not.
+If a copy broke off, or a disk lost a block, decoders fill the rest of the picture with one colour. In uncompressed
+pixels, a line of zeros is left. Once such a file has been opened and saved again, only the picture itself shows the
+damage. Pixels are stored row by row, so a lost piece begins and ends in the middle of a row. A drawn bar does not.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-_REST_ROWS, _REST_SHARE = 64, 1 / 16  # least height of a lost rest: rows, and share of the picture
+_REST_ROWS, _REST_SHARE = 64, 1 / 16  # least height of a lost end of the picture: rows, and share of the picture
 _BLOCK = 16  # rows and columns in which a JPEG stores its picture
 _EXTREME = 8  # levels from black or white: bars of these colours are drawn, margins of a scan above all
 _FLAT_SHARE, _CLIPPED_SHARE = 0.15, 0.5
@@ -20,14 +19,14 @@ _CONTRAST = 24  # mean difference in grey levels between such a line and the row
 
 
 def is_missing_a_part(pixels: np.ndarray, plain: bool = False) -> bool:
-    """Whether the rest of a picture, or a piece of it, is not there.
+    """Whether the end of a picture, or a piece of it, is missing.
 
     Parameters
     ----------
     pixels : ndarray, (H, W) or (H, W, C)
-        As the file stores them: neither turned nor brought to another colour space.
+        As the file stores them: not yet turned upright, in the file's own colour space.
     plain : bool
-        They were stored without compression, so that a lost piece is zeros.
+        Whether they were stored without compression, so that a lost piece is zeros.
     """
     if pixels.dtype == bool or pixels.ndim not in (2, 3):
         return False
@@ -35,7 +34,7 @@ def is_missing_a_part(pixels: np.ndarray, plain: bool = False) -> bool:
 
 
 def is_blank(pixels: np.ndarray) -> bool:
-    """Whether an area shows too much of one and the same colour for a photograph of something.
+    """Whether an area has too many pixels of one colour to be a photograph of something.
 
     Parameters
     ----------
@@ -45,7 +44,7 @@ def is_blank(pixels: np.ndarray) -> bool:
     Returns
     -------
     bool
-        Fifteen in a hundred have one colour, or, if that is black or white, where light and shadow are clipped, half.
+        True if 15 % of the pixels have the same colour; 50 % if it is black or white, where light or shadow is clipped.
     """
     colours = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     found, counts = np.unique(colours, return_counts=True)
@@ -55,7 +54,7 @@ def is_blank(pixels: np.ndarray) -> bool:
 
 
 def _rest_is_missing(pixels: np.ndarray) -> bool:
-    """One colour from some row to the end: neither black nor white, or beginning in the middle of a row."""
+    """Whether one colour fills the picture from some row to the end, and is not black or white or begins in mid-row."""
     height = len(pixels)
     last = pixels[-1, -1]
     first = height
@@ -72,15 +71,15 @@ def _rest_is_missing(pixels: np.ndarray) -> bool:
 
 
 def _starts_within(rows: np.ndarray, colour: np.ndarray) -> bool:
-    """Whether, in the last rows of what is there, the colour begins at one column and holds to the right edge."""
+    """Whether the colour begins at one column of the last intact rows and continues to the right edge."""
     filled = (rows == colour).reshape(*rows.shape[:2], -1).all(axis=2)
-    edge = filled.shape[1] - filled[-1, ::-1].argmin()  # of the lowest row, which is not filled whole
+    edge = filled.shape[1] - filled[-1, ::-1].argmin()  # of the lowest row that is not wholly filled
     before = filled[-1, :edge]
     return filled.shape[1] - edge >= _BLOCK and len(before) >= _BLOCK and before.mean() < _SCATTERED
 
 
 def _line_is_missing(pixels: np.ndarray) -> bool:
-    """A run of zeros in the order of storage that the rows above and below know nothing of."""
+    """Whether there is a run of zeros, in storage order, that the rows above and below do not continue."""
     height, width = pixels.shape[:2]
     flat = pixels.reshape(height * width, -1)
     zero = np.concatenate([[False], ~flat.any(axis=1), [False]])

@@ -1,4 +1,4 @@
-"""Paths of the sheet: where they lead, and that they do not lead out of its folder."""
+"""Resolves the paths in the sheet, and refuses those that lead out of its folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 
 def files_of(folder: Path, cells: Mapping[str, pa.Array]) -> tuple[list[str | None], dict[int, str | None]]:
-    """Real paths of a sheet's photographs, and of its masks by the place of their row; None: outside the folder.
+    """Real paths of a sheet's photographs, and of its masks by row index; None: outside the folder.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def resolve_inside(folder: str, path: str, parents: dict[str, str | None]) -> st
     folder : str
         Real path of the sheet's folder.
     path : str
-        Path relative to it. Absolute paths, ``..`` and symbolic links that lead outside give None. Where there is no
+        Path relative to it. Absolute paths, ``..`` and symbolic links that lead outside give None. If there is no
         such file, the path is tried with ``/`` for a backslash, and in Unicode's other form (NFC, NFD).
     parents : dict
         Cache of resolved parent folders; pass the same one for all paths of a folder.

@@ -1,13 +1,13 @@
-"""Intake: sheet rows and image files become decoded photographs under pseudonyms, or are quarantined.
+"""Intake: decodes the photographs of a shard and gives them pseudonyms, or quarantines them.
 
-Comes in: one shard's tables.COHORT and the sheet's folder. Goes out: tables.PHOTOS, a row for each row.
-Nothing of a file but its pixels gets through, and, where the configuration asks for them, coarse classes of how it was
-taken (:mod:`deidlib.intake.capture`).
+The input is one shard's tables.COHORT and the sheet's folder. The output is tables.PHOTOS, with a row for each row of
+the input. Only a file's pixels get through, and, if the config asks for them, coarse classes of its capture settings
+(:mod:`deidlib.intake.capture`).
 
-A verdict on a photograph is for good, so one that was there when the cohort was planned and cannot be read now gets
-none: a machine without the photographs' share would else quarantine whole shards. That ends the stage instead
-(:class:`Unreadable`), whatever the system calls it: an automounter that fails says ELOOP, an expired Kerberos ticket
-EACCES, and a bad sector the same EIO as a server that is gone.
+A verdict on a photograph is permanent. A photograph that existed when the cohort was planned and cannot be read now
+gets no verdict: otherwise a machine without the network share would quarantine whole shards. The stage ends with
+:class:`Unreadable` instead, whatever the system's error is: a failing automounter reports ELOOP, an expired Kerberos
+ticket EACCES, and a bad sector the same EIO as a server that is gone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _KEPT = ("patient_id", "photo_id", "row", "view", "timepoint", "age", "sex", "di
 
 
 class Unreadable(DeidlibError):
-    """A file that was there when the cohort was planned cannot be read; the message says what to do."""
+    """A file that existed when the cohort was planned cannot be read; the message says what to do."""
 
 
 def intake_photos(
@@ -57,15 +57,15 @@ def intake_photos(
     cohort : pa.Table
         tables.COHORT.
     folder : path
-        The sheet's folder. Files outside it are refused, also through symbolic links.
+        The sheet's folder. Files outside it are refused, symbolic links included.
     key : bytes
         The secret key.
     options : mapping
         ``max_pixels`` (width × height, px) and ``min_side`` (px).
     progress : callable or None
-        Called once a photograph.
+        Called once for each photograph.
     drawn : Path or None
-        Folder of the masks that reviewers drew, ``RELEASE_PHOTO_ID.png``; one of these counts in place of the sheet's.
+        Folder of the masks that reviewers drew, ``RELEASE_PHOTO_ID.png``. Such a mask replaces the sheet's.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def intake_in_parts(
     progress: Callable[[], object] | None = None,
     drawn: Path | None = None,
 ) -> Iterator[pa.Table]:
-    """Do as :func:`intake_photos`, a part at a time: never more images in memory than tables.PART_BYTES and one."""
+    """:func:`intake_photos` in parts: no more images in memory than tables.PART_BYTES and one."""
     held, size = [], 0
     for row in _rows(cohort, folder, key, options, progress, drawn):
         held.append(row)
@@ -126,7 +126,7 @@ def _rows(
 
 
 def _named(row: Mapping, key: bytes) -> dict:
-    # The line keeps the pseudonyms of duplicates apart; none of them is ever released.
+    # The line number gives duplicates different pseudonyms; none of them is ever released.
     line = (str(row["row"]),) if row["duplicate"] else ()
     return {name: row[name] for name in _KEPT} | {
         "release_patient_id": keys.pseudonym(key, "patient", row["patient_id"]),
@@ -135,7 +135,7 @@ def _named(row: Mapping, key: bytes) -> dict:
 
 
 def _header(row: Mapping, folder: str) -> Header | None:
-    """Header of a photograph that consent lets us open; a file that cannot be read is judged when it is decoded."""
+    """Header of a photograph with consent; a file that cannot be read is judged when it is decoded."""
     file = resolve_inside(folder, row["path"], {})
     if file is None or not agrees(row["consent"]):
         return None
@@ -149,7 +149,7 @@ def _header(row: Mapping, folder: str) -> Header | None:
 
 
 def _drawn_mask(folder: Path, photo: str) -> bytes | None:
-    """Mask that a reviewer drew on a photograph; the folder is the run's own, so what is there can be read."""
+    """Mask that a reviewer drew on a photograph, or None. The run owns the folder, so an existing file is readable."""
     try:
         return (Path(folder) / f"{photo}.png").read_bytes()
     except FileNotFoundError:
@@ -210,13 +210,13 @@ def _file(folder: str, row: Mapping, column: str, max_bytes: int) -> bytes:
     try:
         # O_NONBLOCK: opening a named pipe must not wait for a writer.
         handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except ValueError:  # a path that no system has
+    except ValueError:  # not a valid path on any system
         raise Undecodable("file_missing") from None
     except OSError as error:
         raise _unless_planned(row, column, "file_missing", os.strerror(error.errno)) from None
     try:
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):  # a folder or a pipe, which no lost share looks like
+        if not stat.S_ISREG(status.st_mode):  # a folder or a pipe; a lost share does not look like this
             raise Undecodable("file_missing")
         if status.st_size > max_bytes:
             raise Undecodable("image_too_large")
@@ -228,19 +228,19 @@ def _file(folder: str, row: Mapping, column: str, max_bytes: int) -> bytes:
         os.close(handle)
     if hashlib.sha256(content).hexdigest() != _planned(row, column):
         raise Unreadable(
-            f"line {row['row']} of the sheet, column {column}: this file is not the one that was there when the cohort "
+            f"line {row['row']} of the sheet, column {column}: this file has changed since the cohort "
             "was planned. Start the workflow again, which plans again"
         )
     return content
 
 
 def _unless_planned(row: Mapping, column: str, reason: str, trouble: str) -> Exception:
-    """The verdict on a file that cannot be read, or, if the plan saw it, the error that withholds one."""
+    """The verdict on a file that cannot be read; if the plan saw the file, the error that ends the stage instead."""
     if _planned(row, column) in _NOT_FOUND:
         return Undecodable(reason)
     return Unreadable(
-        f"line {row['row']} of the sheet, column {column}: this file was there when the cohort was planned and cannot "
-        f"be read now ({trouble}). Check that this machine has the share with the photographs and may read them, and "
+        f"line {row['row']} of the sheet, column {column}: this file existed when the cohort was planned and cannot "
+        f"be read now ({trouble}). Check that this machine has the network share and may read the photographs, and "
         "start the workflow again; if the file was removed or moved, correct the sheet"
     )
 

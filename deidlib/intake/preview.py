@@ -1,6 +1,6 @@
-"""What a run would make of a sheet, told before it begins: :func:`preview` counts, :func:`in_words` says it.
+"""Preview of a sheet, before a run: :func:`preview` counts what the run would do, :func:`in_words` puts it in words.
 
-Nothing is written and no photograph is opened; files are looked for. No cell is quoted, only lines and columns' names.
+Nothing is written and no photograph is opened; files are looked up. Lines and column names are quoted, cells never.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from deidlib.intake.spelling import plain
 from deidlib.intake.views import view_of
 from deidlib.schema import load_schema
 
-#: Words that mean yes or no in other languages, or in a form: a cell with one of them was probably filled in with care.
+#: Words that mean yes or no in other languages or in forms: a cell with one of them was probably filled in on purpose.
 _YES = {
     *("ja", "oui", "si", "sì", "sí", "sim", "tak", "igen", "ano", "da", "evet", "kyllä", "x", "v", "✓", "✔", "☑", "+"),
     *("ok", "okay", "agreed", "granted", "given", "signed", "yes.", "true."),
@@ -36,7 +36,7 @@ _NO = {
     *("no", "n", "false", "0", "nein", "non", "nao", "não", "nie", "nem", "ne", "hayır", "ei"),
     *("withdrawn", "revoked"),
 }
-_MANY_PHOTOS = 50  # photographs of one patient, beyond which the id is probably none
+_MANY_PHOTOS = 50  # photographs of one patient; with more, the id is probably not a patient's
 _FOLDERS_LISTED = 1000
 
 
@@ -51,22 +51,22 @@ class Preview:
     photographs, patients : int
         Rows and distinct patients.
     ready : int
-        Photographs that a run would open: consent, a file of its own id, inside the folder.
+        Photographs that a run would open: with consent, a unique photo id, and a file inside the folder.
     views : dict
         View, or ``not stated`` → photographs.
     no_consent, uneven_consent : tuple of int
-        Lines without a word that means yes; among them those of patients of whom another row says yes. All photographs
-        of their patients are held back.
+        Lines without a word that means yes; and those of them whose patient has a yes in another row. All photographs
+        of these patients are held back.
     held_by_consent : int
-        Photographs that this holds back.
+        Photographs that are held back for want of consent.
     missing, outside, masks_missing, duplicates : tuple of int
-        Lines whose file is not there, leads out of the folder, whose mask is not there, whose photo id stands twice.
+        Lines whose file is missing; whose path leads out of the folder; whose mask is missing; with a repeated id.
     ignored : tuple of (str, str or None)
-        Further columns, each with the column that was probably meant.
+        Further columns, each with the column that it probably means.
     remarks : tuple of str
-        What may be a mistake and stops nothing.
+        Possible mistakes that do not stop a run.
     stops : tuple of str
-        What stops a run.
+        Faults that stop a run.
     """
 
     sheet: str
@@ -87,21 +87,21 @@ class Preview:
 
 
 def preview(path: Path | str, rules: Mapping[str, Mapping] | None = None) -> Preview:
-    """Look at a sheet and for its files.
+    """Read a sheet and look up its files.
 
     Parameters
     ----------
     path : path
         See :func:`deidlib.intake.cohort.read_sheet`.
     rules : mapping, optional
-        ``release.columns`` of the configuration: what it releases is screened, and it settles what columns are.
+        ``release.columns`` of the config. Cells that it releases are screened; columns that it names are not suspected.
 
     Raises
     ------
     deidlib.intake.sheet.CohortError
         The sheet cannot be read as a table.
     deidlib.intake.contents.ContentError
-        The share of the photographs is gone.
+        The network share with the photographs is gone.
     """
     path = Path(path)
     cells, row = read_cells(path)
@@ -146,18 +146,18 @@ def in_words(found: Preview) -> str:
     found : Preview
         From :func:`preview`.
     """
-    told = [
+    text = [
         f"{found.sheet}: {_count(found.photographs, 'photograph')} of {_count(found.patients, 'patient')}, "
         f"{found.ready} ready to be de-identified",
         "view: " + ", ".join(f"{view} {n}" for view, n in found.views.items()),
     ]
     if found.no_consent:
-        told.append(
-            f"no consent: {_count(found.held_by_consent, 'photograph')} held back; no word that means yes "
-            f"(yes, true, 1, y) in {lines(found.no_consent)}"
+        text.append(
+            f"no consent: {_count(found.held_by_consent, 'photograph')} held back; a word that means yes "
+            f"(yes, true, 1, y) is missing in {lines(found.no_consent)}"
         )
     if found.uneven_consent:
-        told.append(
+        text.append(
             f"consent differs between a patient's rows, and one no counts for all: see {lines(found.uneven_consent)}"
         )
     for words, at in (
@@ -167,16 +167,16 @@ def in_words(found: Preview) -> str:
         ("another row has the same photo_id", found.duplicates),
     ):
         if at:
-            told.append(f"{words}: {lines(at)} (held back)")
+            text.append(f"{words}: {lines(at)} (held back)")
     for name, column in found.ignored:
         guess = f"; was {column} meant?" if column else ""
-        told.append(f"column {name}: not used and not released{guess}")
-    told += found.remarks
+        text.append(f"column {name}: not used and not released{guess}")
+    text += found.remarks
     if found.stops:
-        told += ["THIS STOPS THE RUN:", *(f"{found.sheet}, {stop}" for stop in found.stops[:MAX_FAULTS_SHOWN])]
+        text += ["THIS STOPS THE RUN:", *(f"{found.sheet}, {stop}" for stop in found.stops[:MAX_FAULTS_SHOWN])]
         more = len(found.stops) - MAX_FAULTS_SHOWN
-        told += [f"… and {more} more"] if more > 0 else []
-    return "\n  ".join(["preview of the sample sheet", *told])
+        text += [f"… and {more} more"] if more > 0 else []
+    return "\n  ".join(["preview of the sample sheet", *text])
 
 
 def _remarks(path: Path, cells: Mapping[str, pa.Array], row: np.ndarray, unfound: np.ndarray) -> list[str]:
@@ -187,7 +187,7 @@ def _remarks(path: Path, cells: Mapping[str, pa.Array], row: np.ndarray, unfound
     for patient, n in photos_of.most_common(3):
         if n > _MANY_PHOTOS and len(photos_of) > 1:
             first = cells["patient_id"].to_pylist().index(patient)
-            remarks.append(f"line {row[first]}: {n} photographs of one patient; is the patient id one?")
+            remarks.append(f"line {row[first]}: {n} photographs have this patient id; is it one patient's?")
     distinct: dict[str, str] = {}
     alike = [
         at
@@ -195,7 +195,9 @@ def _remarks(path: Path, cells: Mapping[str, pa.Array], row: np.ndarray, unfound
         if distinct.setdefault(re.sub(r"[\W_]", "", plain(photo)), photo) != photo
     ]
     if alike:
-        remarks.append(f"photo ids that differ from another in case or punctuation alone: {lines(_lines(row, alike))}")
+        remarks.append(
+            f"photo ids that differ from another one only in case or punctuation: {lines(_lines(row, alike))}"
+        )
     if path.suffix.lower() in workbook.SUFFIXES:
         remarks += workbook.read_workbook(path)[3]
     return remarks
@@ -211,14 +213,14 @@ def _of_consent(consent: Sequence[str | None], row: np.ndarray) -> list[str]:
     ]
     remarks = []
     if yes:
-        remarks.append(f"consent may mean yes and counts as no, for want of the word yes: {lines(_lines(row, yes))}")
+        remarks.append(f"consent may mean yes, but counts as no without the word yes: {lines(_lines(row, yes))}")
     if strange:
         remarks.append(f"consent is neither yes nor no, and counts as no: {lines(_lines(row, strange))}")
     return remarks
 
 
 def _of_paths(folder: Path, paths: Sequence[str], row: np.ndarray, unfound: np.ndarray) -> list[str]:
-    """Why files may not be found, and how paths were read."""
+    """Why files may be missing, and how paths were read."""
     kinds: dict[str, list[int]] = {}
     here: dict[str, dict[str, str]] = {}
     gone = set(unfound.tolist())
@@ -236,7 +238,7 @@ def _of_paths(folder: Path, paths: Sequence[str], row: np.ndarray, unfound: np.n
         elif ".." in re.split(r"[/\\]", path):
             kinds.setdefault("paths must not lead upwards (..)", []).append(at)
         elif len(here) < _FOLDERS_LISTED and _differs_in_case(folder, path, here):
-            kinds.setdefault("a file is there whose name differs in case, form or ending", []).append(at)
+            kinds.setdefault("a file exists whose name differs in case, form or ending", []).append(at)
     return [f"{words}: {lines(_lines(row, places))}" for words, places in kinds.items()]
 
 

@@ -1,9 +1,8 @@
-"""What identifies a person in a cell that would be released: the one place that says so.
+"""Finds cells that would be released although they identify a person. All rules for this are here.
 
-A cell is looked at by itself (:func:`cell_problem`: dates, numbers like those of telephones and records, addresses of
-the internet, files, places, titles) and in its column (:func:`screen`: ids of any row of the sheet, names, a column
-that repeats the sheet's ids). What is told names kind and row, never the cell. Names of months are those of Unicode's
-CLDR.
+A cell is checked by itself (:func:`cell_problem`: dates, numbers like those of telephones and records, addresses of the
+internet, files, places, titles) and in its column (:func:`screen`: ids of any row of the sheet, names, a column that
+repeats the sheet's ids). A finding names kind and row, never the cell. Names of months come from Unicode's CLDR.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from babel import Locale
 from deidlib.intake.spelling import Ids, plain, runs
 from deidlib.schema import load_schema
 
-#: A cell that so many patients share is a category: neither an id nor a name of one of them.
+#: A cell that this many patients share is a category, neither an id nor a name.
 CATEGORY_PATIENTS = 5
 #: Languages whose months are known, by their codes in CLDR.
 LANGUAGES = (
@@ -50,7 +49,7 @@ _DATES = re.compile(
     ),
     re.IGNORECASE,
 )
-#: Two numbers with a stroke: month and year, or day and month. 1/2 cusp is a part, if a word follows.
+#: Two numbers with a slash: month and year, or day and month. With a word after it (1/2 cusp) it is a fraction.
 _STROKE = re.compile(rf"{_START}(?<!/)([0-9]{{1,2}})\s?/\s?([0-9]{{1,2}})(?!\s?[/0-9])(\s*[a-z])?", re.IGNORECASE)
 _LATEST_MONTH, _LATEST_DAY, _ONE_DIGIT = 12, 31, 10
 
@@ -70,7 +69,7 @@ _ELECTRONIC = {
         r"-?[0-9]{1,3}\.[0-9]{3,}\s?[,;/ ]\s?-?[0-9]{1,3}\.[0-9]{3,}|[0-9]\s?°\s?[0-9]{1,2}\s?['′]"
     ),
 }
-#: Words before a number of a person's: of a record, a case, an insurance, a telephone.
+#: Words before a personal number: of a record, a case, an insurance, a telephone.
 _RECORD = re.compile(
     r"\b(?:mrn|pid|pat|patient(?:en)?|id|nhs|ssn|nir|insee|dni|nif|bsn|pesel|record|chart|case|fall|akte|dossier|historia"
     r"|cartella|insurance|versicherung|policy|account|konto|tel|telefon|phone|mobile?|handy|fax|passport|accession)"
@@ -81,30 +80,30 @@ _TITLE = re.compile(
     r"\b(?:mrs?|ms|miss|herr|frau|mme|mlle|monsieur|madame|señora?|sra?|signora?|dr|prof|dott|pan[ií]?)\.?\s+[^\W\d_]{2,}",
     re.IGNORECASE,
 )
-#: A sentence may say "sr 3" or "pan": titles that are words elsewhere count with a capital behind them alone.
+#: Titles that are also common words ("sr 3", "pan") count only if a capital letter follows.
 _CAPITAL = re.compile(r"\s[A-ZÀ-ÖØ-ÞА-ЯΑ-Ω]")
-#: A number of a postal area, a record or a serial date has so many digits, and so have several that stand together.
+#: Digits of a postal code, a record number or a serial date; numbers that stand together are counted together.
 _LONG_NUMBER = re.compile(r"(?<![0-9.,])[0-9]{5,}(?![0-9]*[.,][0-9])|(?<![0-9.,])[0-9]{7,}")
 _NUMBERS = re.compile(r"\+?[0-9(][0-9()\s/.\-\u2010-\u2015\u2212]*[0-9]")
 _TELEPHONE_DIGITS = 7
-#: Numbers of teeth (ISO 3950) and measures, which stand together in lists.
+#: Tooth numbers (ISO 3950) and measurements, which are written as lists.
 _TOOTH = re.compile(r"[1-4][1-8]|[5-8][1-5]")
 _MEASURE = re.compile(r"[1-9]?[0-9](?:\.[0-9]+)?|1[0-9]{2}\.[0-9]{1,3}")
 
 _NAME_PART = r"[^\W\d_a-zß-öø-ÿ][^\W\d_]*(?:['’-][^\W\d_]+)*"
-#: "Smith, John", "J. Smith", "Smith J.": what may be a name where a column is no category.
+#: "Smith, John", "J. Smith", "Smith J.": probably a name, unless the column holds categories.
 _NAME = re.compile(
     rf"{_NAME_PART}(?: {_NAME_PART})?, ?{_NAME_PART}\.?(?: {_NAME_PART}\.?)*"
     rf"|(?:[^\W\d_]\. ?){{1,2}}{_NAME_PART}|{_NAME_PART} [^\W\d_]\."
 )
 _FULL_NAME = re.compile(rf"{_NAME_PART}(?: (?:de|da|di|von|van|der|den|la|le|del))*(?: {_NAME_PART}){{1,2}}")
-#: A column in which so large a share of the patients have a cell like a name to themselves holds names.
+#: A column holds names if at least this share of the patients has a name-like cell that nobody else has.
 _NAMES_SHARE, _FEWEST_NAMES = 0.5, 3
 
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """A cell that may not be released: line of the sheet, column, and what it is, in words."""
+    """A cell that may not be released: line of the sheet, column, and the reason in words."""
 
     row: int
     column: str
@@ -112,12 +111,12 @@ class Finding:
 
 
 def cell_problem(text: str) -> str | None:
-    """What in a cell identifies a person, whatever its column and the other cells; None: nothing that is known.
+    """Why a cell identifies a person by itself, without its column and the other cells; None: it does not.
 
     Parameters
     ----------
     text : str
-        The cell. It is looked at in Unicode's compatibility form, so that full-width digits are digits.
+        The cell. It is checked in Unicode's compatibility form, so that full-width digits are digits.
     """
     text = _visible(text)
     if _is_date(text):
@@ -147,13 +146,13 @@ def screen(
     Parameters
     ----------
     columns : mapping
-        Columns that are released as they are → their cells.
+        Columns that are released unchanged → their cells.
     patients : sequence of str
         Patient of each row.
     own : sequence of iterables of str
-        Ids of each row's own: a column that repeats them is an id itself, however short they are.
+        Each row's own ids. A column that repeats them is an id itself, even if they are short.
     ids : Ids
-        Ids of all rows of the sheet, of those that are not released as well.
+        Ids of all rows of the sheet, including those that are not released.
     rows : sequence of int
         Line of each row.
 
@@ -168,12 +167,14 @@ def screen(
         for cell, patient in zip(cells, patients, strict=True):
             if cell is not None and len(carriers[cell]) < CATEGORY_PATIENTS:
                 carriers[cell].add(patient)
-        told = {cell: _problem(name, cell, who, ids) for cell, who in carriers.items()}
+        problems = {cell: _problem(name, cell, who, ids) for cell, who in carriers.items()}
         for cell in _names(carriers):
-            told[cell] = told[cell] or "looks like a person's name (write a list of findings in small letters)"
+            problems[cell] = problems[cell] or "looks like a person's name (write a list of findings in small letters)"
         if _repeats_ids(cells, own):
-            told = dict.fromkeys(told, "is the row's own id, as in the whole column")
-        found += [Finding(row, name, told[cell]) for row, cell in zip(rows, cells, strict=True) if cell and told[cell]]
+            problems = dict.fromkeys(problems, "is the row's own id, as in the whole column")
+        found += [
+            Finding(row, name, problems[cell]) for row, cell in zip(rows, cells, strict=True) if cell and problems[cell]
+        ]
     return sorted(found)
 
 
@@ -186,7 +187,7 @@ def _problem(column: str, cell: str, who: set[str], ids: Ids) -> str | None:
 
 
 def _names(carriers: Mapping[str, set[str]]) -> list[str]:
-    """Cells that look like names: no category, and no words that other patients' cells hold too."""
+    """Cells that look like names: they are no category, and other patients' cells do not hold the same words."""
     single = {cell: next(iter(who)) for cell, who in carriers.items() if len(who) == 1}
     users: dict[str, set[str]] = defaultdict(set)
     for cell, who in carriers.items():
@@ -216,7 +217,7 @@ def _is_date(text: str) -> bool:
     for found in _STROKE.finditer(text):
         first, second = int(found[1]), int(found[2])
         if first < second < _ONE_DIGIT and "0" not in (found[1][0], found[2][0]) and found[3]:
-            continue  # a part of a whole: 1/2 cusp
+            continue  # a fraction: 1/2 cusp
         if 1 <= first <= _LATEST_MONTH or (1 <= second <= _LATEST_MONTH and first <= _LATEST_DAY):
             return True
     return False
@@ -232,7 +233,7 @@ def _is_number_of_a_person(text: str) -> bool:
 
 
 def _is_list(text: str) -> bool:
-    """Whether numbers that stand together are teeth, or measures with blanks between them."""
+    """Whether numbers that stand together are tooth numbers, or measurements separated by blanks."""
     teeth = re.split(r"[\s/.\-\u2010-\u2015\u2212]+", text)
     return all(map(_TOOTH.fullmatch, teeth)) or all(map(_MEASURE.fullmatch, text.split()))
 
@@ -244,7 +245,7 @@ def _timepoint() -> re.Pattern:
 
 @functools.cache
 def _month_beside_a_number() -> re.Pattern:
-    """A month alone, or beside a number: 2-Sep, Dez 23, 12 Mar 24, 3 de marzo."""
+    """A month alone, or next to a number: 2-Sep, Dez 23, 12 Mar 24, 3 de marzo."""
     known = {
         plain(name).rstrip(".")
         for language in LANGUAGES

@@ -1,4 +1,4 @@
-"""The sample sheet as cells: encoding, delimiter, header, shape; what its cells mean is left to `cohort`."""
+"""Reads the sample sheet into cells: encoding, delimiter, header, shape. The module `cohort` interprets the cells."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def read_cells(path: Path) -> tuple[dict[str, pa.Array], np.ndarray]:
     -------
     cells : dict of str to pa.Array of string
         Every column of the schema (empty where the sheet lacks an optional one) and every further column;
-        null stands for the empty cell of a column that may be empty.
+        null stands for an empty cell in a column that may be empty.
     row : np.ndarray of int
         Line of the sheet, the header being line 1.
 
     Raises
     ------
     CohortError
-        Text, header or shape of the table are wrong.
+        The text, header or shape of the table is wrong.
     """
     read = _from_workbook if path.suffix.lower() in workbook.SUFFIXES else _from_text
     names, columns, row = read(path)
@@ -80,7 +80,7 @@ def read_cells(path: Path) -> tuple[dict[str, pa.Array], np.ndarray]:
     for column in columns:
         filled |= np.asarray(pc.not_equal(column, ""))
     if not filled.any():
-        raise CohortError(f"{path.name}: no row below the header; write one row a photograph")
+        raise CohortError(f"{path.name}: no row below the header; write one row for each photograph")
     for i, name in enumerate(names):
         if not name and pc.any(pc.not_equal(columns[i], "")).as_py():
             raise CohortError(f"{path.name}, line 1, column {i + 1}: the column has no name; name it or empty it")
@@ -128,7 +128,7 @@ def _from_text(path: Path) -> tuple[list[str], list[pa.Array], np.ndarray]:
     if ragged:
         refuse(
             path,
-            [f"line {line}: not {len(header)} cells like the header; complete the line" for line in ragged],
+            [f"line {line}: does not have {len(header)} cells like the header; complete it" for line in ragged],
         )
     columns = [column.combine_chunks().slice(1) for column in table.columns]
     return names, columns, np.arange(2, table.num_rows + 1)
@@ -140,7 +140,7 @@ def _read_header(path: Path) -> tuple[list[str], str]:
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 if block.startswith(_PACKED):
-                    raise CohortError(f"{path.name}: is not text but packed; an Excel workbook is called .xlsx")
+                    raise CohortError(f"{path.name}: is not text; if it is an Excel workbook, name it .xlsx")
                 if "\0" in decoder.decode(block):
                     raise CohortError(f"{path.name}: is not text; save the sheet as {_HOW}")
                 line += block.count(b"\n")
@@ -169,7 +169,7 @@ def _column_names(path: Path, header: list[str]) -> list[str]:
     for name in schema["required"]:
         if name not in header:
             close = difflib.get_close_matches(name.replace("_", ""), plain, n=1, cutoff=0.7)
-            mend = f"is column {plain.index(close[0]) + 1} it? Rename that" if close else "add it to the header"
+            mend = f"if column {plain.index(close[0]) + 1} is meant, rename it" if close else "add it to the header"
             faults.append(f"line 1, column {name}: missing; {mend}")
     if faults:
         refuse(path, faults)

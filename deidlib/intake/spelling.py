@@ -6,21 +6,21 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-#: What spreadsheets make of a whole number that they take for one: 1234.0.
+#: The end that spreadsheets add to a whole number: 1234.0.
 _WHOLE = re.compile(r"([0-9]+)\.0+")
 _RUNS = re.compile(r"[0-9]+|[^\W\d_]+")
-#: An id tells somebody if it holds a letter and a digit, or so many digits, or so many letters: "7" and "ab" do not.
+#: An id is distinctive if it holds a letter and a digit, or this many digits, or this many letters ("7" and "ab": no).
 _DIGITS, _LETTERS = 4, 4
 
 
 def plain(text: str) -> str:
-    """Text in Unicode's compatibility form (NFKC), without case and without characters that take no room."""
+    """Text in Unicode's compatibility form (NFKC), without case and without zero-width characters."""
     text = unicodedata.normalize("NFKC", "".join(c for c in text if unicodedata.category(c) != "Cf"))
     return unicodedata.normalize("NFKC", text.casefold())
 
 
 def invisible(text: str) -> bool:
-    """Whether a text holds characters that nobody sees (U+200B, U+FEFF, marks of direction, no-break spaces)."""
+    """Whether a text holds invisible characters (U+200B, U+FEFF, direction marks, no-break spaces)."""
     return any(unicodedata.category(c) == "Cf" or (c.isspace() and c != " ") for c in text)
 
 
@@ -33,7 +33,7 @@ def runs(text: str) -> tuple[str, ...]:
 
 
 def folded_id(text: str) -> tuple[str, ...]:
-    """What all spellings of an id share: :func:`runs`, letters that stand together in spite of marks joined."""
+    """What all spellings of an id share: its :func:`runs`, with letters joined that only punctuation separates."""
     joined: list[str] = []
     for run in runs(text):
         if joined and not run[0].isdecimal() and not joined[-1][0].isdecimal():
@@ -44,7 +44,7 @@ def folded_id(text: str) -> tuple[str, ...]:
 
 
 def telling(id_runs: tuple[str, ...]) -> bool:
-    """Whether an id can be told from a common number or word where it stands in a text."""
+    """Whether an id can be distinguished from a common number or word in a text."""
     digits = sum(len(run) for run in id_runs if run[0].isdecimal())
     letters = sum(len(run) for run in id_runs if not run[0].isdecimal())
     return bool(digits and letters) or digits >= _DIGITS or letters >= _LETTERS
@@ -59,7 +59,7 @@ class Ids:
         self._longest = max(map(len, self._known), default=0)
 
     def within(self, text: str) -> bool:
-        """Whether one of the ids stands in a text, between other letters and digits or alone."""
+        """Whether a text contains one of the ids, alone or between other letters and digits."""
         if (plain(text).strip(),) in self._known:
             return True
         found = runs(text)

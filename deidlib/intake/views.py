@@ -1,8 +1,8 @@
-"""Views: the sheet's words, and the codes that mean them. The one place where a code becomes a view.
+"""Views: the sheet's words, and the codes that mean the same. Only this module turns a code into a view.
 
 ANSI/ADA Standard 1100 and its successor 1107 number orthodontic views: EV01 to EV43 outside the mouth, IV01 to IV30
 inside; digits may lose their zeros (EV1). DICOM codes the part of the body (Anatomic Region Sequence), the projection
-(View Code Sequence, CID 4062 and 4063) and what lips do (Acquisition Context, CID 4066) in SNOMED CT.
+(View Code Sequence, CID 4062 and 4063) and the state of the lips (Acquisition Context, CID 4066) in SNOMED CT.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FRONTAL_REST, FRONTAL_SMILE, THREE_QUARTER, PROFILE, INTRAORAL = VIEWS = (
 )
 
 #: Numbers of the ADA's views outside the mouth (EV); every IV is intraoral. EV36 and EV37 (from below and above), EV40
-#: and EV41 (scars, ears) show what none of the words means, and have no place here.
+#: and EV41 (scars, ears) match none of the words and are left out.
 _ADA_OUTSIDE = {
     FRONTAL_REST: {15, 16, 17, 18, 21, 39, 42, 43},  # lips relaxed or closed, mandible forward, cant, open, palsy
     FRONTAL_SMILE: {19, 20, 38},  # full face, close-up
@@ -50,13 +50,13 @@ _DICOM_CODE = re.compile(r"(?:SCT:)?([0-9]{6,18})", re.ASCII)
 
 
 def view_of(text: str | None) -> str | None:
-    """View that a cell of the sheet means.
+    """The view that a cell of the sheet means.
 
     Parameters
     ----------
     text : str or None
         One of :data:`VIEWS`; a code of the ADA (``EV15``); or DICOM codes joined by ``+``, with or without their scheme
-        (``SCT:774007+SCT:399033003+SCT:225583004``). Anything else stays as it is, and is refused with the sheet.
+        (``SCT:774007+SCT:399033003+SCT:225583004``). Other text is returned unchanged, and the sheet is then refused.
     """
     if text is None:
         return None
@@ -74,5 +74,5 @@ def view_of(text: str | None) -> str | None:
 
 
 def views_by_codes(codes: Collection[str]) -> set[str]:
-    """Views that DICOM code values allow together; codes that are not known allow all."""
+    """Views that all of these DICOM code values allow; an unknown code allows all views."""
     return set(VIEWS).intersection(*(_DICOM[code] for code in codes if code in _DICOM))

@@ -1,4 +1,4 @@
-"""An Excel workbook as the cells that its reader sees: 1234, not 1234.0; 007 where the format shows zeros."""
+"""Reads an Excel workbook, with cells as Excel displays them: 1234, not 1234.0; 007 where the format shows zeros."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from openpyxl.utils.exceptions import InvalidFileException
 from deidlib.errors import InputError
 
 SUFFIXES = (".xlsx", ".xlsm")
-#: Content of a workbook, unpacked: beyond it the file is no sample sheet.
+#: Largest unpacked content of a workbook; a larger one is no sample sheet.
 _MOST_BYTES = 1 << 30
 _ZEROS = re.compile(r"(0+)(?:\.(0+))?(?:_.*)?")
-#: Parts of a date's format, and what they are to strftime. A month is a minute beside hours, which are left out.
+#: Parts of a date format, and their strftime codes. Next to hours, "m" means minutes; times are left out.
 _YEARS = {"yyyy": "%Y", "yy": "%y"}
 _MONTHS = {"mmmm": "%B", "mmm": "%b", "mm": "%m", "m": "{m}"}
 _DAYS = {"dddd": "%A", "ddd": "%a", "dd": "%d", "d": "{d}"}
 _PARTS = _YEARS | _MONTHS | _DAYS
-#: Excel's own short date, which it shows as the reader's system does.
+#: Excel's short date, which it displays in the form of the reader's system.
 _LOCAL_DATE = "mm-dd-yy"
 _DATE_FORMAT = re.compile(r"y+|m+|d+|[-/., ]+|\\(.)|\"([^\"]*)\"", re.IGNORECASE)
 
 
 class WorkbookError(InputError):
-    """The workbook cannot be read as a table; the message names the cell's place and the mend."""
+    """The workbook cannot be read as a table; the message names the cell's place and the remedy."""
 
 
 def read_workbook(path: Path) -> tuple[list[str], list[list[str]], list[int], list[str]]:
-    """Cells of the one worksheet that holds the sample sheet.
+    """Cells of the worksheet that holds the sample sheet.
 
     Parameters
     ----------
     path : Path
-        An .xlsx or .xlsm file. Its worksheet has its header in the first row that is not empty; of several worksheets
-        it is the one whose header has ``patient_id``.
+        An .xlsx or .xlsm file. The header is the first row that is not empty. If there are several worksheets, the one
+        with ``patient_id`` in its header is read.
 
     Returns
     -------
     header : list of str
-        Names, without the blanks around them.
+        Column names, without blanks around them.
     columns : list of list of str
-        Cells below the header as they are shown; dates in the cell's format, or as 2024-03-31.
+        Cells below the header as Excel displays them; dates in the cell's format, or as 2024-03-31.
     rows : list of int
         Row of each cell.
     remarks : list of str
-        Hidden rows and columns, which are read, and further worksheets, which are not.
+        Notes on hidden rows and columns, which are read, and on further worksheets, which are not.
 
     Raises
     ------
     WorkbookError
-        It is no workbook, has no such worksheet or several, or a formula in it was never computed.
+        The file is no workbook, has no such worksheet or several of them, or holds a formula without a stored result.
     """
     shown, stored = _opened(path, data_only=True), _opened(path, data_only=False)
     filled = [sheet for sheet in shown.worksheets if sheet.max_row > 1 or sheet.max_column > 1]
@@ -74,7 +74,7 @@ def read_workbook(path: Path) -> tuple[list[str], list[list[str]], list[int], li
         for at, cell in enumerate(cells):
             if cell.value is None and _formula(formulas, cell):
                 raise WorkbookError(
-                    f"{path.name}, line {cell.row}, column {cell.column}: a formula without its result; open the file "
+                    f"{path.name}, line {cell.row}, column {cell.column}: a formula without a result; open the file "
                     "in Excel, save it again, or replace formulas by their values"
                 )
             if at >= wide and _text(cell):
@@ -99,7 +99,7 @@ def _opened(path: Path, data_only: bool) -> openpyxl.Workbook:
         ) from None
     except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, TypeError, SyntaxError, EOFError):
         raise WorkbookError(
-            f"{path.name}: no workbook that can be read (it may be damaged, or protected by a password); save it again "
+            f"{path.name}: cannot be read as a workbook (it may be damaged, or protected by a password); save it again "
             "as Excel workbook (.xlsx) or as CSV UTF-8"
         ) from None
 
@@ -114,7 +114,7 @@ def _formula(sheet, cell: Cell) -> bool:
 
 
 def _text(cell: Cell) -> str:
-    """A cell as it is shown."""
+    """A cell as Excel displays it."""
     value, shape = cell.value, (cell.number_format or "General").split(";")[0]
     if value is None:
         return ""
@@ -139,7 +139,7 @@ def _number_text(value: float, shape: str) -> str:
 
 
 def _date_text(value: datetime.date, shape: str) -> str:
-    """A date in its own format where that is a date's alone, else year, month and day."""
+    """A date in the cell's format if that is a plain date format, else as year, month and day."""
     parts = _DATE_FORMAT.sub(_strftime, re.sub(r"\[[^\]]*\]", "", shape))
     if (
         shape == _LOCAL_DATE

@@ -1,1 +1,1 @@
-"""Inversion: the latent code whose image agrees with the patient in the preserved area and with the donor elsewhere."""
+"""Inversion: finds a latent code whose image agrees with the patient in the preserved area and the donor elsewhere."""

@@ -1,4 +1,4 @@
-"""The inversion stage: photographs and regions into the generator's frame, generated faces out."""
+"""The inversion stage: brings photographs and regions into the generator's frame, and generates the faces."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _NOSE_TIP = 1
 
 
 def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Where agreement counts, in the released square's grid.
+    """Weight of the agreement with the photograph, in the released square's grid.
 
-    Full at the core's border and over the band (where the two images meet); half deep inside the core, whose pixels
-    are replaced anyway; none outside the photograph.
+    It is 1 at the core's border and over the band, where the two images meet; 0.5 deep inside the core, whose pixels
+    are replaced anyway; 0 outside the photograph.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def area_weight(core: np.ndarray, band: np.ndarray, inside: np.ndarray) -> np.nd
 
 
 def _frames(landmark: dict, aligned_to_native: np.ndarray) -> dict[str, np.ndarray]:
-    """Where recognisers and mesh look: from pixels of the aligned frame at ``WORK_SIDE``; the unit of length there."""
+    """Frames of recognisers and mesh, from pixels of the aligned frame at ``WORK_SIDE``; eye distance there."""
     points = transform_points(invert_similarity(aligned_to_native), points_of(landmark).astype(np.float64))
     points = (points + 0.5) * (WORK_SIDE / ALIGNED_SIDE) - 0.5
     left, right = eye_centres(points)
@@ -103,9 +103,9 @@ def invert_faces(
     networks, settings
         See :func:`deidlib.inversion.invert.invert`. Batches go across parts.
     workers : int
-        Batches in work at a time, each in a thread of its own: so the cores of a CPU are used best, while torch keeps
-        to one thread, and the faces do not depend on their number. A GPU has one, whose memory is for one batch, in
-        the caller's thread: CUDA graphs belong to the thread that they were captured in.
+        Batches at a time, each in its own thread. torch itself uses one thread, so this uses the cores of a CPU best,
+        and the faces do not depend on the number. A GPU has one worker, since its memory is for one batch; it runs in
+        the caller's thread, because CUDA graphs belong to the thread that captured them.
     progress : callable, optional
         Called with the number of photographs finished.
 
@@ -119,7 +119,7 @@ def invert_faces(
     on_cpu, batch_size = next(networks.generator.parameters()).device.type == "cpu", BatchSize(settings["batch"])
     invert_batch = partial(_invert, networks, settings, batch_size)
     with ThreadPoolExecutor(workers) as inverters, ThreadPoolExecutor(workers) as helpers:
-        # While a batch is inverted, the next one is read and the last one encoded: a GPU waits for neither.
+        # While a batch is inverted, the next one is read and the last one is encoded, so that a GPU never waits.
         prepared = _in_order(helpers, _prepared, entries, settings["batch"])
         batches = iter(lambda: list(islice(prepared, batch_size.size)), [])
         inverted = _in_order(inverters, invert_batch, batches, workers) if on_cpu else map(invert_batch, batches)
@@ -146,7 +146,7 @@ def _entries(
 
 
 def _encoded_behind(helpers: Executor, inverted: Iterable[tuple[Sequence[dict], Inverted]]) -> Iterator[pa.Table]:
-    """Each batch's table, its images encoded while the batch behind it is at work."""
+    """Each batch's table; its images are encoded while the next batch is inverted."""
     waiting = None
     for donors, result in inverted:
         images = [helpers.submit(encode_png, image) for image in result.images]
@@ -158,7 +158,7 @@ def _encoded_behind(helpers: Executor, inverted: Iterable[tuple[Sequence[dict], 
 
 
 def _in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
-    """What the function makes of each item, in their order; no more items are taken than the pool is about to need."""
+    """The function's result for each item, in order; items are taken only shortly before the pool needs them."""
     waiting: deque[Future] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))

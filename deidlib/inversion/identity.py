@@ -1,9 +1,9 @@
 """The identity loss: recognisers lead the generated face away from the patient, and to the donor.
 
-Each recogniser of an ensemble embeds the composite, the generated face with the patient's preserved area in it. A
-network by itself can be satisfied by changes that no other would notice; so there are several of different kind, which
-take turns, and each looks at crops a little larger or smaller, turned, moved, mirrored or softened. Those that lead are
-named in the configuration; one that judges is not among them.
+Each recogniser of an ensemble embeds the composite: the generated face with the patient's preserved area in it. A
+single network can be satisfied by changes that no other network would notice. So several networks of different kinds
+take turns, and each sees crops that are slightly scaled, rotated, shifted, mirrored or softened. The config names the
+recognisers of the identity loss; the one that judges is not among them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from deidlib.embedders.framing import mouth_shown
 from deidlib.embedders.lead import LEADS, Lead
 
 SIDE = 112  # px of ArcFace's frame
-#: Where left and right eye, nose tip and mouth corners (of the image) lie in that frame, (x, y).
+#: Places of the image's left and right eye, nose tip and mouth corners in that frame, (x, y).
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-_CROPS = 6  # that each recogniser looks at in turn
-_AT_A_TIME = 2  # recognisers that look in a step
-_TURN, _SIZE, _SHIFT = 5.0, 0.06, 0.03  # of these crops, at most: degrees; share of their size; of their side
-_TOO_LIKE = 4.0  # how much more it weighs to be too like the patient than too unlike
+_CROPS = 6  # crops that each recogniser sees in turn
+_AT_A_TIME = 2  # recognisers in a step
+_TURN, _SIZE, _SHIFT = 5.0, 0.06, 0.03  # largest change of a crop: degrees; share of its size; share of its side
+_TOO_LIKE = 4.0  # weight of being too similar to the patient, against being too dissimilar
 
 
 class Look(NamedTuple):
-    """A crop that a recogniser looks at, and what it is to see there."""
+    """A crop for a recogniser, and the embeddings that the loss compares with."""
 
     name: str  # of the recogniser
     soft: bool  # whether the crop is softened
@@ -42,7 +42,7 @@ class Look(NamedTuple):
 
 
 class Ensemble(nn.Module):
-    """Recognisers that lead, by name.
+    """The recognisers of the identity loss, by name.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Ensemble(nn.Module):
 def prepare_looks(
     ensemble: Ensemble, photos: Tensor, donors: Tensor, frames: Tensor, likenesses: Tensor
 ) -> dict[str, list[Look]]:
-    """Crops that each recogniser looks at, and what it is to see there.
+    """The crops for each recogniser, and the embeddings that the loss compares with.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def prepare_looks(
     frames : Tensor, (N, 2, 3)
         Pixels of these images to ArcFace's frame.
     likenesses : Tensor, (N,)
-        Cosine to the patient that is aimed at, as SFace sees it. The others aim at what they see in the donor, who is
-        an impostor of the patient's look, within what impostors have (``LEADS``).
+        SFace cosine to the patient that is aimed at. The other recognisers aim at their own cosine between donor and
+        patient, within the range of impostors (``LEADS``), since the donor is an impostor who looks like the patient.
     """
     looks = {}
     for name in ensemble.names:
@@ -100,7 +100,7 @@ def prepare_looks(
 
 
 def looks_of_step(looks: Mapping[str, list[Look]], step: int) -> tuple[Look, ...]:
-    """Which crops are looked at in a step: the recognisers take turns, and each takes its crops in turn."""
+    """The crops of a step: the recognisers take turns, and each recogniser takes its crops in turn."""
     names = list(looks)
     at_a_time = min(_AT_A_TIME, len(names))
     turns = [divmod(step * at_a_time + k, len(names)) for k in range(at_a_time)]
@@ -108,7 +108,7 @@ def looks_of_step(looks: Mapping[str, list[Look]], step: int) -> tuple[Look, ...
 
 
 def identity_loss(ensemble: Ensemble, composite: Tensor, looks: tuple[Look, ...]) -> Tensor:
-    """Loss, (N,), of a composite, (N, 3, S, S), as the step's recognisers see it: their mean.
+    """Loss, (N,), of a composite, (N, 3, S, S): the mean over the step's recognisers.
 
     max(4(cos(e, e_patient) − s), s − cos(e, e_patient)) + 1 − cos(e, e_donor), in units of how much impostors differ.
     """
@@ -164,7 +164,7 @@ def fit_template(points: np.ndarray) -> np.ndarray:
 
 
 def sampling_grid(matrices: Tensor, side: int, cropped: int = SIDE) -> Tensor:
-    """Where a network's frame lies in an image: what :func:`resample` takes, (N, cropped, cropped, 2).
+    """Sampling grid of a network's frame in an image, for :func:`resample`: (N, cropped, cropped, 2).
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def sampling_grid(matrices: Tensor, side: int, cropped: int = SIDE) -> Tensor:
 
 
 class _Resampled(torch.autograd.Function):
-    """Bilinear samples, whose gradients are summed in a fixed order: torch's own on a GPU are not."""
+    """Bilinear samples with gradients that are summed in a fixed order; those of torch are not on a GPU."""
 
     @staticmethod
     def forward(ctx, images: Tensor, grid: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ class _Resampled(torch.autograd.Function):
 def resample(images: Tensor, grid: Tensor) -> Tensor:
     """Bilinear samples, (N, C, cropped, cropped), of images, (N, C, S, S), at a grid of :func:`sampling_grid`."""
     if images.device.type == "cpu":
-        return F.grid_sample(images, grid, align_corners=False)  # in order there, and faster
+        return F.grid_sample(images, grid, align_corners=False)  # on a CPU its order is fixed, and it is faster
     return _Resampled.apply(images, grid)
 
 

@@ -1,8 +1,8 @@
-"""Inversion: the W+ code whose image agrees with the patient in the preserved area and is the donor elsewhere.
+"""Inversion: finds a W+ code whose image agrees with the patient in the preserved area and with the donor elsewhere.
 
-After the semantic diffusion of In-Domain GAN Inversion (Zhu et al. 2020, arXiv 2004.00049, section 3.3) and
-area-preserving inversion (arXiv 2307.02019). The code is sought as an offset from the donor's w in the whitened
-coordinates of W, so that one unit is one standard deviation of what the generator draws, and
+The method follows the semantic diffusion of In-Domain GAN Inversion (Zhu et al. 2020, arXiv 2004.00049, section 3.3)
+and area-preserving inversion (arXiv 2307.02019). The unknown u is the code's offset from the donor's w in the whitened
+coordinates of W, so that one unit is one standard deviation of the generator's codes. The loss is
 
     loss = Σ_area [ a·ST-LPIPS + b·MSE ] + c·‖u‖² + d·‖u − mean over layers of u‖²
            + g·[ max(4(cos(e, e_patient) − s), s − cos(e, e_patient)) + 1 − cos(e, e_donor) ]
@@ -10,14 +10,14 @@ coordinates of W, so that one unit is one standard deviation of what the generat
            + m·RMS shift of the mouth's landmarks,
 
 where c and d keep the code in the domain. e is the embedding of the generated face with the patient's preserved area in
-it, by one of several recognisers that take turns (:mod:`deidlib.inversion.identity`). g leads it to the likeness s that
-an impostor of the patient's look has (led farther, the patient would be the least alike of all, and found by that), and
-to the donor: the same new person in every photograph. k keeps the donor's brows and eyes: without it glasses or closed
-lids may come half-way in. l keeps the donor's background, which nothing else would hold, so that rounding would decide
-on it. m keeps the mouth where a landmark model sees it in the photograph: the pixels are the patient's, but the face
-around them moves what it reads.
+it, by one of several recognisers that take turns (:mod:`deidlib.inversion.identity`). g is the weight of the identity
+loss. It leads the face to the likeness s of an impostor who resembles the patient; if the face were less similar, the
+patient could be found as the least similar person. It also leads to the donor, so that every photograph shows the same
+new person. k keeps the donor's brows and eyes; without it, glasses or closed lids may appear half-drawn. l keeps the
+donor's background; without it, rounding alone would decide the background. m keeps the mouth where a landmark model
+finds it in the photograph: the mouth's pixels are the patient's, but the face around them shifts the landmarks.
 
-A step draws the whole face as a preview, a quarter of its size, and the square around the area as the image has it. The
+A step draws the whole face as a preview, at a quarter of its size, and the square around the area at half its size. The
 objective is in :mod:`deidlib.inversion.objective`. Imports torch, numpy and lpips only.
 """
 
@@ -51,12 +51,12 @@ from deidlib.inversion.objective import (
 )
 from deidlib.inversion.optimiser import Adam, step_sizes
 
-_EVERY, _LAST = 2, 10  # the mesh looks every other step, then in so many last ones
+_EVERY, _LAST = 2, 10  # the mesh is used in every second step, and in each of the last ten
 
 
 @dataclass(frozen=True)
 class Inverted:
-    """What :func:`invert` returns.
+    """The result of :func:`invert`.
 
     Attributes
     ----------
@@ -81,19 +81,19 @@ class Inverted:
 
 
 class BatchSize:
-    """How many photographs are inverted at once; halved where memory runs out, and so for those that follow.
+    """The number of photographs that are inverted at once. It is halved when memory runs out, and stays so.
 
     Parameters
     ----------
     batch : int
-        How many to begin with.
+        The number to begin with.
     """
 
     def __init__(self, batch: int):
         self.size = max(1, batch)
 
     def halve(self) -> None:
-        """Go on with half as many; tells how to begin so."""
+        """Halve the number, and warn with the setting that starts with this number."""
         self.size //= 2
         warnings.warn(f"out of memory: going on with {self.size} at a time; set inversion.batch to that", stacklevel=3)
 
@@ -134,7 +134,7 @@ def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: to
 
 
 def _fetch(tensors: list[Tensor]) -> list[np.ndarray]:
-    """Arrays of a device's tensors. Copied without waiting, they go into memory that a GPU writes to itself."""
+    """Arrays of a device's tensors. They are copied without waiting, into pinned memory."""
     fetched = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
     if tensors[0].device.type == "cuda":
         torch.cuda.synchronize()
@@ -151,9 +151,9 @@ def compiled_objective(device: str) -> Callable:
 def invert(networks: Networks, targets: Targets, settings: dict, batch_size: BatchSize | None = None) -> Inverted:
     """Invert photographs towards their donors.
 
-    A photograph's result does not depend on its company or place: every batch has the same size, the last one filled
-    up with its last photograph. It does depend on that size: sums are rounded in another order, and
-    networks with kinks make much of little, so that results differ by some grey levels, at the same quality.
+    A photograph's result does not depend on the other photographs of its batch: every batch has the same size, and the
+    last one is filled up with its last photograph. The result depends on that size, which changes the order of sums and
+    so their rounding. Piecewise linear networks amplify the rounding to some grey levels, at the same quality.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def invert(networks: Networks, targets: Targets, settings: dict, batch_size: Bat
         weights, ``perceptual_weight`` and so on (workflow/schemas/preset.schema.yaml); ``batch`` (photographs at once);
         ``bf16``, used where the device computes in it; ``compile``, whether the objective is.
     batch_size : BatchSize, optional
-        How many at once, kept from call to call; by default ``batch`` of them, and fewer where memory runs out.
+        The number at once, kept from call to call; by default ``batch``, and fewer if memory runs out.
 
     Returns
     -------
@@ -189,13 +189,13 @@ def invert(networks: Networks, targets: Targets, settings: dict, batch_size: Bat
 
 
 def _unless_out_of_memory(networks: Networks, batch: Targets, settings: dict, device: torch.device) -> Inverted | None:
-    """A batch inverted, or None where memory ran out and the batch can be made smaller."""
+    """The inverted batch; None if memory ran out and the batch can be made smaller."""
     try:
         return _invert_batch(networks, batch, settings, device)
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise
-    # Behind the handler: its traceback would have kept the batch's tensors alive.
+    # After the handler, because its traceback would keep the batch's tensors alive.
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return None

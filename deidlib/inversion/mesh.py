@@ -1,8 +1,8 @@
-"""The mesh: MediaPipe's face landmark network, differentiable, so that inversion can keep the mouth where it is.
+"""The mesh: MediaPipe's face landmark network, differentiable, so that inversion can keep the mouth in place.
 
-The mouth of a released photograph is the patient's own, but a landmark model reads it within its face. Led by this
-network, the generated face is one in which the mouth is read where it was. The layers come from the model file itself,
-in its order (Grishchenko et al. 2020, arXiv 2006.10962).
+The mouth of a released photograph is the patient's own, but the face around it shifts the mouth's landmarks. With this
+network in the loss, inversion finds a face that keeps them in place. The layers come from the model file itself, in its
+order (Grishchenko et al. 2020, arXiv 2006.10962).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EYE_CORNERS = [33, 263]
 
 
 def fit_square(points: np.ndarray) -> np.ndarray:
-    """Similarity, (2, 3), from the frame of face landmarks, (478, 2), to the network's: nearly MediaPipe's."""
+    """Similarity, (2, 3), from the frame of face landmarks, (478, 2), to the network's; it is close to MediaPipe's."""
     x = points[_EYE_CORNERS[1]] - points[_EYE_CORNERS[0]]
     x = x / np.hypot(*x)
     turn = np.array([x, [-x[1], x[0]]])
@@ -52,7 +52,7 @@ class Mesh(nn.Module):
     Raises
     ------
     ValueError
-        If the file holds a network with other layers than MediaPipe's of 2023.
+        The file's network does not have the layers of MediaPipe's of 2023.
     """
 
     def __init__(self, model_file: Path, which: Sequence[int] = range(478)):
@@ -137,7 +137,7 @@ def _constant(model, tensor) -> np.ndarray | None:
 
 
 def _operation(name: str, node) -> tuple:
-    """What a node computes on (N, C, H, W), and its options; None for what the landmarks do without."""
+    """The operation of a node on (N, C, H, W), with its options; None for nodes that the landmarks do not need."""
     import tflite
 
     def options_of(kind):

@@ -1,4 +1,4 @@
-"""The networks that inversion works with, opened."""
+"""Opens the networks of the inversion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deidlib.vision.networks import landmarker_file, only
 
 
 def inversion_networks(name: str, place, led_by: Sequence[str] = LED_BY):
-    """Open what inversion works with, on a device.
+    """Open the networks of the inversion on a device.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def inversion_networks(name: str, place, led_by: Sequence[str] = LED_BY):
     place : torch.device or str
         The device.
     led_by : sequence of str
-        The recognisers that lead, of :data:`deidlib.embedders.lead.LEADS`.
+        The recognisers of the identity loss, from :data:`deidlib.embedders.lead.LEADS`.
     """
     from deidlib.embedders.perceptual import STLPIPS
     from deidlib.generators import latent_prior
@@ -30,7 +30,7 @@ def inversion_networks(name: str, place, led_by: Sequence[str] = LED_BY):
     from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
 
     network = generator(name)
-    prior = latent_prior(network)  # before it is moved: the same samples on every device
+    prior = latent_prior(network)  # on the CPU, so that every device gets the same samples
     perceptual = STLPIPS(only("stlpips"))
     ensemble = Ensemble({lead: embedder(lead, perceptual) for lead in led_by})
     mesh = Mesh(landmarker_file(), [*LIPS_OUTER, *LIPS_INNER])

@@ -1,9 +1,8 @@
-"""The objective of inversion: how far a batch's generated faces are from what is sought, and its gradient.
+"""The objective of inversion for a batch of photographs, and its gradient.
 
-See :mod:`deidlib.inversion.invert` for the equation. What stays the same from step to step (targets, sampling
-grids, the patient's embedding and landmarks) is computed once, by :func:`prepare`. A step reads nothing back from the
-device and has one shape whatever the photographs, so that it can be compiled or captured. Imports torch, numpy and
-lpips only.
+See :mod:`deidlib.inversion.invert` for the equation. :func:`prepare` computes once what all steps share: targets,
+sampling grids, the patient's embedding and landmarks. A step reads nothing back from the device, and its shapes do not
+depend on the photographs, so it can be compiled or captured. Imports torch, numpy and lpips only.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ from deidlib.inversion.mesh import SIDE as MESH_SIDE
 from deidlib.inversion.mesh import Mesh
 
 WORK_SIDE = 512  # px; photographs are compared with the generated face at this size of the aligned frame
-BOX_SIDE = 224  # px of the working frame; the square around the mouth that the loss looks at
+BOX_SIDE = 224  # px of the working frame; side of the square around the mouth that the loss compares
 _SMALL = WORK_SIDE // 2  # px of the preview
 _UPPER = slice(72, 148), slice(56, 200)  # rows and columns of the preview: brows, eyes, upper nose
-_BESIDE = 40  # px of the preview; what lies so near to its left or right edge, above the shoulders, is beside the head
+_BESIDE = 40  # px of the preview; width of the strips at its left and right edge that count as beside the head
 _ABOVE_SHOULDERS = 184  # rows of the preview
 _COARSE = 8  # px of the preview; the background's colours are compared as means over such squares
-_DETAIL = 9  # px of the preview; what a mean over this square leaves is detail
+_DETAIL = 9  # px of the preview; detail is a pixel minus the mean over this square
 _LUMA = 0.299, 0.587, 0.114
-_SQUARES = 4  # the mesh looks at so many squares in turn
-_JITTER = 0.05, 8.0  # of these squares: of their size, and px of the mesh's frame
+_SQUARES = 4  # squares that the mesh sees in turn
+_JITTER = 0.05, 8.0  # random change of these squares: share of their size; px of the mesh's frame
 
 
 class Networks(NamedTuple):
-    """What inversion works with, all on one device: the networks and the statistics of W."""
+    """The networks of the inversion and the statistics of W, all on one device."""
 
     generator: Generator
     perceptual: STLPIPS
@@ -105,7 +104,7 @@ class Box(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """The mouth as the mesh reads it in one of its squares."""
+    """The mouth's landmarks in one square of the mesh."""
 
     square: Tensor  # (N, 256, 256, 2) sampling grid
     points: Tensor  # (N, K, 2) px of the square, in the photograph
@@ -113,7 +112,7 @@ class Marks(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What a batch's steps have in common, on the device."""
+    """What all steps of a batch share, on the device."""
 
     donors: Tensor  # (N, 512)
     axes: Tensor  # (512, 512)
@@ -123,13 +122,13 @@ class Problem(NamedTuple):
     photo: Tensor  # (N, 3, 256, 256)
     fade: Tensor  # (N, 1, 256, 256)
     detail: Tensor  # of the donors' upper faces
-    beside: Tensor  # the head, in the donors' pictures
+    beside: Tensor  # coarse colours beside the head, in the donors' pictures
     looks: dict[str, list[Look]]
     marks: list[Marks]
 
 
 def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch.device) -> Problem:
-    """Work out what the steps of a batch have in common.
+    """Compute what all steps of a batch share.
 
     Parameters
     ----------
@@ -138,7 +137,7 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
     batch : Targets
         N photographs.
     settings : mapping
-        See :func:`deidlib.inversion.invert.invert`; with a ``mouth_landmark_weight`` of 0 no mesh is asked.
+        See :func:`deidlib.inversion.invert.invert`; with a ``mouth_landmark_weight`` of 0 the mesh is not used.
     device : torch.device
         Where to work.
     """
@@ -208,11 +207,11 @@ def objective(
     settings : mapping
         The weights; see :func:`deidlib.inversion.invert.invert`.
     offset : Tensor, (N, n_styles, 512)
-        From the donors, in standard deviations of W.
+        Offsets from the donors, in standard deviations of W.
     marks : Marks or None
-        The square that the mesh looks at, if it does in this step.
+        The square that the mesh sees, if it is used in this step.
     looks : tuple of Look
-        What the recognisers that lead look at in this step.
+        The crops of the identity loss in this step.
     """
     box = problem.box
     with in_bf16(settings, offset.device):
@@ -241,13 +240,13 @@ def objective(
 
 
 def squared_error(inside: Tensor, box: Box) -> Tensor:
-    """Mean squared difference, (N,), of a drawn square and the photograph's, where agreement counts."""
+    """Weighted mean squared difference, (N,), between a generated square and the photograph's."""
     total = ((inside - box.photo).square() * box.weight).sum(dim=(1, 2, 3))
     return total / (3 * box.weight.sum(dim=(1, 2, 3)))
 
 
 def colourless(images: Tensor, grey: Tensor, luma: Tensor) -> Tensor:
-    """Images, (N, 3, H, W), in luminance where ``grey``, (N, 1, 1, 1), says so."""
+    """Images, (N, 3, H, W); those marked in ``grey``, (N, 1, 1, 1), are reduced to luminance."""
     return torch.where(grey, (images * luma).sum(1, keepdim=True), images)
 
 
@@ -259,7 +258,7 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def in_bf16(settings: Mapping, device: torch.device) -> AbstractContextManager:
-    """Where networks compute in bfloat16, if the settings say so."""
+    """Context in which networks compute in bfloat16, if the settings say so."""
     return torch.autocast(device.type, torch.bfloat16) if settings["bf16"] else nullcontext()
 
 
@@ -274,26 +273,26 @@ def _resized(images: Tensor, side: int) -> Tensor:
 
 
 def _in_small(frames: Tensor) -> Tensor:
-    """Matrices of the working frame, for the preview's."""
+    """Matrices of the working frame, converted to the preview's."""
     scale = WORK_SIDE / _SMALL
     corner = frames.new_tensor([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
     return frames @ corner
 
 
 def _upper_detail(images: Tensor) -> Tensor:
-    """Detail of previews' upper faces, whatever their light: pixels minus the local mean."""
+    """Detail of previews' upper faces, independent of the light: pixels minus the local mean."""
     upper = images[:, :, _UPPER[0], _UPPER[1]]
     return upper - F.avg_pool2d(upper, _DETAIL, stride=1, padding=_DETAIL // 2, count_include_pad=False)
 
 
 def _beside(images: Tensor) -> Tensor:
-    """Coarse colours of previews beside the head: background, and hair that reaches so far."""
+    """Coarse colours of previews beside the head: background, and hair that reaches there."""
     sides = torch.cat([images[:, :, :_ABOVE_SHOULDERS, :_BESIDE], images[:, :, :_ABOVE_SHOULDERS, -_BESIDE:]], dim=3)
     return F.avg_pool2d(sides, _COARSE)
 
 
 def _jittered(squares: Tensor) -> list[Tensor]:
-    """The mesh's squares, a little larger or smaller and elsewhere: detectors place them no better."""
+    """The mesh's squares, slightly scaled and shifted, since detectors place them no more accurately."""
     rng, jittered = np.random.default_rng(0), []
     for _ in range(_SQUARES):
         factor = 1 + _JITTER[0] * rng.uniform(-1, 1)

@@ -1,1 +1,1 @@
-"""Outcomes: the attempt that each photograph is released at, or the reason why it is not."""
+"""Outcomes: the attempt at which each photograph is released, or the reason why it is not."""

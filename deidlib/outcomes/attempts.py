@@ -10,16 +10,16 @@ import pyarrow.compute as pc
 
 from deidlib.contract.routes import INTRAORAL, REGION_ONLY
 
-#: The column by which photographs stay together, by the configuration's ``identity``.
+#: The column that groups photographs with one new face, by the config's ``identity``.
 GROUP_COLUMN = {"per_patient": "release_patient_id", "per_photo": "release_photo_id"}
 
 
 def photos_to_retry(checks: pa.Table, identity: str) -> set[str]:
     """Photographs, by ``release_photo_id``, that the attempt after ``checks`` handles.
 
-    With ``per_patient``, all of a patient's photographs as soon as one failed, since another donor has to be the new
-    person in each of them; with ``per_photo``, those that failed. A photograph without a generated face has one
-    attempt, for another would make the same.
+    With ``per_patient``, these are all photographs of a patient as soon as one fails, since all must show the new
+    donor. With ``per_photo``, these are the photographs that failed. A photograph without a generated face has one
+    attempt, because a second one would give the same result.
     """
     checks = checks.filter(pc.invert(pc.is_in(checks["route"], pa.array([REGION_ONLY, INTRAORAL]))))
     rows = checks.select(["release_photo_id", "release_patient_id", "passed"]).to_pylist()
@@ -47,7 +47,7 @@ def with_their_group(photo_ids: Iterable[str], photos: pa.Table, identity: str) 
 
 
 def released_attempts(members: Iterable[tuple[str, str]], passed: Mapping[str, set[int]]) -> dict[str, int]:
-    """The attempt that each group of photographs is released at: the first of those at which most of them pass.
+    """The attempt at which each group of photographs is released: the first one at which most of them pass.
 
     Parameters
     ----------

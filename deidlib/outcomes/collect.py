@@ -1,4 +1,4 @@
-"""The outcomes stage: from the tables of a shard's stages and attempts to one row for each photograph.
+"""The outcomes stage: reduces the tables of a shard's stages and attempts to one row for each photograph.
 
 Images are not read, so memory grows with rows and not with pixels. The verdict is taken from the checks' numbers
 (:func:`deidlib.contract.checks.failed_checks`); a row that says ``passed`` against its numbers does not pass.
@@ -46,8 +46,8 @@ def collect_outcomes(
         patient's photographs are released at one attempt, so that they show one new person: the first of those at
         which most of them pass.
     turned_down : callable, optional
-        Gives, from the rows of checks of each photograph, the highest attempt at which reviewers asked for another
-        face. Only a later one can be released, of all photographs that share the face.
+        Takes the rows of checks of each photograph, and gives the highest attempt at which reviewers asked for another
+        face. All photographs that share the face can be released only at a later attempt.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _passed_attempts(rows: list[dict], region: Mapping, options: Mapping) -> set
 
 
 def _group(photo: Mapping, region: Mapping | None, identity: str) -> str:
-    """What a photograph is released together with: only generated faces have to be one new person."""
+    """The group that a photograph is released with: only generated faces have to show one new person."""
     alone = region is not None and region["route"] in WITHOUT_FACE
     return photo["release_photo_id"] if alone else photo[GROUP_COLUMN[identity]]
 

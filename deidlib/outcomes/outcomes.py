@@ -1,6 +1,6 @@
 """What became of each photograph: it passed with an attempt, or it is quarantined with a reason.
 
-One table a shard (``tables.OUTCOMES``) is made once, by :mod:`deidlib.outcomes.collect`; what comes after reads it.
+:mod:`deidlib.outcomes.collect` makes one table for each shard (``tables.OUTCOMES``); later stages read it.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def all_outcomes(private: Path, shards: Iterable[str]) -> Iterator[Outcome]:
 
 
 def chosen_digest(outcomes: Iterable[Outcome]) -> str:
-    """SHA-256 of which photographs would be released, each at which attempt: what a verdict was given on."""
+    """SHA-256 of the photographs that would be released, with their attempts: identifies what a verdict is about."""
     chosen = sorted((o.photo_id, o.attempt) for o in outcomes if o.attempt is not None)
     return hashlib.sha256(repr(chosen).encode()).hexdigest()
 

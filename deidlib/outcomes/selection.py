@@ -1,7 +1,7 @@
-"""What was selected by whom: how the method does at its first attempt, and how many photographs were made again.
+"""Selection by the checks: the method's results at the first attempt, and how many photographs were made again.
 
-A photograph that fails is made again with another donor until it passes. So the scores of what is released say what was
-asked for, and the first attempts alone say what the method does.
+A photograph that fails is made again with another donor until it passes. So the scores of released photographs show
+only that they were selected; the first attempts show what the method achieves.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def selection(outcomes: Iterable[Outcome], options: Mapping) -> dict[str, Any]:
 
 
 def words(found: Mapping[str, Any]) -> str:
-    """Say it on a first page."""
+    """The counts in words, for a first page."""
     n = found["photographs"]
     if not n:
         return ""

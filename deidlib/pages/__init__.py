@@ -1,1 +1,1 @@
-"""What draws a page: templates, SVG figures, PDF."""
+"""Renders pages: templates, SVG figures, PDF."""

@@ -20,8 +20,8 @@ _FACES = (
 def to_pdf(html: str) -> bytes:
     """Lay out the page for paper: PDF/UA-1 (tagged, readable by screen readers).
 
-    The document's id is the digest of its source, and it carries no date. Nothing is fetched: what the page
-    names from outside itself is an error.
+    The document's id is the digest of its source, and it has no date. Nothing is fetched: a reference to a file outside
+    the page is an error.
     """
     import weasyprint  # loads Pango, which the other stages do without
     from weasyprint.text.fonts import FontConfiguration

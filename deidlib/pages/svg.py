@@ -1,4 +1,4 @@
-"""From a Matplotlib figure to SVG that stands in a page: no date, no random id, text as text."""
+"""Converts a Matplotlib figure to SVG for a page: no date, no random id, text as text."""
 
 from __future__ import annotations
 

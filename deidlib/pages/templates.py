@@ -10,7 +10,7 @@ import jinja2
 
 from deidlib import distribution
 
-#: What Markdown reads as its own (GitHub's, too); an underscore does nothing within a word.
+#: Characters with a meaning in Markdown (GitHub's included); an underscore within a word has none.
 _MARKS = re.compile(r"[\\`*\[\]|~#!]|^[-+>]|(?<=^[0-9])\.(?=\s|$)")
 _OUTER_UNDERSCORE = re.compile(r"(?<!\w)_|_(?!\w)")
 

@@ -1,7 +1,7 @@
 """Regions: the released square, the preserved area with its core and blend band, in the photograph's own pixels.
 
-The band lies inside the preserved area: the core is the area less the band. Outside the area no pixel is the
-photograph's, and none is blended with it.
+The band lies inside the preserved area: the core is the area without the band. Outside the area no pixel of the
+photograph is released, not even blended.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from deidlib.vision.landmarks import ALIGNED_SIDE, LIPS_INNER, LIPS_OUTER, matri
 
 _SUBPIXEL_BITS = 4
 _NOSE_BASE = 2
-_INTER_OCULAR_SHARE = 0.25  # distance between the eyes of a frontal face, of the released square's side
-_ROOM = 0.25  # border around the square of a mask without landmarks, of the mask's longer side
-_BAND_SHARE = 0.3  # most of the half width of a mask that the band takes
-_EDGE = 2.0  # aligned px kept clear at the border, so that every released pixel is interpolated from inside
+_INTER_OCULAR_SHARE = 0.25  # distance between the eyes of a frontal face, as a share of the released square's side
+_BORDER = 0.25  # border around a mask without landmarks, as a share of the mask's longer side
+_BAND_SHARE = 0.3  # largest share of a mask's half width that the band takes
+_EDGE = 2.0  # px of the aligned frame; margin at its border, so that released pixels are interpolated from inside
 
 
 def released_square(aligned_to_native: np.ndarray) -> tuple[int, int, int]:
@@ -43,15 +43,17 @@ def released_square(aligned_to_native: np.ndarray) -> tuple[int, int, int]:
     cosine, sine = np.abs(aligned_to_native[:, 0])
     centre = aligned_to_native @ np.array([(ALIGNED_SIDE - 1) / 2, (ALIGNED_SIDE - 1) / 2, 1.0])
     scale = np.hypot(cosine, sine)
-    side = int(np.floor((ALIGNED_SIDE - 2 * _EDGE) * scale**2 / (cosine + sine))) - 1  # 1: the grid may lie anywhere
+    side = (
+        int(np.floor((ALIGNED_SIDE - 2 * _EDGE) * scale**2 / (cosine + sine))) - 1
+    )  # 1, because the grid's position is arbitrary
     left, top = np.ceil(centre - (side - 1) / 2).astype(int)
     return int(left), int(top), side
 
 
 def square_around(mask: np.ndarray) -> tuple[int, int, int]:
-    """Square around a clinician's mask with a border of a quarter of its longer side: left, top, side in its pixels."""
+    """Square around a clinician's mask, with a border of a quarter of its longer side: left, top, side in px."""
     left, top, width, height = cv2.boundingRect((mask > 0).astype(np.uint8))
-    side = round(max(width, height) * (1 + 2 * _ROOM))
+    side = round(max(width, height) * (1 + 2 * _BORDER))
     return left - (side - width) // 2, top - (side - height) // 2, side
 
 
@@ -73,12 +75,12 @@ def smoothstep(x: np.ndarray) -> np.ndarray:
 
 
 def depth_inside(mask: np.ndarray) -> np.ndarray:
-    """Distance in pixels of each pixel of a mask to what lies outside, at least 1; 0 outside."""
+    """Distance in pixels from each pixel of a mask to the outside, at least 1; 0 outside."""
     return cv2.distanceTransform((mask > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def preserved_area(core: np.ndarray, band: np.ndarray) -> np.ndarray:
-    """The whole area in which the photograph shows, (side, side) bool: core and band."""
+    """The whole preserved area, (side, side) bool: core and band."""
     return (core > 0) | (band > 0)
 
 
@@ -88,7 +90,7 @@ def band_width(core: np.ndarray, band: np.ndarray) -> float:
 
 
 def band_depth(core: np.ndarray, band: np.ndarray) -> np.ndarray:
-    """How deep in the band a pixel lies, (side, side): 0 outside the area, rising over the band to 1 in the core."""
+    """Depth of each pixel in the band, (side, side): 0 outside the area, rising over the band to 1 in the core."""
     depth = depth_inside(preserved_area(core, band))
     width = float(depth[band > 0].max(initial=0)) + 1
     return np.where(core > 0, 1.0, np.minimum(depth / width, 1.0))
@@ -104,18 +106,18 @@ def _dilated(mask: np.ndarray, radius: float) -> np.ndarray:
 
 
 def core_within(area: np.ndarray, width: float, most: float = 1.0) -> np.ndarray:
-    """The core of an area, (side, side) uint8: what lies deeper inside it than the band's ``width`` pixels.
+    """The core of an area, (side, side) uint8: the pixels deeper inside it than the band's ``width`` in pixels.
 
-    The band takes at most the share ``most`` of the area's half width, so that a narrow one keeps a core.
+    The band takes at most the share ``most`` of the area's half width, so that a narrow area keeps a core.
     """
     depth = depth_inside(area)
     return np.where(depth > min(width, most * depth.max(initial=0)), 255, 0).astype(np.uint8)
 
 
 def _lower_face(points: np.ndarray, side: int, margin: float, along: np.ndarray | None) -> np.ndarray:
-    """The face below the nose base, cut parallel to the line through the eyes (or to ``along``), grown but for the cut.
+    """The face below the nose base, cut parallel to the line through the eyes (or ``along``), grown except at the cut.
 
-    The face is the hull of its landmarks: of a turned head the lips reach beyond the mesh's oval.
+    The face is the convex hull of its landmarks, because the lips of a turned head reach beyond the mesh's oval.
     """
     face = _dilated(_filled(cv2.convexHull(points)[:, 0], side), margin)
     along = points[263] - points[33] if along is None else along
@@ -139,9 +141,9 @@ def area_of_landmarks(
     method : str
         ``teeth`` (inside the lips), ``mouth`` (the lips) or ``lower_face`` (the face below the nose).
     margin : float
-        How far the area reaches beyond what the landmarks enclose, in pixels.
+        How far the area reaches beyond the outline of the landmarks, in pixels.
     along : ndarray, (2,), optional
-        Direction of the cut of ``lower_face``; by default that of the line through the eyes, which a profile has not.
+        Direction of the cut of ``lower_face``; by default the line through the eyes, which a profile does not show.
 
     Returns
     -------
@@ -158,14 +160,14 @@ def area_of_landmarks(
 
 
 def cut_square(image: np.ndarray, left: int, top: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The released square of a native image and where it lies inside the photograph.
+    """The released square of a native image, and which of its pixels lie inside the photograph.
 
     Returns
     -------
     square : ndarray, (side, side, …)
-        The image's pixels; outside the photograph its nearest edge pixel.
+        The image's pixels; outside the photograph, the nearest pixel of its edge.
     inside : ndarray, (side, side), bool
-        Which pixels are the photograph's.
+        Which pixels belong to the photograph.
     """
     height, width = image.shape[:2]
     rows, columns = np.arange(top, top + side), np.arange(left, left + side)
@@ -175,14 +177,14 @@ def cut_square(image: np.ndarray, left: int, top: int, side: int) -> tuple[np.nd
 
 
 def cut_region(image: np.ndarray, region: dict) -> tuple[np.ndarray, np.ndarray]:
-    """What a row of the regions table releases of a native image: :func:`cut_square`, or the whole of it."""
+    """The part of a native image that a row of the regions table releases: :func:`cut_square`, or the whole image."""
     if region["crop_side"] is None:
         return image, np.ones(image.shape[:2], bool)
     return cut_square(image, region["crop_left"], region["crop_top"], region["crop_side"])
 
 
 def _whole_row(photo: dict) -> dict:
-    """The whole photograph (route ``intraoral``), which is no square and has no band."""
+    """The region of the whole photograph (route ``intraoral``): no square, and no band."""
     core = np.full((photo["height"], photo["width"]), 255, np.uint8)
     return {
         "method": "whole",
@@ -209,7 +211,7 @@ def _drawn_area(
 ) -> tuple[np.ndarray, bool]:
     """The area that the landmarks give in the released square, and whether a part of it lies outside the photograph."""
     points, along, unit = points_of(landmark) - np.array([left, top], np.float32), None, landmark["inter_ocular"]
-    if landmark["route"] != GENERATE:  # a profile's eyes lie one behind the other
+    if landmark["route"] != GENERATE:  # a profile shows one eye only
         along, unit = matrix_of(landmark)[:, 0], max(unit, _INTER_OCULAR_SHARE * side)
     area = area_of_landmarks(points, side, method, margin * unit, along)
     blank = np.zeros((photo["height"], photo["width"]), np.uint8)
@@ -221,13 +223,13 @@ def _region_row(photo: dict, landmark: dict, method: str, options: dict) -> dict
         return _whole_row(photo)
     has_face, generated = landmark["points"] is not None, landmark["route"] == GENERATE
     left, top, side = released_square(matrix_of(landmark)) if has_face else square_around(decode_png(photo["mask"]))
-    # What is not generated has no band: its area is what is kept.
+    # A result without a generated face has no band: the area itself is kept.
     band, most, margin = options["band"] if generated else 0.0, 1.0, options["margin"]
     if photo["mask"] is not None:
-        method, most = "mask", _BAND_SHARE  # nothing is added to a drawing: its band takes a part of it
+        method, most = "mask", _BAND_SHARE  # a drawn mask is not extended: its band lies inside it
         area, lost = _masked_area(photo, left, top, side)
     else:
-        if method == "teeth":  # lips need not be seen: the margin is the band
+        if method == "teeth":  # the lips need not be preserved: the margin is used as the band
             band, margin = min(band, margin), 0.0
         area, lost = _drawn_area(photo, landmark, left, top, side, method, margin + band)
     core = core_within(area, band * landmark["inter_ocular"], most) if generated else area
@@ -257,7 +259,7 @@ def preserve_regions(
     options: dict,
     progress: Callable[[], None] | None = None,
 ) -> pa.Table:
-    """Regions of every photograph that landmarks passed.
+    """Regions of every photograph that passed the landmarks stage.
 
     Parameters
     ----------
@@ -271,7 +273,7 @@ def preserve_regions(
         by both, and its core by the margin alone; that of the teeth is grown by a band as wide as the margin; the band
         of a mask takes a part of it.
     progress : callable, optional
-        Called once a photograph.
+        Called once for each photograph.
 
     Returns
     -------

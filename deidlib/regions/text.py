@@ -1,4 +1,4 @@
-"""Text in the preserved area: what a photograph would carry into the release in its own pixels."""
+"""Text in the preserved area, whose pixels would be released unchanged."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.vision.text import Mark
 
-#: Finds what should not be in a picture: RGB uint8 (H, W, 3) → marks in its pixels.
+#: A search for text and codes: RGB uint8 image (H, W, 3) → marks in its pixels.
 Search = Callable[[np.ndarray], list[Mark]]
 
-_CONTEXT, _LEAST_CONTEXT = 0.5, 64  # border around the area, of its longer side and in px: a line is read as a whole
+_CONTEXT, _LEAST_CONTEXT = 0.5, 64  # border around the area, so that lines are read whole: share of its longer side; px
 
 
 def text_in_area(picture: np.ndarray, area: np.ndarray, search: Search) -> list[np.ndarray]:
@@ -27,7 +27,7 @@ def text_in_area(picture: np.ndarray, area: np.ndarray, search: Search) -> list[
     picture : ndarray, (H, W, 3), uint8
         RGB.
     area : ndarray, (H, W), bool
-        The pixels that are released as they are. The search sees them with a border of half their size.
+        The pixels that are released unchanged. The search sees them with a border of half their size.
     search : callable
         From :func:`deidlib.vision.networks.text_search`.
 
@@ -52,28 +52,28 @@ def text_in_area(picture: np.ndarray, area: np.ndarray, search: Search) -> list[
 
 
 def released_as_it_is(region: dict, inside: np.ndarray) -> np.ndarray:
-    """Which pixels of a row of the regions table's crop show the photograph: core and band, (H, W), bool."""
+    """Pixels of the crop that show the photograph, for a row of the regions table: core and band, (H, W), bool."""
     return ((decode_png(region["core"]) > 0) | (decode_png(region["band"]) > 0)) & inside
 
 
 def hold_text(
     photos: pa.Table, regions: pa.Table, search: Search, progress: Callable[[], None] | None = None
 ) -> pa.Table:
-    """Quarantine the photographs with text or codes in what would be released as it is.
+    """Quarantine the photographs with text or codes in pixels that would be released unchanged.
 
     Parameters
     ----------
     photos, regions : Table
         ``tables.PHOTOS`` and ``tables.REGIONS`` of the same photographs.
     search : callable
-        As for :func:`text_in_area`. What it raises quarantines the photograph.
+        As for :func:`text_in_area`. If it raises an error, the photograph is quarantined.
     progress : callable, optional
-        Called once a photograph.
+        Called once for each photograph.
 
     Returns
     -------
     Table
-        ``tables.REGIONS``; ``text_boxes`` say where it was found.
+        ``tables.REGIONS``; ``text_boxes`` hold the places of the text.
     """
     images = {row["release_photo_id"]: row for row in photos.select(["release_photo_id", "image"]).to_pylist()}
     rows = regions.to_pylist()
@@ -88,7 +88,7 @@ def hold_text(
 def _verdict(image: np.ndarray, region: dict, search: Search) -> dict:
     try:
         found = text_in_area(image, _in_photograph(image, region), search)
-    except Exception:  # whatever it is that breaks down: what was not searched is not released
+    except Exception:  # any failure counts: a photograph that was not searched is not released
         return {"status": tables.QUARANTINED, "reason": "text_unchecked"}
     if not found:
         return {"text_boxes": []}
@@ -97,7 +97,7 @@ def _verdict(image: np.ndarray, region: dict, search: Search) -> dict:
 
 
 def _in_photograph(image: np.ndarray, region: dict) -> np.ndarray:
-    """The released pixels in the photograph's own grid: what surrounds the crop belongs to a line as well."""
+    """The released pixels in the photograph's own grid: a line of text may continue beyond the crop."""
     _, inside = cut_region(image, region)
     shown = released_as_it_is(region, inside)
     if region["crop_side"] is None:

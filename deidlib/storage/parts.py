@@ -1,4 +1,4 @@
-"""A shard's tables a few patients at a time, so that a stage's memory does not grow with its shard."""
+"""Reading a shard's tables a few patients at a time, so that a stage's memory does not grow with its shard."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def in_parts(
     Raises
     ------
     InputError
-        A patient's photographs do not stand together, so that a part could miss some of them.
+        A patient's photographs are not in adjacent rows, so a part could miss some of them.
     """
     names = list(dict.fromkeys([_ID, _PATIENT, *(columns if columns is not None else tables.PHOTOS.names)]))
     known = read(photos, "PHOTOS", [_ID, _PATIENT])
@@ -78,7 +78,7 @@ class _Lookup:
 
     def __init__(self, path: Path, schema: str):
         self._path, self._schema = path, getattr(tables, schema)
-        read(path, schema, [_ID])  # a missing file or another schema is told as everywhere
+        read(path, schema, [_ID])  # raises the usual error for a missing file or another schema
         with sealed.opened(path) as file:
             found = (file.row_group(number, [_ID])[_ID].to_pylist() for number in range(file.num_row_groups))
             self._groups = [set(ids) for ids in found]

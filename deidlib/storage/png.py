@@ -1,4 +1,4 @@
-"""What a PNG file holds, chunk by chunk: a released image is pixels and nothing else."""
+"""Checks a PNG file chunk by chunk: a released image holds pixels and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIECE = 1 << 16
 #: Most pixels (as the configuration's intake.max_pixels allows) and longest side of a released image, and most bytes of
-#: its file: the pixels as they are, and what PNG adds.
+#: its file: the uncompressed pixels and the overhead of PNG.
 MOST_PIXELS, LONGEST_SIDE = 178_000_000, 65_535
 MOST_BYTES = 3 * MOST_PIXELS + (MOST_PIXELS >> 6) + (1 << 20)
 
@@ -18,15 +18,15 @@ MOST_BYTES = 3 * MOST_PIXELS + (MOST_PIXELS >> 6) + (1 << 20)
 def png_problems(data: bytes | BinaryIO) -> list[str]:
     """List what is wrong with a released image file; empty when it holds 8-bit RGB pixels and nothing else.
 
-    Checked: signature, only IHDR, IDAT and IEND chunks with right CRCs, nothing after IEND, 8-bit RGB without
-    interlacing, and a pixel stream of exactly the size that the header announces, every row with a filter that exists,
-    with nothing hidden behind it; such a file decodes. It is read in pieces: memory does not grow with what it
-    announces or holds.
+    The file must have the PNG signature; only IHDR, IDAT and IEND chunks, with right CRCs; nothing after IEND; 8-bit
+    RGB without interlacing; and a pixel stream of exactly the size that the header announces, with a valid filter in
+    every row and nothing after it. Such a file can be decoded. The file is read in pieces, so memory grows neither
+    with its announced size nor with its real one.
 
     Parameters
     ----------
     data : bytes or binary file
-        The whole file; a file is read from where it stands.
+        The whole file; an open file is read from its current position.
     """
     try:
         return _problems(io.BytesIO(data) if isinstance(data, bytes) else data)
@@ -66,12 +66,12 @@ def _after_header(file: BinaryIO, pixels: _Pixels) -> list[str]:
     if more:
         problems.append("PNG carries more than pixels (chunks other than IHDR, IDAT, IEND)")
     if not pixels.complete:
-        problems.append("PNG's pixel stream has not the size its header announces")
+        problems.append("the PNG's pixel stream does not have the size that its header announces")
     return problems
 
 
 def _body(file: BinaryIO, kind: bytes, length: int, pixels: _Pixels | None = None) -> bytes:
-    """Read a chunk's content and CRC in pieces, and return the first; compressed pixels are counted."""
+    """Read a chunk's content and CRC in pieces, and return the first piece; compressed pixels are counted."""
     crc, first, left = zlib.crc32(kind), b"", length
     while left:
         piece = file.read(min(left, _PIECE))
@@ -98,7 +98,7 @@ class _Pixels:
     def add(self, piece: bytes) -> None:
         """Take the next compressed bytes."""
         if self._stream.eof:
-            self._whole = False  # something behind the stream
+            self._whole = False  # bytes after the stream
         while self._whole and not self._stream.eof:
             raw = self._stream.decompress(piece, 1 << 20)
             piece = self._stream.unconsumed_tail
@@ -111,5 +111,5 @@ class _Pixels:
 
     @property
     def complete(self) -> bool:
-        """Whether the stream ended where it should, with nothing behind it."""
+        """Whether the stream ended where it should, with nothing after it."""
         return self._whole and self._stream.eof and self._n == self._expected

@@ -30,7 +30,7 @@ def note_model(name: str, checksums: Iterable[str]) -> None:
 
 
 def note() -> dict[str, str]:
-    """Give the note of what this process is and has used so far."""
+    """The note on this process: its software, its machine, and the models that it has used so far."""
     made = {
         "software": software(),
         "host": host_kind(),
@@ -61,7 +61,7 @@ def software() -> dict:
 
 
 def host_kind() -> dict:
-    """Give what decides how sums are rounded: processor, its instruction sets, threads, and the GPU that was used."""
+    """What decides how sums are rounded: processor, its instruction sets, threads, and the GPU that was used."""
     kind = {"system": f"{platform.system()} {platform.machine()}", "processor": None, "instructions": []}
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -73,7 +73,7 @@ def host_kind() -> dict:
             kind["processor"] = value
         elif name in ("flags", "Features"):
             kind["instructions"] = [flag for flag in _FLAGS if flag in value.split()]
-    torch = sys.modules.get("torch")  # not imported for this
+    torch = sys.modules.get("torch")  # looked up, never imported for this purpose
     if torch is not None:
         kind["threads"] = torch.get_num_threads()
         kind["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None

@@ -1,4 +1,4 @@
-"""Where everything lies in a results folder."""
+"""The paths of a results folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ATTEMPT = "attempt-{}"
 
 
 def stage_table(shard: Path, name: str, attempt: int | None = None) -> Path:
-    """A stage's table in a shard's folder, for example ``photos``; of an attempt's stage also the attempt's number."""
+    """A stage's table in a shard's folder, for example ``photos``; a stage of an attempt needs the attempt's number."""
     folder = Path(shard) if attempt is None else Path(shard) / _ATTEMPT.format(attempt)
     return folder / f"{name}.parquet"
 
@@ -20,7 +20,7 @@ def stage_table(shard: Path, name: str, attempt: int | None = None) -> Path:
 class Results:
     """The paths of one results folder.
 
-    ``private/`` holds all from which a patient could be recognised (mode 0700). ``release/`` and ``report/`` are made
+    ``private/`` holds everything that could identify a patient (mode 0700). ``release/`` and ``report/`` are made
     to be shared.
     """
 
@@ -51,7 +51,7 @@ class Results:
         return Path(self.private) / "shards"
 
     def attempts(self, shard: str) -> list[Path]:
-        """Folders of the attempts of a shard that there are: donors, faces, blended, checks."""
+        """Existing attempt folders of a shard: donors, faces, blended, checks."""
         return sorted(self.shard(shard).glob(_ATTEMPT.format("*")))
 
     @property
@@ -66,7 +66,7 @@ class Results:
 
     @property
     def contents(self) -> Path:
-        """What was seen of the sheet's image files."""
+        """What the plan read of the sheet's image files."""
         return Path(self.private) / "contents.parquet"
 
     @property
@@ -126,7 +126,7 @@ class Results:
 
     @property
     def run_file(self) -> Path:
-        """Lock of the run that works here, and what it says of itself."""
+        """Lock file of the run that works here; it also describes that run."""
         return self.root / ".lock"
 
     @property

@@ -1,13 +1,14 @@
-"""Parquet files that tell when they are damaged.
+"""Parquet files that reveal when they are damaged.
 
-A file is written row group by row group, aside, and appears whole or not at all. Before its footer stands a seal: the
-SHA-256 of every column of every row group, in the footer's order, and that of these digests and the footer:
+A file is written row group by row group into an atomic temporary file, so it appears whole or not at all. A seal stands
+before its footer: the SHA-256 of every column of every row group, in the footer's order, and the SHA-256 of these
+digests and the footer:
 
     PAR1 | row groups | 32 bytes a column of a row group | their number | 32 bytes | name | footer | its length | PAR1
 
 The footer is checked before it is parsed, because Arrow may end the process over a damaged one. Parquet finds
-everything by offsets from the file's start, so any reader opens such a file. Who reads a few columns checks just these,
-which a digest of the whole file would not allow; and Parquet's own page checksums leave page headers out.
+everything by offsets from the file's start, so any reader opens such a file. Reading a few columns checks just these
+columns, which a digest of the whole file would not allow. Parquet's own page checksums leave page headers out.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from deidlib.errors import InputError
 
 _NAME, _DIGEST_BYTES, _END_BYTES = b"DEIDSEAL", 32, 8
 _SEAL = struct.Struct("<I32s8s")
-#: In the file's metadata: such a file has a seal, and without a good one it is damaged.
+#: Key in the file's metadata. A file with this key has a seal; if the seal is missing or wrong, the file is damaged.
 _MARK = b"deidlib_seal"
 
 
@@ -44,7 +45,7 @@ class Damaged(InputError):
 def writing(
     path: Path, schema: pa.Schema, notes: Callable[[], Mapping[str, str]] | None = None
 ) -> Iterator[Callable[[pa.Table], None]]:
-    """Write a file whole or not at all: aside, sealed, synced, renamed.
+    """Write a file whole or not at all: into a temporary file, sealed, synced, renamed.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def writing(
     schema : pa.Schema
         Schema of every table that is written.
     notes : callable, optional
-        Gives texts for the file's metadata, when everything is written.
+        Gives texts for the file's metadata; called when everything is written.
 
     Yields
     ------
@@ -64,13 +65,13 @@ def writing(
     path.parent.mkdir(parents=True, exist_ok=True)
     marked = schema.with_metadata({**(schema.metadata or {}), _MARK: b"1"})
     encoded = [field.name for field in schema if field.type != pa.large_binary()]
-    for left in path.parent.glob(f".{path.name}.*"):  # by a writer that was killed
+    for left in path.parent.glob(f".{path.name}.*"):  # left by a writer that was killed
         left.unlink(missing_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
         options = {"compression": "zstd", "use_dictionary": encoded, "write_statistics": encoded}
-        with pq.ParquetWriter(aside, marked, **options) as file:
+        with pq.ParquetWriter(temporary, marked, **options) as file:
 
             def append(table: pa.Table) -> None:
                 if table.num_rows:
@@ -79,10 +80,10 @@ def writing(
             yield append
             if notes is not None:
                 file.add_key_value_metadata(notes())
-        _seal(aside)
-        os.replace(aside, path)
+        _seal(temporary)
+        os.replace(temporary, path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 
@@ -151,7 +152,7 @@ def opened(path: Path) -> Iterator[SealedFile]:
         except pa.ArrowInvalid:
             raise Damaged(path) from None
         except OSError as error:
-            if error.errno:  # the disk's own trouble; Arrow's complaints of a file's content carry no number
+            if error.errno:  # an error of the disk; Arrow's errors about a file's content have no errno
                 raise
             raise Damaged(path) from None
 
@@ -172,7 +173,7 @@ def _seal(path: str) -> None:
 
 
 def _checked_seal(path: Path, file: BinaryIO) -> list[bytes]:
-    """Digests of the file's chunks; none for a file of other making."""
+    """Digests of the file's chunks; none for a file without a seal."""
     at, end = _footer(file)
     file.seek(max(0, at - _SEAL.size))
     count, digest, name = _SEAL.unpack(file.read(_SEAL.size).rjust(_SEAL.size, b"\0"))
@@ -199,7 +200,7 @@ def _chunks(metadata: pq.FileMetaData) -> Iterator[tuple[int, str, int, int]]:
 
 
 def _footer(file: BinaryIO) -> tuple[int, bytes]:
-    """Where the footer begins, and its bytes with length and closing mark."""
+    """Offset of the footer, and its bytes with length and closing mark."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _END_BYTES))
     length, mark = struct.unpack("<I4s", file.read(_END_BYTES).rjust(_END_BYTES, b"\0"))

@@ -1,4 +1,4 @@
-"""Tables of the stages, read and written with the messages that a person needs; the private folder and its mode."""
+"""Reads and writes the stages' tables, with error messages for people; makes the private folder, with its mode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deidlib.errors import InputError
 from deidlib.logs import say
 from deidlib.storage.results import PRIVATE
 
-if TYPE_CHECKING:  # a command without work starts without Arrow
+if TYPE_CHECKING:  # Arrow is slow to import; a command with nothing to do starts without it
     import pyarrow as pa
 
 
@@ -51,14 +51,14 @@ def open_private(out: Path) -> None:
 
 
 def write(table: pa.Table, out: Path, schema: str) -> None:
-    """Write a stage's table and tell how many photographs went on."""
+    """Write a stage's table and report how many photographs go on."""
     with writing(out, schema) as append:
         append(table)
 
 
 @contextmanager
 def writing(out: Path, schema: str) -> Iterator[Callable[[pa.Table], None]]:
-    """Write a stage's table in parts, note what it was made with, and tell how many photographs went on."""
+    """Write a stage's table in parts, note what it was made with, and report how many photographs go on."""
     from deidlib.storage import provenance, tables
 
     rows = kept = 0

@@ -25,7 +25,7 @@ QUARANTINED = "quarantined"
 #: Why a photograph left the pipeline: code → what it means and how to mend it (plain words, for report and list).
 REASONS: dict[str, str] = {
     "consent_missing": "Not every row of the patient says yes in the column consent. Record consent, then rerun.",
-    "duplicate_photo_id": "Two rows carry this photo_id, so neither can be vouched for. Give each its own.",
+    "duplicate_photo_id": "Two rows have this photo_id, so it is unclear which one is meant. Give each row its own.",
     "path_outside": "The path leaves the sheet's folder. Put the file below the sheet and use a relative path.",
     "file_missing": "No file at the path the sheet names.",
     "format_unsupported": (
@@ -33,12 +33,12 @@ REASONS: dict[str, str] = {
         "Convert it (docs/accepted-files.md)."
     ),
     "image_damaged": (
-        "The image file is truncated, cannot be decoded whole, shows but a part of its picture, or its colour profile "
+        "The image file is truncated, cannot be decoded whole, shows only a part of its picture, or its colour profile "
         "cannot be read. Copy it again from where it came."
     ),
     "colour_unsupported": (
-        "The file's colours have no sure way to sRGB: HDR, or not sRGB without a word about what they are. Save it in "
-        "sRGB (docs/accepted-files.md)."
+        "The file's colours cannot be converted to sRGB with certainty: it is HDR, or its colours are not sRGB and "
+        "their colour space is not stated. Save it in sRGB (docs/accepted-files.md)."
     ),
     "text_declared": "The DICOM header says that text is burnt into the picture. Remove the text, then the statement.",
     "header_mismatch": (
@@ -56,7 +56,7 @@ REASONS: dict[str, str] = {
     ),
     "face_too_small": "The face is smaller than landmarks.min_inter_ocular of the preset.",
     "mask_needed": (
-        "The landmarks do not place the preserved area surely enough: no face was found, or two detectors disagree "
+        "The landmarks do not locate the preserved area reliably: no face was found, or two detectors disagree "
         "about the mouth. Draw a mask, and name it in the sheet's column mask."
     ),
     "face_in_intraoral": (
@@ -69,13 +69,13 @@ REASONS: dict[str, str] = {
     ),
     "region_empty": "The preserved area is empty or lies outside the photograph.",
     "text_in_picture": (
-        "Text or a code was found where the photograph's own pixels would be released: the reviewer's copy shows it. "
+        "Text or a code was found in pixels that would be released unchanged; the reviewer's copy shows where. "
         "Crop the photograph, or draw a mask that leaves it out."
     ),
-    "text_unchecked": "The search for text broke down on this photograph, so it cannot be vouched for.",
+    "text_unchecked": "The search for text failed on this photograph, so it cannot be released.",
     "gate_failed": "No attempt passed the privacy and quality gate.",
     "passed_with_another_face": (
-        "It passed only with another new face than the one that the patient's other photographs show. Leave those out, "
+        "It passed only with a different new face than the patient's other photographs show. Leave those others out, "
         "or set identity to per_photo."
     ),
     "withheld_by_reviewer": "A reviewer withheld it: the decision, with its reason, is in private/review.",
@@ -86,7 +86,7 @@ REASONS: dict[str, str] = {
     "area_wrong": "A reviewer found the preserved area wrong. Draw a mask, and name it in the sheet's column mask.",
     "reviewers_disagree": "The two reviewers decided differently. It waits until they agree.",
     "review_pending": "It waits for a reviewer: run `deidlib review` on the results folder.",
-    "release_gate_failed": "It passed its own gate, but the release as a whole did not: see the report's criteria.",
+    "release_gate_failed": "It passed its own checks, but the release as a whole did not: see the report's criteria.",
 }
 
 
@@ -211,7 +211,7 @@ REGIONS = pa.schema(
         _field(
             "text_boxes",
             pa.list_(pa.list_(pa.float32())),
-            "text and codes in what would be released as it is: four corners (x, y) each, flat (8 values)",
+            "text and codes in the pixels that would be released unchanged: four corners (x, y) each, flat (8 values)",
             "px, native frame",
         ),
         *_STATUS,
@@ -236,7 +236,7 @@ DONORS = pa.schema(
             "the donor's w with this photograph's pose and expression (512 values)",
         ),
         _field("sface", pa.list_(pa.float32()), "SFace embedding of the donor's face (128 values, unit length)"),
-        _field("likeness", pa.float32(), "SFace cosine to the patient that inversion aims at: a fitting impostor's"),
+        _field("likeness", pa.float32(), "SFace cosine to the patient that inversion aims at: that of an impostor"),
         *_STATUS,
     ]
 )
@@ -300,7 +300,7 @@ BLENDED = pa.schema(
     ]
 )
 
-#: What a clinician reads off the smile, of the source and of the result; definitions in :mod:`deidlib.checks.smile`.
+#: Clinical measurements of the smile, for source and result; definitions in :mod:`deidlib.checks.smile`.
 _SMILE = [
     _field(f"{name}_{which}", pa.float32(), f"{description}, of the {which}", unit)
     for name, description, unit in (
@@ -355,7 +355,7 @@ OUTCOMES = pa.schema(
     ]
 )
 
-#: checks → reid: what recognisers make of a shard's photographs, original and as they would be released.
+#: embeddings → sweep, reid: the recognisers' embeddings of a shard's photographs, originals and what would be released.
 EMBEDDINGS = pa.schema(
     [
         *_PHOTO,
@@ -365,7 +365,7 @@ EMBEDDINGS = pa.schema(
             "shown",
             pa.string(),
             "original (whole photograph), square (its released square), square_region, square_context, released, "
-            "released_region, released_context, or donor; _region: the preserved core alone, _context: all but it",
+            "released_region, released_context, or donor; _region: the preserved core alone, _context: all the rest",
         ),
         _field(
             "recogniser",
@@ -431,7 +431,7 @@ INDEX = pa.schema(
     ]
 )
 
-#: What an index of layout 1 holds besides: numbers measured on the originals, by which these can be found again.
+#: Further columns of an index of layout 1: numbers measured on the originals, by which these can be found again.
 MEASURED_ON_ORIGINALS = pa.schema(
     [
         _field("core_pixels", pa.int64(), "pixels that are the patient's own, bit-exact"),
@@ -446,7 +446,7 @@ INDEX_LAYOUTS = {1: pa.schema([*INDEX, *MEASURED_ON_ORIGINALS]), INDEX_LAYOUT: I
 
 
 def layout_of(schema: pa.Schema) -> int | None:
-    """Number of an index's layout; None where it does not say one."""
+    """Number of an index's layout; None where the index does not state it."""
     text = (schema.metadata or {}).get(LAYOUT_KEY, b"").decode("ascii", "replace")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
@@ -468,7 +468,7 @@ def from_rows(rows: Iterable[Mapping], schema: pa.Schema) -> pa.Table:
 #: A row group holds no more image bytes than this (or one photograph), so that a stage's memory does not grow with
 #: its shard: tables with images are written and read in parts.
 PART_BYTES = 64 << 20
-#: … and no more photographs.
+#: A row group holds no more photographs than this.
 PART_ROWS = 64
 
 
@@ -482,9 +482,9 @@ def write(table: pa.Table, path: Path, schema: pa.Schema) -> None:
 def writing(
     path: Path, schema: pa.Schema, notes: Callable[[], Mapping[str, str]] | None = None
 ) -> Iterator[Callable[[pa.Table], None]]:
-    """Write a table in parts, of which each is written at once; the file appears whole or not at all.
+    """Write a table in parts. Each part is written immediately; the file appears whole or not at all.
 
-    ``notes`` are texts for its metadata, asked for at the end.
+    ``notes`` gives texts for the file's metadata; it is called at the end.
 
     Yields
     ------
@@ -502,7 +502,7 @@ def writing(
 
 
 def _parts(table: pa.Table) -> Iterator[pa.Table]:
-    """Cut a table so that each part keeps PART_BYTES and PART_ROWS."""
+    """Cut a table so that each part stays within PART_BYTES and PART_ROWS."""
     sizes = pc.fill_null(pc.binary_length(table["image"]), 0).to_pylist()
     start = held = 0
     for at, size in enumerate(sizes):
@@ -574,5 +574,5 @@ def handled(table: pa.Table) -> pa.Table:
 
 
 def of_routes(table: pa.Table, *routes: str) -> pa.Table:
-    """The rows of a table with a column ``route`` that go by one of these (:mod:`deidlib.contract.routes`)."""
+    """The rows of a table whose ``route`` is one of these (:mod:`deidlib.contract.routes`)."""
     return table.filter(pc.is_in(table["route"], pa.array(routes, pa.string())))

@@ -25,7 +25,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping) -> 
     tensors : mapping
         Name → tensor.
     about : mapping
-        What JSON can hold; :func:`read_tensors` gives it back.
+        What the file says of itself, in values that JSON can hold; :func:`read_tensors` gives it back.
     """
     from safetensors.torch import save
 
@@ -46,7 +46,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get(_ENTRY, "null"))
-            # Copies, because where memory begins decides how some sums are rounded, and the file's places are any.
+            # Copied: memory alignment decides how some sums are rounded, and the file's alignment is arbitrary.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, ValueError) as error:
         raise InputError(

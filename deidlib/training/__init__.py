@@ -1,1 +1,1 @@
-"""What rebuilds the shipped weights; no stage imports it."""
+"""Rebuilds the shipped weights; no stage imports it."""

@@ -1,4 +1,4 @@
-"""Fit a recogniser: what of a network's features tells the virtual people apart.
+"""Fit a recogniser: find the directions in a network's features that distinguish the virtual people.
 
 Linear discriminant analysis (Fisher 1936; Belhumeur et al. 1997) on the leading principal components: the differences
 between views of one person are whitened, and the directions in which people then differ most are kept. Rebuild with

@@ -1,7 +1,7 @@
 """Fit the model of :mod:`deidlib.donors.glasses` to the shipped bank.
 
-Most faces are told by the edge of a frame across the bridge of the nose. Where that edge and a first fit disagreed, the
-faces were looked at, and what was seen is written down here. A face counts as wearing glasses if any part of a pair
+The edge of a frame across the bridge of the nose labels most faces. Where this edge and a first fit disagreed, the
+faces were inspected, and the labels are listed here. A face counts as wearing glasses if any part of a pair
 shows. Refit it with ``python -m deidlib.training.glasses OUT.npz``.
 """
 
@@ -55,7 +55,7 @@ _UNSURE = (137, 156, 185, 221, 330, 335, 474, 640, 788, 906, 1059, 1078, 1209, 1
 
 
 def bridge_edge(aligned: np.ndarray) -> float:
-    """Strongest horizontal edge across the bridge of the nose: high where a face wears glasses, as a rule.
+    """Strongest horizontal edge across the bridge of the nose; it is usually high if a face wears glasses.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def bridge_edge(aligned: np.ndarray) -> float:
 
 
 def worn(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the bank's faces wear glasses, and of which that is known, (N,) bool each."""
+    """Which of the bank's faces wear glasses, and which of them have a certain label, (N,) bool each."""
     wear, known = np.array([bridge_edge(face) >= _EDGE for face in faces]), np.ones(len(faces), bool)
     wear[list(_WORN)], wear[list(_BARE)], known[list(_UNSURE)] = True, False, False
     return wear, known
@@ -102,7 +102,7 @@ def fit_mirrored(faces: np.ndarray, wear: np.ndarray) -> tuple[np.ndarray, float
 
 
 def main() -> None:
-    """Fit, say how well it tells faces it was not fitted to, and write the model."""
+    """Fit the model, print its accuracy on held-out faces, and write it."""
     from deidlib.donors.model import donor_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,6 +1,6 @@
 """Train the realism check's network on specimens, and calibrate it on others.
 
-Both classes go through the same changes of place, light, sharpness and coding, so that none of these tells them apart.
+Both classes get the same changes of place, light, sharpness and coding, so that none of these distinguishes them.
 Rebuild the network with ``python -m deidlib.training.realism OUT.npz``.
 """
 
@@ -127,7 +127,7 @@ def _in_part(face: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> n
 
 
 def faceless(rng: np.random.Generator, side: int) -> np.ndarray:
-    """What networks draw that have not learned a face: fields of colour, smooth to fine, (side, side, 3) uint8."""
+    """An image like that of an untrained network: fields of colour, smooth to fine, (side, side, 3) uint8."""
     field = np.zeros((side, side, 3), np.float32)
     for _ in range(rng.integers(1, 4)):
         cells = int(np.exp(rng.uniform(np.log(2), np.log(side))))
@@ -221,7 +221,7 @@ def scores_of(realism: Realism, faces: np.ndarray, view: Callable = plain_view, 
 
 
 def main() -> None:
-    """Draw the specimens, train the network, write it, and say what it does on people it has not seen."""
+    """Draw the specimens, train the network, write it, and print its accuracy on unseen people."""
     from deidlib.donors.model import donor_model
     from deidlib.inversion.networks import inversion_networks
 

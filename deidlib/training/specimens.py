@@ -147,7 +147,7 @@ def driven_out(
     seed: int,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What inversion makes of hard targets with nothing that keeps the code in the domain.
+    """Results of an inversion of hard targets without the terms that keep the code in the domain.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ def _degraded(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def views(pictures: np.ndarray, framing: Framing, rng: np.random.Generator, strength: float = 1.0) -> Tensor:
-    """What a network sees of stored pictures, (n, 3, side, side) in [−1, 1]; ``strength`` 0: as they are."""
+    """A network's inputs from stored pictures, (n, 3, side, side) in [−1, 1]; ``strength`` 0: without changes."""
     x = _placed(pictures, _random_matrices(framing, len(pictures), strength, rng), framing.side)
     if strength:
         x = np.stack([_degraded(view, rng) for view in _lit(x, rng)])
@@ -95,7 +95,7 @@ def embed(network: nn.Module, pictures: np.ndarray, framing: Framing) -> np.ndar
 
 
 def verification(embeddings: np.ndarray, people: np.ndarray) -> dict[str, float]:
-    """How well embeddings, (n, d), tell whether two pictures show one person, and what they make of impostors.
+    """Verification accuracy of embeddings, (n, d), and statistics of their cosines between impostors.
 
     Returns
     -------
@@ -117,6 +117,6 @@ def verification(embeddings: np.ndarray, people: np.ndarray) -> dict[str, float]
 
 
 def wording(result: dict[str, float], n: int) -> str:
-    """What :func:`verification` found of so many people, in a line."""
+    """The result of :func:`verification` for so many people, in a line."""
     impostors = ", ".join(f"{name} {result[name]:.3f}" for name in ("impostor", "alike", "deviation"))
     return f"{n} people held out: AUC {result['auc']:.4f}, TMR {result['tmr']:.3f} at FMR 0.01; {impostors}"

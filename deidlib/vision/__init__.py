@@ -1,1 +1,1 @@
-"""What sees a face: detectors, landmarks, recognisers. And what sees text and codes."""
+"""Networks that find and describe faces (detectors, landmarks, recognisers), and those that find text and codes."""

@@ -1,6 +1,6 @@
-"""Codes in pictures that a machine reads: QR, Data Matrix, Aztec, PDF417 and bar codes.
+"""Machine-readable codes in pictures: QR, Data Matrix, Aztec, PDF417 and bar codes.
 
-They hold patient numbers as plainly as text does. What a code says is kept nowhere.
+They can hold patient numbers, as text can. The content of a code is never kept.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import zxingcpp
 
 from deidlib.vision.text import Mark
 
-_TURNS = (0, 30, 60)  # degrees; the library reads a bar code that lies up to about 15 degrees aslant, or upright
-_MOST_ENLARGED = 4_000_000  # px of a picture that is enlarged as well, for codes with modules of a pixel
+_TURNS = (0, 30, 60)  # degrees; the library reads bar codes within about 15 degrees of horizontal or vertical
+_MOST_ENLARGED = 4_000_000  # px; a picture of at most this size is also enlarged, for codes with modules of one pixel
 
 
 def find_codes(image: np.ndarray) -> list[Mark]:
-    """Codes in an RGB uint8 image, (H, W, 3), that can be read; what only looks like a code is often a tooth.
+    """Readable codes in an RGB uint8 image, (H, W, 3). What only looks like a code is often a tooth.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def find_codes(image: np.ndarray) -> list[Mark]:
 
 
 def _turned(height: int, width: int, scale: int, degrees: float) -> tuple[np.ndarray, tuple[int, int]]:
-    """From a picture's pixels to those of it turned about its middle and enlarged, and the size that holds it all."""
+    """Matrix from a picture's pixels to those of the picture turned and enlarged, and the size that holds it all."""
     cosine, sine = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
     size = round(width * cosine + height * sine), round(width * sine + height * cosine)
     matrix = np.array([[cosine, sine, 0], [-sine, cosine, 0]])

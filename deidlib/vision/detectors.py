@@ -1,4 +1,4 @@
-"""What finds and describes a face in one look: the detectors YuNet and HOG, and an estimate of apparent age and sex."""
+"""The face detectors YuNet and HOG, and an estimator of apparent age and sex."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ class YuNet:
     model_file : Path
         ``face_detection_yunet_2023mar_int8bq.onnx``.
     score : float
-        Least detection score that counts as a face.
+        Lowest detection score that counts as a face.
     """
 
     _SIDE = 640  # px; the longer side that the detector sees
-    _LEAST = 0.3  # score that is told at all
-    _BEYOND = 0.25  # of the picture's width, that its reflection continues it by
+    _LEAST = 0.3  # lowest score that the network reports
+    _BEYOND = 0.25  # of the picture's width, by which it is extended with its reflection
 
     def __init__(self, model_file: Path, score: float = 0.7):
         self._detector = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), self._LEAST, 0.3, 200)
         self._score = score
 
     def detect(self, image: np.ndarray) -> np.ndarray:
-        """Faces in an RGB uint8 image: (N, 15) boxes, five points and score, in the image's pixels, largest first."""
+        """Faces in an RGB uint8 image, largest first: (N, 15) boxes, five points and score, in the image's pixels."""
         found = self._found(image)
         return found[found[:, 14] >= self._score]
 
     def second_face(self, image: np.ndarray) -> float:
-        """Highest score of a face besides the one in the middle, also of one that the left or right edge cuts.
+        """Highest score of a second face, whole or cut by the left or right edge.
 
-        A detector does not know half a face. So the picture is continued by its reflection, which completes what an
-        edge cuts; a face that stands across the edge is then as good as any other.
+        A detector does not recognise half a face. So the picture is extended by its reflection, which completes a face
+        that the edge cuts.
 
         Parameters
         ----------
         image : ndarray, (H, W, 3), uint8
-            The picture of one person, who fills the middle.
+            The picture of one person, whose face is in the middle.
 
         Returns
         -------
         float
-            0 to 1; 0 where nothing is as much like a face as 0.3.
+            0 to 1; 0 if no second face scores 0.3 or more.
         """
         width = image.shape[1]
         beyond = round(self._BEYOND * width)
         found = self._found(cv2.copyMakeBorder(image, 0, 0, beyond, beyond, cv2.BORDER_REFLECT))
         middle, across = found[:, 0] + found[:, 2] / 2 - beyond - width / 2, found[:, 2] / 4
-        person = np.flatnonzero(np.abs(middle) < width / 4)[:1]  # the largest: they come in order of size
-        there = np.abs(middle) - across < width / 2  # not a reflection of what the picture shows whole
+        person = np.flatnonzero(np.abs(middle) < width / 4)[:1]  # the largest, since faces are sorted by size
+        there = np.abs(middle) - across < width / 2  # not the reflection of a face that is wholly inside
         there[person] = False
         return float(found[there, 14].max(initial=0.0))
 
     def _found(self, image: np.ndarray) -> np.ndarray:
-        """What scores enough to be told."""
+        """All faces that the network reports, whatever their score, as :meth:`detect` gives them."""
         height, width = image.shape[:2]
         scale = self._SIDE / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -78,13 +78,13 @@ class YuNet:
 class HogDetector:
     """dlib's frontal face detector (histograms of oriented gradients; Dalal and Triggs 2005); part of the library."""
 
-    _SIDE = 640  # px; the longer side that the detector sees at most
+    _SIDE = 640  # px; the longer side of the picture that the detector sees, at most
 
     def __init__(self):
         self._detector = dlib.get_frontal_face_detector()
 
     def detect(self, image: np.ndarray) -> list:
-        """Rectangles of the faces in an RGB uint8 image, in pixels of the image as the detector saw it."""
+        """Rectangles of the faces in an RGB uint8 image, in pixels of the reduced image that the detector saw."""
         scale = min(1.0, self._SIDE / max(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
         return list(self._detector(np.ascontiguousarray(small), 0))

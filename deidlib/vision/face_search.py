@@ -1,8 +1,8 @@
-"""The search for a face where none may be: every detector, in eight turns of the picture and at three sizes.
+"""The search for faces in results that must show none: every detector, at eight rotations and three sizes.
 
-A detector that looks once, upright, overlooks a face that lies on its side, fills the frame or is small in it. Here
-each sees the picture turned by multiples of 45° and set into neutral borders, and the most that it finds in any of
-these counts.
+A detector that sees the picture once, upright, overlooks a face that lies on its side, fills the frame or is small.
+Here each detector sees the picture rotated by multiples of 45° and with neutral borders. The highest count over all
+these views is taken.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from deidlib.contract.routes import NEUTRAL
 from deidlib.vision.detectors import HogDetector
 
 TURNS = range(0, 360, 45)  # degrees
-#: Longer side of the picture, side of the canvas that it is set into, in pixels; and the turns in which it is seen. A
-#: close-up is found best with much border: of 16 portraits cut to half the nose, mouth and chin, YuNet found 7 without
-#: border and 15 with the last of these.
+#: Longer side of the picture and side of its canvas, in pixels; and the rotations. Faces in close-ups are found best
+#: with a wide border: in 16 portraits cropped to half the nose, mouth and chin, YuNet found 7 faces without a border
+#: and 15 with the last of these settings.
 _SIZES = ((640, 640, (0,)), (640, 960, TURNS), (256, 640, TURNS))
 
 
@@ -36,11 +36,11 @@ class FaceSearch:
         self._detectors = {"yunet": yunet, "mediapipe": mediapipe, "dlib": HogDetector()}
 
     def finds(self, image: np.ndarray) -> bool:
-        """Whether any detector finds a face in any turn and size of an RGB uint8 image."""
+        """Whether any detector finds a face at any rotation and size of an RGB uint8 image."""
         return any(len(one.detect(picture)) for picture in _pictures(image) for one in self._detectors.values())
 
     def count(self, image: np.ndarray) -> dict[str, int]:
-        """Most faces that ``yunet``, ``mediapipe`` and ``dlib`` find in any turn and size of an RGB uint8 image."""
+        """Most faces that ``yunet``, ``mediapipe`` and ``dlib`` each find at any rotation and size of the image."""
         most = dict.fromkeys(self._detectors, 0)
         for picture in _pictures(image):
             for name, detector in self._detectors.items():
@@ -55,10 +55,10 @@ def _pictures(image: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _set_into(image: np.ndarray, longer: int, side: int, degrees: float) -> np.ndarray:
-    """The picture, turned, in the middle of a neutral canvas of ``side``²."""
+    """The picture, rotated, in the middle of a neutral canvas of ``side``²."""
     height, width = image.shape[:2]
     scale = longer / max(height, width)
-    if scale < 1:  # shrunk by averaging first, so that the turn only interpolates
+    if scale < 1:  # shrunk by averaging first, so that the rotation only interpolates
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         (height, width), scale = image.shape[:2], 1.0
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, scale)

@@ -1,7 +1,7 @@
 """FaceX-Zoo's MobileFaceNet, differentiable (Wang et al. 2021, arXiv 2101.04407; Chen et al. 2018, arXiv 1804.07573).
 
-Its file is a pickle of a whole PyTorch network in the format before 1.6. It is read without running anything that is in
-it: an object becomes a record of its state, and nothing of its class exists here.
+Its file is a pickle of a whole PyTorch network, in the format before PyTorch 1.6. No code of the file is run: an object
+becomes a record of its state, and its class is never loaded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from deidlib.errors import InputError
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # of PyTorch's format before 1.6
-_HEADERS = 3  # pickles before the network's: magic number, protocol, about the machine
+_HEADERS = 3  # pickles before the network's: magic number, protocol, byte order and sizes of types
 _EPSILON = 1e-5  # of the batch normalisations
 
 
@@ -35,7 +35,7 @@ class FaceXZoo(nn.Module):
     Raises
     ------
     InputError
-        The file is damaged or another.
+        The file is damaged, or is not FaceX-Zoo's MobileFaceNet.
     """
 
     def __init__(self, model_file: Path):
@@ -65,7 +65,7 @@ class FaceXZoo(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """A convolution with its batch normalisation folded in, and a PReLU where it has one."""
+    """A convolution with its batch normalisation folded in, and its PReLU, if any."""
 
     def __init__(self, part: _Object):
         super().__init__()
@@ -83,7 +83,7 @@ class _Convolution(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """A depthwise separable convolution with its expansion; added to what it took where the file says so."""
+    """A depthwise separable convolution with expansion; its input is added where the file says so."""
 
     def __init__(self, part: _Object):
         super().__init__()
@@ -103,7 +103,7 @@ def _folded(normalisation: _Object) -> tuple[Tensor, Tensor]:
 
 
 class _Object:
-    """A record of an object of the file: its class's name and its state."""
+    """A record of an object in the file: the name of its class, and its state."""
 
     kind = ""
 
@@ -124,7 +124,7 @@ class _Object:
 
 
 class _Stored(NamedTuple):
-    """A tensor whose numbers come later in the file."""
+    """A tensor whose values come later in the file."""
 
     numbers: dict[str, np.ndarray]  # by the storage's key; filled after the pickle was read
     key: str
@@ -159,7 +159,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _read(path: Path) -> _Object:
-    """The network's record, without what wraps it."""
+    """The network's record, without its wrappers."""
     numbers: dict[str, np.ndarray] = {}
     try:
         with open(path, "rb") as file:

@@ -22,9 +22,9 @@ from deidlib.vision.face_search import FaceSearch
 
 ALIGNED_SIDE = 1024  # px, the generator's frame
 _MOUTH_TOLERANCE = 0.1  # of the face's size, between two detectors' mouths
-_BESIDE = 0.5  # of the patient's face's width: what a second face has at least
-_CUT_OFF = 0.05  # of a face's size, to the picture's border: nearer, the border cuts it off
-_READINGS, _WIDER = 8, 0.12  # looks at a face, and how much wider the picture is framed at most, in parts of its side
+_BESIDE = 0.5  # of the width of the patient's face: least width of a second face
+_CUT_OFF = 0.05  # of a face's size: a face nearer to the picture's border counts as cut off
+_READINGS, _WIDER = 8, 0.12  # readings of a face; widest added border, as a share of the picture's side
 
 # Indices of the MediaPipe face mesh (canonical face model of google-ai-edge/mediapipe).
 LEFT_EYE = [33, 160, 158, 133, 153, 144]  # the subject's right eye: left in the image
@@ -68,7 +68,7 @@ class FaceLandmarker:
     model_file : Path
         ``face_landmarker.task`` from the model registry.
     max_faces : int
-        Most faces to report; 2 is enough to tell one from several.
+        Most faces to report; 2 is enough to distinguish one from several.
     """
 
     def __init__(self, model_file: Path, max_faces: int = 2):
@@ -81,7 +81,7 @@ class FaceLandmarker:
         self._task = mp.tasks.vision.FaceLandmarker.create_from_options(options)
 
     def close(self) -> None:
-        """Free the native graph (left to the interpreter's exit, MediaPipe complains)."""
+        """Free the native graph (MediaPipe complains if this is left to the interpreter's exit)."""
         self._task.close()
 
     def __enter__(self) -> FaceLandmarker:
@@ -104,11 +104,11 @@ class FaceLandmarker:
         return faces
 
     def detect_steadily(self, image: np.ndarray) -> list[Face]:
-        """Faces in an RGB uint8 image, (H, W, 3); of a single one, the points are the mean of eight readings.
+        """Faces in an RGB uint8 image, (H, W, 3); the points of a single face are the mean of eight readings.
 
-        For each the picture is framed a little wider by what its border repeats. How the network sees a face depends
-        on where a coarse detector puts its square: one reading of a photograph and another lie 0.3 to 0.65 % of the
-        inter-ocular distance apart at the mouth.
+        For each reading, the picture gets a slightly wider border that repeats its edge pixels. The landmarks depend on
+        the square that a coarse detector chooses: two readings of a photograph lie 0.3 to 0.65 % of the inter-ocular
+        distance apart at the mouth.
         """
         faces = self.detect(image)
         if len(faces) != 1:
@@ -133,7 +133,7 @@ def _pose(matrix: np.ndarray) -> tuple[float, float, float]:
 
 
 def eye_centres(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the eye on the image's left and of that on its right; same frame as ``points``, (478, 2)."""
+    """Centres of the image's left and right eye; same frame as ``points``, (478, 2)."""
     return points[LEFT_EYE].mean(axis=0), points[RIGHT_EYE].mean(axis=0)
 
 
@@ -219,16 +219,16 @@ def matrix_of(row: dict) -> np.ndarray:
 
 
 def _box_around(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Left, top, width and height of what a picture shows of a face, from its landmarks."""
+    """Left, top, width and height of the visible part of a face, from its landmarks."""
     low, high = (np.clip(corner, 0, shape[1::-1]) for corner in (points.min(axis=0), points.max(axis=0)))
     return np.concatenate([low, high - low])
 
 
 def _beside(boxes: np.ndarray, patient: np.ndarray, to_aligned: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether another of the boxes, (N, ≥ 4), may be meant as well as the patient's.
+    """Whether another of the boxes, (N, ≥ 4), may be the patient's face as well.
 
-    That is a face at least half as wide. A smaller one stands behind. One that the picture's border cuts off, and whose
-    middle lies outside the generated square, belongs to somebody who was not to be photographed.
+    A face at least half as wide may be; a smaller one belongs to a person in the background. A face that the picture's
+    border cuts off, and whose middle lies outside the generated square, belongs to a bystander and does not count.
     """
     for box in boxes[:, :4]:
         corner, size = box[:2], box[2:]
@@ -245,7 +245,7 @@ def _beside(boxes: np.ndarray, patient: np.ndarray, to_aligned: np.ndarray, shap
 
 
 def _mouths_agree(points: np.ndarray, box: np.ndarray) -> bool:
-    """Whether MediaPipe's lips are where YuNet, which was trained on profiles too, sees the mouth's corners."""
+    """Whether MediaPipe's lips agree with the mouth corners of YuNet, which was also trained on profiles."""
     apart = np.hypot(*(points[LIPS_OUTER].mean(axis=0) - box[10:14].reshape(2, 2).mean(axis=0)))
     return apart <= _MOUTH_TOLERANCE * np.sqrt(box[2] * box[3])
 
@@ -262,7 +262,7 @@ def _face_row(image: np.ndarray, landmarker: FaceLandmarker, boxes: np.ndarray) 
     largest = int(np.argmax([box[2] for box in seen]))
     face, patient = faces[largest], seen[largest]
     matrix = aligned_to_native(face.points)
-    # each detector overlooks faces that the other sees
+    # each detector overlooks faces that the other one finds
     if any(
         _beside(np.reshape(found, (len(found), -1)), patient, invert_similarity(matrix), image.shape)
         for found in (boxes, seen)
@@ -292,7 +292,7 @@ def _generate_row(image: np.ndarray, landmarker: FaceLandmarker, detector: YuNet
 
 
 def _region_only_row(image: np.ndarray, landmarker: FaceLandmarker, detector: YuNet) -> dict:
-    """Landmarks of a head in any turn; where two detectors do not agree on the mouth, a clinician has to draw it."""
+    """Landmarks of a head in any pose. If two detectors disagree about the mouth, a clinician has to draw a mask."""
     boxes = detector.detect(image)
     row = _face_row(image, landmarker, boxes)
     if row["status"] == tables.OK and len(boxes) and _mouths_agree(points_of(row), boxes[0]):
@@ -312,7 +312,7 @@ def _landmark_row(
     if route is None:
         return _held("view_refused")
     if route == REGION_ONLY and photo["mask"] is not None:
-        row = {"status": tables.OK}  # the mask says where the area is
+        row = {"status": tables.OK}  # the mask gives the area
     elif route == REGION_ONLY:
         row = _region_only_row(decode_png(photo["image"]), landmarker, detector)
     elif route == INTRAORAL:
@@ -331,7 +331,7 @@ def find_landmarks(
     views: Mapping[str, str],
     progress: Callable[[], None] | None = None,
 ) -> pa.Table:
-    """Route of every handled photograph, and the landmarks that it needs.
+    """Route of every photograph that intake passed, and the landmarks that its route needs.
 
     Parameters
     ----------
@@ -346,7 +346,7 @@ def find_landmarks(
     views : mapping
         View → route, see :func:`deidlib.contract.routes.choose_route`.
     progress : callable, optional
-        Called once a photograph.
+        Called once for each photograph.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Detectors, recognisers and estimators of the registry, opened."""
+"""Opens the detectors, recognisers and estimators of the registry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deidlib.models import files
 
 
 def landmarker_file() -> Path:
-    """Give MediaPipe's Face Landmarker."""
+    """Open MediaPipe's Face Landmarker."""
     return files("face_landmarker")["face_landmarker.task"]
 
 
@@ -29,7 +29,7 @@ def sface(detector):
 
 
 def dlib_resnet():
-    """Dlib's recogniser."""
+    """Open dlib's recogniser."""
     from deidlib.vision.recognisers import DlibResNet
 
     found = files("dlib_resnet")
@@ -37,7 +37,7 @@ def dlib_resnet():
 
 
 def recogniser(name: str, detector=None):
-    """Open a recogniser by its name in the registry: those shipped, or the user's own ONNX file."""
+    """Open a recogniser by its name in the registry: a shipped one, or the user's own ONNX file."""
     from deidlib.models import recognisers
 
     known = recognisers()
@@ -69,7 +69,7 @@ def age_sex():
 
 
 def text_search():
-    """Open what searches pictures for text and codes.
+    """Open the search for text and codes in pictures.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def text_search():
 
 
 def only(model: str) -> Path:
-    """Give the file of a model that has one."""
+    """The file of a model that has a single file."""
     (path,) = files(model).values()
     return path
 
@@ -97,7 +97,7 @@ def open_recognisers(names: list[str]) -> list:
 
 
 def measure_of(name: str) -> dict:
-    """How a recogniser's scores read, without opening it."""
+    """How to read a recogniser's scores, without opening it."""
     from deidlib.vision.recognisers import DlibResNet, Recogniser
 
     kind = DlibResNet if name == DlibResNet.name else Recogniser

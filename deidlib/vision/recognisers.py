@@ -1,8 +1,8 @@
 """Face recognisers behind one small interface: detect, align, embed, compare.
 
 A recogniser detects, aligns and embeds by its own published procedure, so that its published threshold holds. Detection
-and alignment are separate steps, so that a picture of which a part is hidden can be embedded with the alignment of the
-whole one: an attacker knows where in a released square the face sits.
+and alignment are separate steps, so that a partly hidden picture can be embedded with the alignment of the whole one:
+an attacker knows where in a released square the face lies.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ARCFACE_112 = np.array(
 
 
 class Recogniser(ABC):
-    """What every recogniser does.
+    """The interface of every recogniser.
 
     Attributes
     ----------
     name : str
         Name in configuration, tables and audit.
     measure : str
-        What :meth:`compare` gives.
+        What :meth:`compare` returns.
     same_above : bool
         Whether a higher score means more alike (a similarity) or less (a distance).
     """
@@ -43,15 +43,15 @@ class Recogniser(ABC):
 
     @abstractmethod
     def detect(self, image: np.ndarray) -> Any | None:
-        """Place of the largest face of an RGB uint8 image, in a form that :meth:`align` takes; None: no face."""
+        """Position of the largest face in an RGB uint8 image, in the form that :meth:`align` takes; None: no face."""
 
     @abstractmethod
     def align(self, image: np.ndarray, face: Any) -> np.ndarray:
-        """Chip of a face, RGB uint8, as the network wants it. ``face`` may come from another picture of this size."""
+        """Aligned face for the network, RGB uint8. ``face`` may come from another picture of the same size."""
 
     @abstractmethod
     def embed_aligned(self, chip: np.ndarray) -> np.ndarray:
-        """Embedding, (D,) float32, of a chip."""
+        """Embedding, (D,) float32, of an aligned face."""
 
     def embed(self, image: np.ndarray) -> np.ndarray | None:
         """Embedding, (D,), of the largest face of an RGB uint8 image; None where no face is found."""
@@ -91,7 +91,7 @@ class DlibResNet(Recogniser):
     name = "dlib"
     measure = "Euclidean distance"
     same_above = False
-    _SIDE = 400  # px; the longer side that dlib's detector sees
+    _SIDE = 400  # px; the longer side of the picture that dlib's detector sees
     _CHIP, _PADDING = 150, 0.25  # as the network was trained
 
     def __init__(self, model_file: Path, predictor_file: Path):
@@ -105,7 +105,7 @@ class DlibResNet(Recogniser):
         return np.ascontiguousarray(small)
 
     def detect(self, image: np.ndarray) -> dlib.full_object_detection | None:
-        """Five landmarks of the largest face, in the reduced image that :meth:`align` makes as well; or None."""
+        """Five landmarks of the largest face, in the reduced image that :meth:`align` also makes; or None."""
         small = self._reduced(image)
         faces = self._detector(small, 0) or self._detector(small, 1)  # 1: doubled, which finds smaller faces
         return self._predictor(small, max(faces, key=lambda f: f.area())) if faces else None
@@ -176,7 +176,7 @@ class OnnxRecogniser(ArcFaceAligned):
         colour: str = "rgb",
     ):
         if colour not in ("rgb", "bgr"):
-            raise InputError(f"recogniser {name}: colour is rgb or bgr, not {colour}; mend its entry in models.yaml")
+            raise InputError(f"recogniser {name}: colour is rgb or bgr, not {colour}; correct its entry in models.yaml")
         super().__init__(name, detector, side)
         self._mean, self._scale, self._colour = mean, scale, colour
         try:

@@ -1,7 +1,8 @@
-"""Text in pictures: lines that a detector marks and a reader confirms, at several sizes and in every direction.
+"""Text in pictures: a detector marks lines and a reader confirms them, at several sizes and in every direction.
 
-The detector alone is of no use here: it takes a row of teeth for a line of text. What it marks is therefore read, and
-counts where enough letters or digits are read surely. What was read is identifying, and is kept nowhere.
+The detector alone is not enough, because it takes a row of teeth for a line of text. So its lines are read, and a line
+counts if enough letters or digits are read with high probability. The text that was read may identify somebody and is
+never kept.
 
 The networks are PP-OCRv4's (PaddleOCR; Liao et al., *Real-time Scene Text Detection with Differentiable Binarization*,
 AAAI 2020, arXiv:1911.08947; Du et al., *SVTR: Scene Text Recognition with a Single Visual Model*, IJCAI 2022,
@@ -19,22 +20,22 @@ import cv2
 import numpy as np
 import onnxruntime
 
-#: How sure the reader has to be of a letter that counts, and the readability from which a line is text: two letters
-#: that differ. Chosen on drawn stamps and on clean pictures: tests/bench/text.py, tests/bench/RESULTS.md.
+#: Lowest probability of a letter that counts; lowest readability of a line that is text: two different letters. Chosen
+#: on drawn stamps and on pictures without text: tests/bench/text.py, tests/bench/RESULTS.md.
 LEAST_SURE, LEAST_READABLE = 0.8, 1.6
 
-_TILE, _OVERLAP = 1024, 256  # px of a level that the detector sees at a time at most, and that two neighbours share
-_STRIDE = 32  # px; the detector takes multiples
-_ENLARGED = {3: 400_000, 2: 16_000_000}  # enlargement → largest picture, in px, that is enlarged so far
+_TILE, _OVERLAP = 1024, 256  # px of a level; most that the detector sees at a time, and overlap of two tiles
+_STRIDE = 32  # px; the detector's sides are multiples of it
+_ENLARGED = {3: 400_000, 2: 16_000_000}  # enlargement → largest picture, in px, that is enlarged by it
 _SMALLEST = 160  # px; longer side of the last level
-_PIXEL, _LINE = 0.3, 0.6  # least probability of a line's pixels, and of the line in the mean
+_PIXEL, _LINE = 0.3, 0.6  # lowest probability of a line's pixels; lowest mean probability of a line
 _THINNEST = 3  # px of a level
-_GROWN = 1.6  # the detector marks lines shrunk: its box grows by this much times area over perimeter
+_GROWN = 1.6  # the detector marks lines too small: a box grows by this factor times area over perimeter
 _DETECTOR_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DETECTOR_STD = np.array([0.229, 0.224, 0.225], np.float32)
 _READ_HEIGHT, _READ_WIDTHS = 48, (24, 1600)  # px
 _ALIKE = dict.fromkeys("OQDGCE69", "0") | dict.fromkeys("IL", "1") | dict.fromkeys("B3日", "8")
-_SQUARISH = 1.5  # width over height up to which a line may as well run upwards
+_SQUARISH = 1.5  # width over height; up to this ratio a line may also run vertically
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Mark:
     quad : ndarray, (4, 2), float32
         Its corners (x, y), in order, in pixels of the picture.
     score : float
-        Of a line: its different letters and digits, each counted as surely as it was read. Of a code: infinite.
+        For a line: its different letters and digits, counted and weighted by probability. For a code: infinite.
     """
 
     quad: np.ndarray
@@ -54,7 +55,7 @@ class Mark:
 
 
 def session(model_file: Path) -> onnxruntime.InferenceSession:
-    """Open a network on one thread of the CPU: cores are used by handling several shards at a time."""
+    """Open a network on one CPU thread; several cores are used by handling several shards at a time."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -84,7 +85,7 @@ class TextDetector:
         return made[0, 0, :height, :width]
 
     def lines(self, image: np.ndarray) -> list[np.ndarray]:
-        """Lines in an image that the network sees whole: rotated boxes, (4, 2), in the image's pixels."""
+        """Lines in an image that the network sees as a whole: rotated boxes, (4, 2), in the image's pixels."""
         probability = self.probability(image)
         contours, _ = cv2.findContours((probability > _PIXEL).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         found = []
@@ -103,7 +104,7 @@ class TextReader:
     Parameters
     ----------
     model_file : Path
-        ``ch_PP-OCRv4_rec_infer.onnx``; its characters stand in the file.
+        ``ch_PP-OCRv4_rec_infer.onnx``; the file contains the list of characters.
     """
 
     def __init__(self, model_file: Path):
@@ -115,10 +116,11 @@ class TextReader:
         self._shapes = np.array(shapes)
 
     def readability(self, line: np.ndarray) -> float:
-        """Different letters and digits in the picture of one line, each counted as surely as it was read.
+        """Readability: the different letters and digits in the picture of one line, each weighted by its probability.
 
-        Greedy decoding of CTC: a character's sureness is the highest probability with which it is the likeliest class.
-        That they differ tells text from what repeats itself: brackets on a wire are read as a row of noughts.
+        CTC is decoded greedily: a character's weight is the highest probability with which it is the likeliest class.
+        Only different characters count, to distinguish text from repeated shapes: brackets on a wire are read as a row
+        of zeros.
 
         Parameters
         ----------
@@ -133,24 +135,24 @@ class TextReader:
 
 
 class TextFinder:
-    """Finds text in pictures.
+    """The search for text in pictures.
 
     Parameters
     ----------
     detector_file, reader_file : Path
         The networks' files.
     least : float
-        Readability from which a line counts.
+        Lowest readability of a line that counts.
     """
 
     def __init__(self, detector_file: Path, reader_file: Path, least: float = LEAST_READABLE):
         self._detector, self._reader, self._least = TextDetector(detector_file), TextReader(reader_file), least
 
     def find(self, image: np.ndarray) -> list[Mark]:
-        """Lines of text in an RGB uint8 image, (H, W, 3), the most readable first; of overlapping ones only that.
+        """Lines of text in an RGB uint8 image, (H, W, 3), most readable first; of overlapping lines only the best.
 
-        The picture is looked at enlarged, as it is, and ever smaller, so that letters of 8 px are found as well as
-        such of half the picture's height.
+        The picture is searched enlarged, at its own size and at ever smaller sizes, so that letters from 8 px to half
+        the picture's height are found.
         """
         read = [Mark(quad, self._readability(image, quad)) for quad in self.candidates(image)]
         readable = sorted((mark for mark in read if self._is_text(mark)), key=lambda mark: -mark.score)
@@ -161,7 +163,7 @@ class TextFinder:
         return kept
 
     def candidates(self, image: np.ndarray) -> Iterator[np.ndarray]:
-        """What the detector takes for lines of text, teeth among them: quadrilaterals, (4, 2), float32."""
+        """The detector's lines of text, teeth among them: quadrilaterals, (4, 2), float32."""
         height, width = image.shape[:2]
         for scale in _scales(height, width):
             size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -172,11 +174,11 @@ class TextFinder:
                     yield ((quad + [columns.start, rows.start] + 0.5) / per_pixel - 0.5).astype(np.float32)
 
     def _is_text(self, mark: Mark) -> bool:
-        """Whether a line is readable enough: a squarish box, which a single bracket fills, needs a third letter."""
+        """Whether a line is readable enough. A nearly square box needs a third letter, since one bracket fills it."""
         return mark.score >= self._least * (1.5 if _aspect(mark.quad) <= _SQUARISH else 1)
 
     def _readability(self, image: np.ndarray, quad: np.ndarray) -> float:
-        """The highest of the directions in which the line may run."""
+        """The highest readability over the directions in which the line may run."""
         line = _straightened(image, quad)
         lines = [line, line[::-1, ::-1]]
         if line.shape[1] <= _SQUARISH * line.shape[0]:
@@ -185,12 +187,12 @@ class TextFinder:
 
 
 def _shape(character: str) -> str:
-    """What a letter or digit is counted as: small as large, and one for those that look alike."""
+    """The character that a letter or digit is counted as: without case, and one for those that look alike."""
     return _ALIKE.get(character.upper(), character.upper())
 
 
 def _scales(height: int, width: int) -> list[float]:
-    """Sizes at which a picture is looked at, in parts of its own."""
+    """Scales at which a picture is searched."""
     scales = [float(scale) for scale, most in _ENLARGED.items() if height * width <= most] + [1.0]
     while scales[-1] / 2 * max(height, width) >= _SMALLEST:
         scales.append(scales[-1] / 2)
@@ -204,7 +206,7 @@ def _aspect(quad: np.ndarray) -> float:
 
 
 def _tiles(length: int) -> list[slice]:
-    """Equal stretches of a side that cover it, overlap and are not longer than a tile."""
+    """Intervals of equal length that cover a side, overlap, and are not longer than a tile."""
     number = max(1, -(-(length - _OVERLAP) // (_TILE - _OVERLAP)))
     long = min(length, -(-(length + (number - 1) * _OVERLAP) // number))
     starts = [round(k * (length - long) / max(1, number - 1)) for k in range(number)]
@@ -219,13 +221,13 @@ def _mean_inside(probability: np.ndarray, contour: np.ndarray) -> float:
 
 
 def _straightened(image: np.ndarray, quad: np.ndarray) -> np.ndarray:
-    """The box of a line laid flat, (48, W, 3): its longer side along the picture's rows."""
+    """The box of a line, rotated to horizontal, (48, W, 3)."""
     first, second = np.hypot(*(quad[1] - quad[0])), np.hypot(*(quad[2] - quad[1]))
     if first < second:
         quad, first, second = np.roll(quad, -1, axis=0), second, first
     width = int(np.clip(round(first / second * _READ_HEIGHT), *_READ_WIDTHS))
     corners = np.array([[0, 0], [width, 0], [width, _READ_HEIGHT], [0, _READ_HEIGHT]], np.float32)
-    # Only what the box needs is smoothed, and only where pixels get lost.
+    # Only the box's surroundings are smoothed, and only if the box is reduced.
     left, top = np.clip(np.floor(quad.min(axis=0)).astype(int) - 8, 0, None)
     right, bottom = np.ceil(quad.max(axis=0)).astype(int) + 9
     part = image[top:bottom, left:right]

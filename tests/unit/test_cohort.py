@@ -149,7 +149,7 @@ def test_a_missing_column_is_named_and_a_near_one_shown_by_its_place(tmp_path, n
         cohort.read_sheet(sheet(tmp_path, [["a", "b", "c"]], header))
     assert f"line 1, column {name}: missing; add it to the header" in str(caught.value)
     if name != "patient_id":
-        assert "column patient_id: missing; is column 1 it? Rename that" in str(caught.value)
+        assert "column patient_id: missing; if column 1 is meant, rename it" in str(caught.value)
 
 
 def test_a_sheet_without_header_does_not_show_its_first_row(tmp_path):
@@ -166,8 +166,8 @@ def test_a_sheet_without_header_does_not_show_its_first_row(tmp_path):
             b"patient_id,photo_id,path,consent,age,age\n1,2,3,y,4,5\n",
             r"line 1: columns 5, 6 have the same name",
         ),
-        (b"patient_id,photo_id,path,consent\nP1,F1,a.jpg\n", r"line 2: not 4 cells"),
-        (b"patient_id,photo_id,path,consent\nP1,F1,a.jpg,y\nP2,F2,b.jpg,y,z\n", r"line 3: not 4 cells"),
+        (b"patient_id,photo_id,path,consent\nP1,F1,a.jpg\n", r"line 2: does not have 4 cells"),
+        (b"patient_id,photo_id,path,consent\nP1,F1,a.jpg,y\nP2,F2,b.jpg,y,z\n", r"line 3: does not have 4 cells"),
         (b"patient_id,photo_id,path,consent\n", r"no row below the header"),
         (b"patient_id,photo_id,path,consent\n,,,\n", r"no row below the header"),
         (b"", r"column patient_id: missing"),

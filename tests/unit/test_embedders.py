@@ -57,7 +57,7 @@ def test_dlib_in_torch_has_a_gradient_everywhere(dlib_torch):
 def test_another_file_is_refused(tmp_path, dlib_file, model_files):
     text = tmp_path / "notes.dat"
     text.write_bytes(b"no network")
-    with pytest.raises(ValueError, match=r"notes\.dat holds no layer"):
+    with pytest.raises(ValueError, match=r"notes\.dat holds no known layer"):
         read_layers(text)
     with pytest.raises(ValueError, match="shape_predictor"):
         DlibTorch(model_files("dlib_resnet")["shape_predictor_5_face_landmarks.dat"])

@@ -264,7 +264,7 @@ def bomb_sums(folder: Path) -> None:
 BOMBS = {
     "png": (bomb_png, "README.md: states another content digest"),
     "impossible png": (bomb_png_of_impossible_size, "more pixels than a released image can have"),
-    "longer png": (bomb_png_longer_than_it_says, "has not the size its header announces"),
+    "longer png": (bomb_png_longer_than_it_says, "does not have the size that its header announces"),
     "rows": (bomb_rows, "rows, more than so small a file can hold"),
     "repeated text": (bomb_repeated_text, "repeat more text than so small a file can stand for"),
     "zstd page": (lambda folder: bomb_page(folder, "zstd"), "more than so small a file can hold"),

@@ -422,10 +422,10 @@ def test_hidden_png_payloads_are_found():
     assert png_problems(data + b"secret") == ["bytes after the end of the PNG"]
     end = len(data) - 12
     smuggled = data[:end] + chunk(b"IDAT", b"secret") + data[end:]
-    assert png_problems(smuggled) == ["PNG's pixel stream has not the size its header announces"]
+    assert png_problems(smuggled) == ["the PNG's pixel stream does not have the size that its header announces"]
     longer = zlib.compress(bytes(24 * 73) + b"secret")
     assert png_problems(data[:33] + chunk(b"IDAT", longer) + data[end:]) == [
-        "PNG's pixel stream has not the size its header announces"
+        "the PNG's pixel stream does not have the size that its header announces"
     ]
 
 

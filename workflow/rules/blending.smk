@@ -1,5 +1,5 @@
-# The generated face in the photograph's own pixel grid, the preserved core bit-exact; at attempt 0 also the
-# photographs that need no generated face.
+# Blends the generated face into the photograph's own pixel grid, with the core bit-exact. At attempt 0 it also makes the
+# results that need no generated face.
 
 
 rule blending:

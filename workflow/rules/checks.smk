@@ -1,5 +1,5 @@
-# The gate: recognisers, face detectors, the core's pixels, survival of others, metadata. Pass or fail, with
-# numbers.
+# The gate: recognisers, face detectors, the core's pixels, survival of other pixels, metadata. It gives pass or fail, and
+# the numbers.
 
 
 rule checks:

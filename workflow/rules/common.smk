@@ -1,4 +1,4 @@
-# What the rules share: the checked configuration, the key, the jobs' environment, and the input functions.
+# Shared by the rules: the checked config, the key, the jobs' environment, and the input functions.
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.envi
 
 
 def refuse(error):
-    """End the run before any job, with the mend in one message and without the lines of this file."""
+    """End the run before any job, with a message that holds the remedy, and without a traceback."""
     print(f"\n{error}", file=sys.stderr, flush=True)
     sys.exit(1)
 
 
 def complete(config):
-    """Fill every default into the configuration; a mistake in it ends the run."""
+    """Fill every default into the config; a mistake in it ends the run."""
     try:
         config.update(settings.complete_config(config))
         config["results"] = str(settings.at_home(config["results"], "results"))
@@ -38,9 +38,9 @@ def complete(config):
 
 
 def key_check(config):
-    """A keyed digest that tells one key from another, so that another key reruns what depends on it.
+    """A keyed digest that differs between keys, so that a new key reruns the rules that depend on it.
 
-    The jobs learn of the key file by the environment: neither the key nor its path is part of a command, a
+    The jobs get the key file's path by an environment variable: neither the key nor its path is part of a command, a
     result or a log.
     """
     try:
@@ -53,10 +53,10 @@ def key_check(config):
 
 
 def find_sheet(config):
-    """Tell the jobs of the sample sheet, and see before any job that it is there.
+    """Give the jobs the sample sheet's path, and check before any job that the sheet exists.
 
-    It is no input of a rule: Snakemake compares the dates of inputs, and a sheet may have any date. As with the key,
-    the jobs learn of it by the environment.
+    The sheet is no input of a rule: Snakemake compares the dates of inputs, and a sheet may have any date. As with the
+    key, the jobs get its path by an environment variable.
     """
     try:
         path = settings.at_home(config["cohort"], "cohort")
@@ -65,14 +65,14 @@ def find_sheet(config):
     if path.is_dir():
         refuse("cohort: this is a folder; name the sample sheet in it, for example folder/samples.tsv")
     if not path.is_file():
-        refuse("cohort: no file of this name; name your sample sheet, relative to the folder of this start")
+        refuse("cohort: no file of this name; name your sample sheet, relative to the current folder")
     os.environ.update(DEIDLIB_SHEET=str(path.absolute()))
 
 
 def find_generator(config):
-    """Tell the jobs of the user's own models, and see before any job that the generator and its bank are there.
+    """Give the jobs the user's own models file, and check before any job that the generator and its bank exist.
 
-    As with the key, the jobs learn of the file by the environment.
+    As with the key, the jobs get the file's path by an environment variable.
     """
     try:
         if own := settings.models_file(config):
@@ -90,9 +90,9 @@ def shards():
 
 
 def sheet_state(wildcards):
-    """Params function: a keyed digest of the sheet and of its files' states, so that the plan follows their content.
+    """Params function: a keyed digest of the sheet and of its files' states, so that a changed content reruns the plan.
 
-    Snakemake asks for it only where it decides whether to plan, so no job of another rule reads the sheet.
+    Snakemake calls it only to decide whether to plan, so no job of another rule reads the sheet.
     """
     try:
         key = keys.read_key(settings.key_file(config))
@@ -102,7 +102,7 @@ def sheet_state(wildcards):
 
 
 def digest_of_cohort(wildcards):
-    """Params function: digest of the shard's part of the sheet, by which intake is run again."""
+    """Params function: digest of the shard's part of the sheet; a changed one reruns intake."""
     with open(checkpoints.plan.get().output.plan) as file:
         return json.load(file)["cohorts"][wildcards.shard]
 
@@ -114,7 +114,7 @@ def cohort_of_shard(wildcards):
 
 
 def checks_before(wildcards):
-    """The verdicts of the attempt before; attempt 0 has none."""
+    """Input function: the checks of the attempt before; attempt 0 has none."""
     before = int(wildcards.attempt) - 1
     folder = f"{config['results']}/private/shards/{wildcards.shard}"
     return f"{folder}/attempt-{before}/checks.parquet" if before >= 0 else []
@@ -140,7 +140,7 @@ def of_all_attempts(table):
 
 
 def attempts_of(shard):
-    """Number of attempts of a shard: the configuration's, and one more for each round of a reviewer's requests."""
+    """Number of attempts of a shard: that of the config, and one more for each round of a reviewer's requests."""
     return reviews.made_attempts(PRIVATE, shard, config)
 
 
@@ -163,12 +163,12 @@ def requested_option():
 
 
 def drawn_masks():
-    """Params function: digest of the masks that reviewers drew on a shard's photographs, so that they count."""
+    """Params function: digest of the masks that reviewers drew on a shard's photographs; a new one reruns the rule."""
     return lambda wildcards: reviews.masks_of_shard(PRIVATE, wildcards.shard)
 
 
 def folder_of_drawn_masks():
-    """Params function: names the folder of these masks, where there is one."""
+    """Params function: option that names the folder of these masks, if it exists."""
 
     def option(wildcards):
         folder = f"{PRIVATE}/review/masks/{wildcards.shard}"
@@ -178,19 +178,19 @@ def folder_of_drawn_masks():
 
 
 def effect_of_review():
-    """Params function: digest of what reviewers decided against a shard's photographs, so that it counts."""
+    """Params function: digest of reviewers' decisions against a shard's photographs; a new one reruns the rule."""
     return lambda wildcards: (
         "off" if config["review"] == "off" else reviews.effect_of_shard(PRIVATE, wildcards.shard)
     )
 
 
 def all_of_review():
-    """Params function: digest of all that reviewers decided."""
+    """Params function: digest of all decisions of reviewers."""
     return lambda wildcards: "off" if config["review"] == "off" else reviews.digest_of_all(PRIVATE)
 
 
 def panel_results():
-    """Params function: digest of the panel studies' results, so that the audit takes a new one."""
+    """Params function: digest of the panel studies' results, so that a new result reruns the report."""
     return lambda wildcards: panel_digest(PRIVATE)
 
 
@@ -206,27 +206,27 @@ def is_released():
 
 
 def sums_of_the_release(wildcards):
-    """Input function: the release's checksums, where there is a release."""
+    """Input function: the release's checksums, if there is a release."""
     return f"{folder_of('release')(wildcards)}/SHA256SUMS" if is_released() else []
 
 
 def option_of_the_release(wildcards):
-    """Params function: names the release's folder, where there is a release."""
+    """Params function: option that names the release's folder, if there is a release."""
     return f"--release {shlex.quote(folder_of('release')(wildcards))}" if is_released() else ""
 
 
 def report_of_a_refusal(wildcards):
-    """Input function: the audit, where there is no release: it is written before the run ends with an error."""
+    """Input function: the audit, if there is no release, so that it is written before the run ends with an error."""
     return [] if is_released() else f"{folder_of('report')(wildcards)}/audit.html"
 
 
 def more(amount):
-    """Resource function: memory or minutes, that much more at every retry (a job that was killed for either)."""
+    """Resource function: memory or minutes, increased by the same amount at every retry."""
     return lambda wildcards, attempt: amount * attempt
 
 
 def donors_group(wildcards):
-    """On a cluster, an attempt's donors go in one job with what comes right before them: see docs/cluster.md."""
+    """Group of the donors rule: on a cluster it shares a job with the rule before it (docs/cluster.md)."""
     return "prepare" if wildcards.attempt == "0" else "judge"
 
 
@@ -241,19 +241,19 @@ def of_attempts(table):
 
 
 def options(stage):
-    """Params function: the stage's own settings, and its part of the preset, as JSON: a changed one reruns it alone."""
+    """Params function: the stage's options and its part of the preset as JSON; a change reruns only this stage."""
     return lambda wildcards: json.dumps(settings.stage_options(config, stage), sort_keys=True)
 
 
 def published_settings():
-    """Params function: the whole configuration as JSON, without where things lie."""
+    """Params function: the whole config as JSON, without paths."""
     private = ("cohort", "results", "key_file", "models_file")
     kept = {name: value for name, value in config.items() if name not in private}
     return lambda wildcards: json.dumps(kept, sort_keys=True)
 
 
 def settings_of(*keys, recognisers=False):
-    """Params function: these keys of the configuration as JSON; `recognisers` adds their list of the block `reid`."""
+    """Params function: these keys of the config as JSON; `recognisers` adds the list from the block `reid`."""
     kept = {key: config[key] for key in keys}
     if recognisers:
         kept["reid"] = {"recognisers": config["reid"]["recognisers"]}
@@ -261,13 +261,13 @@ def settings_of(*keys, recognisers=False):
 
 
 def released_columns():
-    """Params function: which columns of the sheet are released, as JSON."""
+    """Params function: the rules of the released columns of the sheet, as JSON."""
     columns = {"release": {"columns": config["release"]["columns"]}}
     return lambda wildcards: json.dumps(columns, sort_keys=True)
 
 
 def recogniser_models():
-    """Models of the registry behind the recognisers that attack; an unknown name ends the run."""
+    """Registry names of the models of the attacking recognisers; an unknown recogniser ends the run."""
     known = registered_recognisers()
     for name in config["reid"]["recognisers"]:
         if name not in known:
@@ -278,24 +278,24 @@ def recogniser_models():
 
 
 def leading_models():
-    """Models of the registry behind the recognisers that lead the inversion."""
+    """Registry names of the models of the identity loss."""
     led_by = settings.stage_options(config, "inversion")["identity_led_by"]
     return sorted({LEADS[name].model for name in led_by})
 
 
 def weights(*models):
-    """Params function: checksums of the models that a stage uses, so that other weights rerun it."""
+    """Params function: checksums of the models that a stage uses; other weights rerun it."""
     sums = [sum_[:12] for name in models or REGISTRY for sum_ in REGISTRY[name]["members"].values()]
     return lambda wildcards: " ".join(sums)
 
 
 def generator_file(locate):
-    """Params function: checksum of a file that belongs to the generator: another one reruns what uses it.
+    """Params function: checksum of a file that belongs to the generator; another file reruns the rules that use it.
 
     ``locate`` is ``bank_file`` or ``preview_file``.
     """
     path = locate(config["generator"])
-    sum_ = "absent"  # the stage that needs it will say so
+    sum_ = "absent"  # the stage that needs the file reports this
     if os.path.isfile(path):
         with open(path, "rb") as file:
             sum_ = hashlib.file_digest(file, "sha256").hexdigest()[:12]
@@ -305,8 +305,8 @@ def generator_file(locate):
 def hold_results(config):
     """Keep a second run out of the results folder for as long as this process lives."""
     global results_lock
-    told = ("attempts", "identity", "version", "review", "reviewers")
-    about = {name: config[name] for name in told} | {
+    shown = ("attempts", "identity", "version", "review", "reviewers")
+    about = {name: config[name] for name in shown} | {
         "checks": settings.stage_options(config, "checks"),
         "sweep_photos": config["reid"]["sweep_photos"],
         "jobs": dict(Counter(job.rule.name for job in workflow.dag.needrun_jobs())),
@@ -318,8 +318,10 @@ def hold_results(config):
 
 
 def closing_lines(config):
-    """Where to find what the run made, and the panel studies that show patients who agree no longer."""
-    from deidlib.panel.withdrawn import withdrawn_words  # it reads images' modules, which no job has to load
+    """The places of the run's results, and the panel studies that show patients who have withdrawn consent."""
+    from deidlib.panel.withdrawn import (
+        withdrawn_words,
+    )  # imported here, because it loads modules for images that jobs do not need
 
     results, version = config["results"], config["version"]
     places = {

@@ -1,6 +1,6 @@
-# Whether there is a release, and of what: by the outcomes, the release gate's verdict, and where a review is required by
-# what reviewers decided. A decision against a release is no failure of this rule: the report tells it, and the rule
-# release then writes nothing and says why.
+# Decides whether there is a release, and of which photographs: by the outcomes, the release gate's verdict, and, if a
+# review is required, the reviewers' decisions. A decision against a release does not fail this rule: the report states
+# it, and the rule release then writes nothing and says why.
 
 
 checkpoint decide:

@@ -1,6 +1,6 @@
-# A synthetic identity for every photograph that this attempt handles: all of the shard at attempt 0, later
-# those that failed the gate at the attempt before, and beyond the configured attempts those for which a reviewer asked
-# for another face.
+# Chooses a synthetic identity for every photograph that this attempt handles. Attempt 0 handles all photographs of the
+# shard; later attempts handle those that failed the gate before. Attempts beyond the configured number handle those for
+# which a reviewer asked for another face.
 
 
 rule donors:

@@ -1,4 +1,4 @@
-# What recognisers make of a shard's photographs: the originals, and what would be released, whole and in parts.
+# Recognisers' embeddings of a shard's photographs: the originals, and what would be released, whole and in parts.
 
 
 rule embeddings:

@@ -1,6 +1,6 @@
-# Decodes the photographs of a shard, drops their metadata, gives pseudonyms, rejects what cannot be vouched
-# for. Of the sheet itself (DEIDLIB_SHEET) only the folder is used: what changed in it, or in its files, is in the shard's own table,
-# whose digest the plan holds. A mask that a reviewer drew counts in place of the sheet's.
+# Decodes the photographs of a shard, drops their metadata, gives them pseudonyms, and quarantines those that cannot be
+# decoded with certainty. The sheet (DEIDLIB_SHEET) is used only for its folder: changes of the sheet or its files are in
+# the shard's own table, whose digest the plan holds. A mask that a reviewer drew replaces the sheet's.
 
 
 rule intake:

@@ -1,4 +1,4 @@
-# The latent code whose image agrees with the patient in the preserved area and with the donor elsewhere.
+# Finds the latent code whose image agrees with the patient in the preserved area and with the donor elsewhere.
 
 
 rule inversion:

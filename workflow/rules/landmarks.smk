@@ -1,5 +1,5 @@
-# The route of each photograph (deidlib.contract.routes); 478 points, blendshapes, head pose and the alignment to the
-# generator's frame of those that need them.
+# Decides the route of each photograph (deidlib.contract.routes), and measures 478 points, blendshapes, head pose and the
+# alignment to the generator's frame where the route needs them.
 
 
 rule landmarks:

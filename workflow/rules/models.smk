@@ -1,5 +1,5 @@
-# Fetches and checks the weights once, on the machine that runs Snakemake: no stage downloads anything. The
-# plan goes first, so that a mistake in the sheet is seen before a download.
+# Fetches and checks the weights once, on the machine that runs Snakemake; no stage downloads anything. The
+# plan runs first, so that a mistake in the sheet is reported before a download.
 
 
 rule models:

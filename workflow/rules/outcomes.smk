@@ -1,5 +1,5 @@
-# What became of each photograph of a shard: the attempt that would be released, or the reason why none. Made once, from
-# the tables of all stages and attempts; what comes after reads it.
+# The outcome of each photograph of a shard: the attempt that would be released, or the reason why there is none. Made
+# once, from the tables of all stages and attempts; later rules read it.
 
 
 rule outcomes:

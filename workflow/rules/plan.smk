@@ -1,6 +1,6 @@
-# Checks the whole sheet, then deals patients to shards. The shards' own tables (cohort.parquet) are written
-# beside plan.json only where their content changed, and are no declared output: so a sheet that grew reruns
-# only the shards that grew. Content decides, never dates: the digest of the sheet and of its files' states.
+# Checks the whole sheet, then deals patients to shards. The shards' own tables (cohort.parquet) are no declared output,
+# and are written only if their content changed, so a sheet that grew reruns only the shards that grew. Content decides,
+# never dates: the rule depends on a digest of the sheet and of its files' states.
 
 
 checkpoint plan:
@@ -23,6 +23,6 @@ checkpoint plan:
         state=sheet_state,
         released=released_columns(),
     shell:
-        # the preview of the sheet is shown, too
+        # the preview of the sheet is shown on the terminal as well
         'deidlib plan "$DEIDLIB_SHEET" {output.plan:q} --shards {params.shards} --config {params.released:q} '
         "2>&1 | tee {log:q} >&2"

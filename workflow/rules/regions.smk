@@ -1,4 +1,4 @@
-# The preserved core, its blend band and the released square of every photograph; what has text there is held back.
+# The preserved core, its blend band and the released square of every photograph. Photographs with text there are held back.
 
 
 rule regions:

@@ -1,5 +1,5 @@
-# The attacks on what would be released, over the whole cohort, and the release gate's verdict. A verdict against the
-# release is no failure of this rule: the release reads it, writes nothing, and says why.
+# The attacks on the photographs that would be released, over the whole cohort, and the release gate's verdict. A verdict
+# against the release does not fail this rule: the rule release then writes nothing and says why.
 
 
 rule reid:

@@ -1,7 +1,7 @@
-# What was decided to release, under its version. The images lie encoded and checked in the shards' tables: this copies
-# them. A release appears whole or not at all and is never changed afterwards, so Snakemake must not remove its checksums
-# before the job (update). Where the decision is against a release, the report comes first, and this rule fails and says
-# why.
+# Writes the release of this version. The images are already encoded and checked in the shards' tables, so this rule only
+# copies them. A release appears whole or not at all and is never changed afterwards, so Snakemake must not remove its
+# checksums before the job (update). If the decision is against a release, the report is written first, and then this
+# rule fails and says why.
 
 
 rule release:

@@ -1,5 +1,6 @@
 # The audit, as a page, as a PDF and as JSON: conclusion, cohort flow, attacks, dental fidelity, panel study, limits, law,
-# models, settings. A panel study that was analysed since is a reason to write it again. The reviewer's copy shows originals, so it stays in private/ and out of Snakemake's report.
+# models, settings. A newly analysed panel study reruns it. The reviewer's copy shows originals, so it stays in private/
+# and out of Snakemake's report.
 
 
 rule report:

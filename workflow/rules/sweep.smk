@@ -1,5 +1,5 @@
-# Privacy against utility: a sample of what would be released, with other preserved areas and other weights of the
-# identity loss. Of a sample of 0 photographs an empty list is written at once.
+# Privacy against utility: inverts a sample of photographs with other preserved areas and other weights of the
+# identity loss. For a sample of 0 photographs an empty list is written at once.
 
 
 rule sweep:

@@ -1,1 +1,1 @@
-"""One module a file format: what of it is accepted, how damage shows, and its picture as stored with its colour."""
+"""One module for each file format: which files are accepted, how damage is found, and how the picture is decoded."""

@@ -1,7 +1,7 @@
-"""DICOM: one photograph of 8 bits (VL Photographic Image, Secondary Capture). Only its pixels and colour are read here.
+"""DICOM: one 8-bit photograph (VL Photographic Image, Secondary Capture). Only its pixels and colour are read here.
 
-Uncompressed, RLE, JPEG (8 bit) and JPEG 2000. Overlays are not drawn. A picture that its header says carries burnt-in
-text, a frame of several, one that has to be windowed to be seen, or any other object is refused.
+Uncompressed, RLE, JPEG (8 bit) and JPEG 2000 are accepted. Overlays are not drawn. Refused are pictures that have
+burnt-in text by their header, files of several frames, pictures that need windowing, and all other objects.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _JPEG_2000 = {uid.JPEG2000Lossless, uid.JPEG2000}
 _GREY = {"MONOCHROME1", "MONOCHROME2"}
 _COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 _EOC = b"\xff\xd9"  # end of a JPEG 2000 codestream
-#: What changes grey levels on the way to the screen, and the value that changes nothing.
+#: Elements that change grey levels on the screen, each with the value that changes nothing.
 _SHOWN_OTHERWISE = ("ModalityLUTSequence", "VOILUTSequence", "PresentationLUTSequence")
 
 
@@ -42,7 +42,7 @@ def opened(data: bytes, limits: Limits) -> Opened:
     syntax, kind = (dataset.file_meta.get(name) for name in ("TransferSyntaxUID", "MediaStorageSOPClassUID"))
     if kind not in PHOTOGRAPHS or syntax not in {*_PLAIN, *_JPEG, *_JPEG_2000, uid.RLELossless}:
         raise Undecodable("format_unsupported")
-    if dataset.get("SOPClassUID") != kind:  # of a file that breaks off pydicom reads nothing
+    if dataset.get("SOPClassUID") != kind:  # pydicom reads nothing of a truncated file
         raise Undecodable("image_damaged")
     if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
         raise Undecodable("text_declared")
@@ -72,7 +72,7 @@ def _is_one_8_bit_picture(dataset: pydicom.Dataset, photometric: str) -> bool:
 
 
 def _is_shown_otherwise(dataset: pydicom.Dataset, photometric: str) -> bool:
-    """Whether a grey picture is meant to be seen in other levels than it stores."""
+    """Whether a grey picture is meant to be displayed in other levels than it stores."""
     if photometric not in _GREY:
         return False
     if any(dataset.get(name) for name in _SHOWN_OTHERWISE):
@@ -84,9 +84,9 @@ def _is_shown_otherwise(dataset: pydicom.Dataset, photometric: str) -> bool:
 
 
 def _check_frame(frame: bytes, dataset: pydicom.Dataset, syntax: uid.UID) -> None:
-    """The coded picture is whole, and of the size that the header gives."""
+    """Raise Undecodable unless the coded picture is whole and has the size that the header gives."""
     if syntax == uid.RLELossless:
-        if zero_run(frame[64:], LOST_BLOCK):  # behind RLE's own header
+        if zero_run(frame[64:], LOST_BLOCK):  # after RLE's own header
             raise Undecodable("image_damaged")
         return
     if syntax in _JPEG_2000:
@@ -100,7 +100,7 @@ def _check_frame(frame: bytes, dataset: pydicom.Dataset, syntax: uid.UID) -> Non
 
 
 def _pixels(dataset: pydicom.Dataset, photometric: str) -> np.ndarray:
-    """Grey or RGB uint8 as pydicom decodes it; whatever it warns of is damage."""
+    """Grey or RGB uint8 as pydicom decodes it; every warning counts as damage."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -115,11 +115,11 @@ def _pixels(dataset: pydicom.Dataset, photometric: str) -> np.ndarray:
 
 
 def _of_jpeg(frame: bytes, photometric: str) -> np.ndarray:
-    """Grey or RGB uint8 of a JPEG, whose own word about its colours (JFIF, Adobe, components) counts before DICOM's."""
+    """Grey or RGB uint8 of a JPEG. Its own markers (JFIF, Adobe, components) decide its colours, not DICOM's header."""
     image = Image.open(io.BytesIO(frame), formats=["JPEG"])
     silent = not {"jfif", "adobe"} & set(image.info) and [layer[0] for layer in image.layer] != list(b"RGB")
     if photometric == "RGB" and silent and image.mode == "RGB":
-        image.draft("YCbCr", image.size)  # components as stored: without a word libjpeg takes them for YCbCr
+        image.draft("YCbCr", image.size)  # components as stored; unmarked ones libjpeg takes for YCbCr
         return np.asarray(image)
     return np.asarray(image if image.mode == "L" else image.convert("RGB"))
 

@@ -1,8 +1,8 @@
-"""HEIC and AVIF: one still picture, turned as its container says, with the container's own colour.
+"""HEIC and AVIF: one still picture, with the orientation and colour that its container states.
 
 The container (ISO/IEC 14496-12 and 23008-12) holds a picture's orientation (irot, imir), its profile (colr: ICC, or
-numbers of H.273) and where its data lie. Decoders turn it by the former; Exif's orientation repeats that and is not
-followed. HEIC is decoded by libheif (pi-heif), AVIF by libavif (Pillow).
+numbers of H.273) and the places of its data. Decoders apply the container's orientation. Exif's orientation repeats it
+and is ignored. HEIC is decoded by libheif (pi-heif), AVIF by libavif (Pillow).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from deidlib.intake import colour
 from deidlib.intake.formats.opened import LOST_BLOCK, Limits, Opened, Undecodable, rounding, zero_run
 
 _HEIC, _AVIF = {b"heic", b"heix"}, {b"avif"}
-_STILL = {b"mif1"}  # says that it is a still, and not in which coding
+_STILL = {b"mif1"}  # a still picture in any coding
 _CODED = {b"hvc1", b"av01"}
 
 
 @dataclass
 class _Layout:
-    """What the container says: brands, the primary picture's colour, and pieces of the file that hold coded data."""
+    """Facts from the container: brands, the primary picture's colour, and the places of the coded data."""
 
     brands: list[bytes] = field(default_factory=list)
     primary: int = 0
@@ -60,7 +60,7 @@ def opened(data: bytes, limits: Limits) -> Opened:
 
 
 def _of_libavif(data: bytes, limits: Limits) -> Image.Image:
-    """Pillow gives the container's orientation in the place of Exif's, not yet applied."""
+    """Decode with libavif. Pillow gives the container's orientation in the place of Exif's, not yet applied."""
     image = Image.open(io.BytesIO(data), formats=["AVIF"])
     limits.check(*image.size)
     if image.n_frames > 1:
@@ -70,7 +70,7 @@ def _of_libavif(data: bytes, limits: Limits) -> Image.Image:
 
 
 def _of_libheif(data: bytes, limits: Limits) -> Image.Image:
-    """The picture already turned; more than 8 bits are rounded."""
+    """Decode with libheif. The picture is already upright; more than 8 bits are rounded."""
     file = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
     if len(file) != 1:
         raise Undecodable("format_unsupported")
@@ -84,7 +84,7 @@ def _of_libheif(data: bytes, limits: Limits) -> Image.Image:
 
 
 def _profile(layout: _Layout) -> bytes | None:
-    """ICC before numbers; but HDR is HDR, with a profile or without."""
+    """The ICC profile, else the colour given by numbers. HDR is refused even with a profile."""
     icc = coded = None
     for content in layout.colours():
         if content[:4] in (b"prof", b"rICC"):
@@ -108,7 +108,7 @@ def _check_extents(data: bytes, layout: _Layout) -> None:
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of the content of every box; together they fill their room."""
+    """Kind, start and end of the content of every box; the boxes must fill the range without gaps."""
     while at < end:
         size, kind, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
         if size == 1:
@@ -186,7 +186,7 @@ def _read_associations(reader: _Reader, layout: _Layout) -> None:
 
 
 class _Reader:
-    """Big-endian numbers of a box, one after the other; reading past its end is damage."""
+    """Reads a box's big-endian numbers, one after the other; reading past its end is damage."""
 
     def __init__(self, data: bytes, at: int, end: int):
         self.data, self.at, self.end = data, at, end

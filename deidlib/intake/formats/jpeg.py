@@ -1,9 +1,9 @@
 """JPEG: Huffman-coded pictures of 8 bits a sample, whole to the last bit.
 
-Pillow takes libjpeg's warnings for no error and fills what is lost with grey. So a file's scans are decoded once more
-by libjpeg-turbo through simplejpeg, which raises them; and once without their last byte, which has to raise one:
-otherwise the picture ends before its data do. What stands beside the scans (previews, profiles, comments) is left out
-of that, since a strange comment is no damage.
+Pillow ignores libjpeg's warnings and fills lost parts with grey. So a file's scans are decoded again by libjpeg-turbo
+through simplejpeg, which raises the warnings. They are decoded once more without their last byte, which must raise a
+warning: otherwise the picture ends before its data do. Previews, profiles and comments are left out of this test, since
+an unusual comment is no damage.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _RESTARTS = range(0xD0, 0xD8)
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {_DHT, 0xC8, 0xCC}
 _ACCEPTED, _PROGRESSIVE = {0xC0, 0xC1, 0xC2}, 0xC2
 _ICC = b"ICC_PROFILE\0"
-_COUNTS = 17  # bytes before a Huffman table's symbols: class, and how many codes have each length
-_MOST_PADDING = 8  # zero bytes behind the last scan, which some cameras write
+_COUNTS = 17  # bytes before a Huffman table's symbols: class, and the number of codes of each length
+_MOST_PADDING = 8  # zero bytes after the last scan, which some cameras write
 
 
 @dataclass
@@ -80,7 +80,7 @@ def _segments(data: bytes) -> list[_Segment]:
 
 
 def _end_of_scan(data: bytes, at: int) -> int:
-    """Where the next marker stands that is no restart; restarts are numbered in a circle."""
+    """Position of the next marker that is not a restart; restarts are numbered cyclically."""
     restarts = 0
     while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
         marker = data[at + 1]
@@ -110,7 +110,7 @@ def _check_scans(segments: list[_Segment]) -> None:
     whole = _bare(segments, frame)
     unpadded = whole.rstrip(b"\0")
     unpadded = unpadded if len(whole) - len(unpadded) <= _MOST_PADDING else whole
-    # FF 00 is one byte of data: the 00 belongs to the FF.
+    # FF 00 is one data byte: the 00 belongs to the FF.
     shortened = unpadded.removesuffix(b"\xff")[:-1].removesuffix(b"\xff")
     if frame.marker != _PROGRESSIVE and zero_run(whole, LOST_BLOCK) and not _writes_zeros(segments):
         raise Undecodable("image_damaged")
@@ -120,9 +120,9 @@ def _check_scans(segments: list[_Segment]) -> None:
 
 
 def _writes_zeros(segments: list[_Segment]) -> bool:
-    """Whether every table codes the end of a block as zeros, so that a flat background can be zeros all the way.
+    """Whether every table codes the end of a block as zeros, so that the data of a flat background can be all zeros.
 
-    Codes are given out in the order of the table (T.81, annex C): the first one is all zeros.
+    Codes are assigned in the order of the table (T.81, annex C), and the first code is all zeros.
     """
     for segment in segments:
         left = segment.payload if segment.marker == _DHT else b""
@@ -140,13 +140,15 @@ def _bare(segments: list[_Segment], frame: _Segment) -> bytes:
         if segment.marker in (_DQT, _DHT, _DRI, _SOS, frame.marker):
             payload = segment.payload
             if segment.marker == _SOS and frame.marker != _PROGRESSIVE:
-                payload = payload[:-3] + b"\x00\x3f\x00"  # without a meaning there, and some cameras write zeros
+                payload = (
+                    payload[:-3] + b"\x00\x3f\x00"
+                )  # these bytes have no meaning here, and some cameras write zeros
             parts += [b"\xff", bytes([segment.marker]), struct.pack(">H", len(payload) + 2), payload, segment.coded]
     return b"".join(parts).rstrip(b"\xff")
 
 
 def _decodes(stream: bytes, space: str) -> bool:
-    """Whether libjpeg decodes a stream that lacks its end marker without a warning."""
+    """Whether libjpeg decodes a stream without end marker without raising a warning."""
     try:
         simplejpeg.decode_jpeg(stream + b"\xff\xd9", space, fastdct=True, fastupsample=True)
     except ValueError:
@@ -155,7 +157,7 @@ def _decodes(stream: bytes, space: str) -> bool:
 
 
 def _profile(segments: list[_Segment]) -> bytes | None:
-    """The ICC profile out of its numbered parts: each once, of one count, before the first scan (ICC.1, annex B.4)."""
+    """The ICC profile, joined from its numbered parts: each part once, before the first scan (ICC.1, annex B.4)."""
     first_scan = next(i for i, segment in enumerate(segments) if segment.marker == _SOS)
     parts, counts = {}, set()
     for i, segment in enumerate(segments):

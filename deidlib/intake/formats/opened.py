@@ -1,4 +1,4 @@
-"""What every format's module gives and raises."""
+"""What the modules of the formats return and raise."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from PIL import Image, ImageCms
 
 from deidlib.errors import InputError
 
-#: What decoders raise over damaged bytes. The file is in memory, so that an OSError (Pillow's commonest) tells of the
-#: bytes and not of a disk; "decoder error -9", memory by its name, is what a TIFF with absurd strips gets. Not among
-#: them: MemoryError, and ImportError and NameError, which tell of the installation.
+#: Errors that decoders raise on damaged bytes. The file is in memory, so an OSError (Pillow's commonest) is a fault of
+#: the bytes and not of a disk. A TIFF with absurd strips gets "decoder error -9", although that code means memory.
+#: MemoryError is not included; nor are ImportError and NameError, which are faults of the installation.
 OF_DAMAGE = (
     ArithmeticError,
     AssertionError,
@@ -35,7 +35,7 @@ OF_DAMAGE = (
 
 
 class Undecodable(InputError):
-    """The file gives no pixels that can be vouched for.
+    """The file cannot be decoded with certainty.
 
     Attributes
     ----------
@@ -55,17 +55,17 @@ class Opened:
     Attributes
     ----------
     image : PIL.Image.Image
-        Pixels as stored, not yet upright nor in sRGB.
+        Pixels as stored, not yet upright and not yet in sRGB.
     bits : int
         Bits a channel in the file. Above 8, ``wide`` or the mode ``I;16`` holds them.
     inverted : bool
         16-bit grey whose 0 is white.
     profile : bytes or None
-        ICC profile that the colours follow; None: sRGB.
+        ICC profile of the colours; None: sRGB.
     orientation : int
         Exif's orientation that is still to be applied, 1 to 8.
     plain : bool
-        The file holds pixels without compression, in which a lost block is zeros.
+        Whether the file holds uncompressed pixels, in which a lost block is zeros.
     """
 
     image: Image.Image
@@ -78,7 +78,7 @@ class Opened:
 
 @dataclass
 class Limits:
-    """Largest width × height and smallest side in pixels, judged by a file's header before it is decoded."""
+    """Largest width × height and smallest side in pixels. A file's header is checked before it is decoded."""
 
     max_pixels: int
     min_side: int
@@ -91,17 +91,17 @@ class Limits:
             raise Undecodable("image_too_small")
 
 
-#: Zero bytes in a row that entropy coders do not write for a photograph: a block that a disk or a copy lost.
+#: Length of a run of zero bytes that no entropy coder writes for a photograph: a disk or a copy lost a block.
 LOST_BLOCK = 256
 
 
 def zero_run(data: bytes, length: int) -> bool:
-    """Whether data hold so many zero bytes in a row."""
+    """Whether data hold a run of at least this many zero bytes."""
     return bytes(length) in data
 
 
 @functools.cache
 def rounding(white: int) -> np.ndarray:
-    """Table from values 0 … white to 0 … 255, rounded; what lies above white becomes white."""
+    """Table from values 0 … white to 0 … 255, rounded; higher values become white."""
     values = np.minimum(np.arange(65536, dtype=np.int64), white)
     return ((values * 255 + white // 2) // white).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""PNG: every chunk keeps its checksum; colour follows cICP, iCCP, sRGB or gAMA, in this order (PNG, third edition)."""
+"""PNG: every chunk's checksum must hold; colour follows cICP, iCCP, sRGB or gAMA, in this order (third edition)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _profile(image: Image.Image, chunks: dict[bytes, bytes], exif: Image.Exif) -
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and content of every chunk up to IEND; a wrong checksum or no end is damage."""
+    """Name and content of every chunk up to IEND; a wrong checksum or a missing IEND is damage."""
     at = len(SIGNATURE)
     while True:
         size = int.from_bytes(data[at : at + 4], "big")

@@ -1,4 +1,4 @@
-"""TIFF: one picture of unsigned integers, whose strips are whole; no raw camera file and no preview of one."""
+"""TIFF: one picture of unsigned integers with intact strips; raw camera files and previews are refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def opened(data: bytes, limits: Limits) -> Opened:
 
 
 def _has_layout(data: bytes) -> bool:
-    """Whether a TIFF that Pillow does not know is sound enough to be unsupported instead of damaged."""
+    """Whether a TIFF that Pillow cannot read is intact, so that it counts as unsupported and not as damaged."""
     file = io.BytesIO(data)
     try:
         directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
@@ -65,7 +65,7 @@ def _has_layout(data: bytes) -> bool:
 
 
 def _is_raw(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
-    """Whether the first picture of the file is but a preview, or sensor values."""
+    """Whether the first picture of the file is only a preview, or raw sensor values."""
     if _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _RAW_COLOURS:
         return True
     if tags.get(_SUBFILE, 0) & _REDUCED:
@@ -82,12 +82,12 @@ def _is_raw(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
 
 
 def _check_strips(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> None:
-    """Every strip or tile lies in the file and, where its compression shows damage, has none."""
+    """Check that every strip or tile lies in the file and, where its compression reveals damage, has none."""
     compression = tags.get(_COMPRESSION, _NONE)
     offsets, counts = (tags.get(tag, ()) for tag in (_TILES if _TILES[0] in tags else _STRIPS))
     if not offsets or (len(counts) != len(offsets)):
         if compression == _NONE and offsets:
-            return  # byte counts may be left out of an uncompressed file; Pillow misses what is missing
+            return  # an uncompressed file may lack byte counts; Pillow reports missing data
         raise Undecodable("image_damaged")
     tables = tags.get(_JPEG_TABLES, b"")
     for offset, count in zip(offsets, counts, strict=True):
@@ -103,7 +103,7 @@ def _check_strips(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> N
 
 
 def _check_deflated(strip: bytes) -> None:
-    """Run through a zlib stream, whose end holds a checksum, without keeping what comes out."""
+    """Decompress a zlib stream to check the checksum at its end; the result is not kept."""
     stream, left = zlib.decompressobj(), strip
     while left and not stream.eof:
         stream.decompress(left, _WORK)

@@ -1,4 +1,4 @@
-"""WebP: a container whose sizes hold, with coded data in it."""
+"""WebP: the container's sizes must be right, and its coded data intact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def opened(data: bytes, limits: Limits) -> Opened:
     limits.check(*image.size)
     if getattr(image, "n_frames", 1) > 1:
         raise Undecodable("format_unsupported")
-    # Of a flat background VP8's coder writes zeros too: about one for 10 000 pixels.
+    # VP8's coder writes zeros for a flat background too: about one for 10 000 pixels.
     _check_chunks(data, max(LOST_BLOCK, image.width * image.height // _PIXELS_A_ZERO))
     image.load()
     exif = image.getexif()
@@ -30,7 +30,7 @@ def opened(data: bytes, limits: Limits) -> Opened:
 
 
 def _check_chunks(data: bytes, lost: int) -> None:
-    """The RIFF header's size and the chunks' sizes are those of the file, and no block of the coded data is lost."""
+    """Check that the sizes in the RIFF header and chunks match the file, and that no block of coded data is lost."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise Undecodable("image_damaged")
