@@ -1,8 +1,8 @@
 """Reversal attack: a network that learned from other patients to restore the original face (Todt et al. 2022).
 
 After Fantômas (arXiv 2210.10651): a small U-Net is trained on (released, original) pairs of half of the patients, in
-the aligned frame; recognisers then attack what it makes of the released photographs of the other half. The halves
-change places, so that no photograph is restored by a network that saw its patient.
+the aligned frame. It restores the released photographs of the other half, and recognisers attack the restored faces.
+Then the halves change places, so that no photograph is restored by a network that saw its patient.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from deidlib.vision.landmarks import align_photo
 from deidlib.vision.recognisers import Recogniser
 
 SIDE = 128  # px; the aligned frame in which faces are restored
-#: Most photographs that are learned from and attacked.
+#: Most photographs for training and attack.
 MOST_PHOTOS = 2000
 _SHOWN_SIDE = 256  # px; recognisers' detectors miss smaller faces
 _BATCH, _RATE = 8, 2e-3
@@ -60,7 +60,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Restored:
-    """What the networks made of photographs whose patients they had not seen.
+    """Faces that the networks restored, of patients that were not in their training data.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def aligned_pair(
 
 
 class _UNet(nn.Module):
-    """(N, 3, S, S) in [−1, 1] to the same: a given linear filter, and what the network adds to it, nothing at first.
+    """(N, 3, S, S) in [−1, 1] to the same: a given linear filter plus a learned correction, which is zero at first.
 
     Parameters
     ----------
@@ -238,8 +238,8 @@ def restore_unseen(pairs: Pairs, steps: int, seed: int, progress: Callable[[], N
 def embed_restored(restored: Restored, recognisers: Sequence[Recogniser]) -> dict[str, tuple[Faces, Faces]]:
     """Embed restored faces, and released ones at the same size.
 
-    A restored face is looked for in the restored image, and where the recogniser finds none, put where the released
-    one has it: both have one frame.
+    The recogniser looks for a face in the restored image. Where it finds none, the place of the face in the released
+    image is used: both have one frame.
 
     Returns
     -------
