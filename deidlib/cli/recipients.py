@@ -86,7 +86,7 @@ def diff(
         ),
     ] = False,
 ) -> None:
-    """Tell what a version added, removed and changed, with reasons; ids are those of the releases.
+    """List what a version added, removed and changed, with reasons; ids are those of the releases.
 
     Example:
       deidlib diff results/release/1.0.0 results/release/1.1.0

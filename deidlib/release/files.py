@@ -27,7 +27,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 @contextmanager
 def folder_aside(release_root: Path, version: str) -> Iterator[Path]:
-    """Empty folder to write a version in, removed at the end; what killed runs left of any version goes as well.
+    """Temporary folder to write a version in, removed at the end, with leftovers of killed runs of any version.
 
     Raises
     ------

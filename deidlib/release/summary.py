@@ -34,7 +34,7 @@ _MOST_VALUES = 40
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a release when its documents are written.
+    """Summary of a release for its documents.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class Summary:
 
     @property
     def selected(self) -> str:
-        """What was selected by whom, in words; empty where no face was generated."""
+        """How images were selected, and by which recognisers, in words; empty where no face was generated."""
         return selection_words(self.selection) if self.selection else ""
 
     @property
@@ -178,7 +178,7 @@ def gather(
     config, models
         As for :func:`deidlib.release.write_release`.
     told : mapping, optional
-        What the index does not say: ``review`` (:func:`deidlib.review.effect.review_numbers`; by default nobody
+        What the index does not contain: ``review`` (:func:`deidlib.review.effect.review_numbers`; by default nobody
         looked), ``selection`` and ``shown_by_faces`` as in :class:`Summary`.
     """
     options, told = config.get("release", {}), told or {}

@@ -1,9 +1,8 @@
-"""How fast a run goes and when it ends: one estimate, for whoever asks.
+"""Estimates the pace of a run and its end.
 
-The work is counted in core-seconds, by what each stage took on CPUs (tests/bench/RESULTS.md, 2026-11-26); only how they
-relate to each other counts, and the pace is what this run has done of them since it began. Photographs that later
-attempts will handle are expected in the share that did so far. With a GPU inversion costs less beside the rest, so that
-the end comes sooner than is said while inversions wait.
+The work is counted in core-seconds, by the time of each stage on CPUs (tests/bench/RESULTS.md, 2026-11-26). Only their
+ratios matter. The pace is the work that this run has done since it began. The same share of photographs is expected in
+later attempts as so far. With a GPU inversion costs less than the estimate assumes, so the run ends sooner.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _COSTS = {
     "outcomes": 0.01,
     "embeddings": 1.3,
 }
-#: Of the stages over the whole cohort: core-seconds at all, and a photograph of the cohort (sweep: of the sweep).
+#: Stages over the whole cohort: fixed core-seconds, and core-seconds for each photograph (sweep: of the sweep).
 _LATER_COSTS = {"sweep": (3.0, 30.0), "attacks": (12.0, 0.7), "release": (4.0, 0.01), "report": (16.0, 0.1)}
 #: Share of the photographs that go to another attempt, as long as no shard tells.
 _EXPECTED_SHARE = 0.15

@@ -10,7 +10,7 @@ from deidlib.running.status import LATER_STAGES, Status
 
 
 def page(status: Status, now: datetime) -> str:
-    """Tell the status on one page of plain text."""
+    """Format the status as one page of plain text."""
     held, left = status.reasons.total(), status.photos - status.decided
     lines = [
         _line("photographs", status.photos, f"in {len(status.shards):,} shards"),
@@ -57,7 +57,7 @@ def _review_lines(review: dict | str) -> list[str]:
         return [f"review: cannot be told: {review}"]
     if review["mode"] == OFF:
         return ["review: off"]
-    people = "two people have to decide alike" if review["reviewers"] > 1 else "one person decides"
+    people = "two people have to make the same decision" if review["reviewers"] > 1 else "one person decides"
     told = {UNDECIDED: "to be decided", DISAGREEMENT: "reviewers disagree"}
     verdicts = {UNDECIDED: 0} | review["verdicts"]
     return [

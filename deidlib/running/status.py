@@ -1,7 +1,7 @@
-"""How far a run has come, from its results folder alone: what is decided, what is through, what goes on now.
+"""Progress of a run, from its results folder alone: decided photographs, finished stages, the stage at work.
 
-Nothing is written, and a run may go on meanwhile. ``deidlib status`` and ``deidlib run`` both tell what stands here;
-how fast it goes and when it ends stands in :mod:`deidlib.running.pace`.
+Nothing is written, and a run may go on meanwhile. ``deidlib status`` and ``deidlib run`` both use this module.
+:mod:`deidlib.running.pace` estimates pace and end.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Status:
 
     @property
     def decided(self) -> int:
-        """Photographs whose fate is known."""
+        """Photographs whose result is known."""
         return self.passed + self.reasons.total()
 
     @property
