@@ -1,9 +1,9 @@
 """Calibration: the score at which a recogniser says "the same person", at a stated false match rate (FMR).
 
 Scores of pairs of photographs of different people (impostor pairs) say how often a threshold is wrong by chance; pairs
-of one person (genuine pairs) say how often it misses (ISO/IEC 19795-1). The threshold is never stricter than the one that
-the recogniser's authors publish. Synthetic faces resemble each other more than people do; a threshold from their pairs
-alone would hide matches.
+of one person (genuine pairs) say how often it misses (ISO/IEC 19795-1). The threshold is never stricter than the one
+that the recogniser's authors publish. Synthetic faces resemble each other more than people do; a threshold from their
+pairs alone would hide matches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exact tests: does a released picture give away more than the preserved area and the look do?
+"""Exact tests whether a released picture gives away more than the preserved area and the look do.
 
 Every test is over patients, since photographs of one patient succeed or fail together. Two questions are asked of an
 attack, and a release fails if the answer to both is yes:

@@ -130,8 +130,8 @@ def _measured(evidence: Mapping, recognisers: list[str]) -> dict:
         0,
         (evidence["photographs"] or 0) * len(recognisers),
         (NOT_APPLICABLE if _no_faces(evidence) else value == 0) if recognisers else False,
-        "The number counts photographs in which no face was found or that gave no finite score, once for each recogniser "
-        "and once for looks. An attack that cannot be tried proves nothing."
+        "The number counts photographs in which no face was found or that gave no finite score, once for each "
+        "recogniser and once for looks. An attack that cannot be tried proves nothing."
         if not _no_faces(evidence)
         else NO_FACES,
     )

@@ -143,8 +143,8 @@ def search_among(
     probes, originals, same_above, drop_own
         As for :func:`search`.
     others : mapping
-        Patient → the other people in the gallery of this patient's search. A probe is not tried if there are none, or if
-        none of them has a photograph.
+        Patient → the other people in the gallery of this patient's search. A probe is not tried if there are none, or
+        if none of them has a photograph.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Soft biometrics: numbers that a picture shows of a person without a face recogniser; and people who look alike.
 
-The new face shares some of them with the patient on purpose (apparent sex, age class, skin tone, pose), so that the mouth
-fits. The attacks use all of them, and chance is also computed among people of the same look.
+The new face shares some of them with the patient on purpose (apparent sex, age class, skin tone, pose), so that the
+mouth fits. The attacks use all of them, and chance is also computed among people of the same look.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Maps between embeddings that an attacker learns from (released, original) pairs: linear, or by a small network.
 
-A learner gives several maps, from the identity to the one that was trained most; :func:`best_map` takes the one that does
-best on patients outside its training data.
+A learner gives several maps, from the identity to the one that was trained most; :func:`best_map` takes the one that
+does best on patients outside its training data.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def linear_maps(
 ) -> Iterator[Map]:
     """Ridge regression of originals on released ones, both centred, for every penalty.
 
-    The map is shrunk towards a multiple of the identity, not towards 0. With few training data it leaves an embedding as
-    it is, and the attack is the recogniser's own. Or it reverses the sign, since a method that leads away from the
+    The map is shrunk towards a multiple of the identity, not towards 0. With few training data it leaves an embedding
+    as it is, and the attack is the recogniser's own. Or it reverses the sign, since a method that leads away from the
     patient makes the least similar face the likeliest.
     """
     mean, offset = released.mean(axis=0), originals.mean(axis=0)

@@ -1,9 +1,9 @@
 """Parrot attack: an attacker who de-identified photographs of other people learns to undo it (Newton et al. 2005).
 
-A map between embeddings, linear or not, is learned from the (original, released) pairs of half of the patients. Released
-photographs of the other half are mapped and searched among their originals. Then the halves change places, so that every
-patient is attacked by a map that was learned on others. The same is tried on the preserved area alone: its rate is the
-floor of every method that keeps this area. Pure functions on embeddings.
+A map between embeddings, linear or not, is learned from the (original, released) pairs of half of the patients.
+Released photographs of the other half are mapped and searched among their originals. Then the halves change places, so
+that every patient is attacked by a map that was learned on others. The same is tried on the preserved area alone: its
+rate is the floor of every method that keeps this area. Pure functions on embeddings.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def metadata_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack
 
 
 def order_attacks(photos: Sequence[Photo], rng: np.random.Generator) -> list[Attack]:
-    """Guess a photograph's line of the sample sheet from the order of the release, and from that of its files' times."""
+    """Guess a photograph's line of the sample sheet from the order of the release, and from that of file times."""
     released = sorted((p for p in photos if p.released), key=lambda p: (p.patient, p.photo))
     attacks = [
         _order_attack("side_channel_order", "Order of the index", "the release's index lists them", released, rng)

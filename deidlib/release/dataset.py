@@ -39,8 +39,8 @@ def write_release(
     """Write ``release_root/version`` with the photographs that the decision releases.
 
     The same inputs give the same bytes. A released image consists of the bytes in the shard's blended table, which the
-    gate judged; they are checked once more and copied, and nothing is encoded here. Each thread has a shard's rows and a
-    part of its images in memory.
+    gate judged; they are checked once more and copied, and nothing is encoded here. Each thread has a shard's rows and
+    a part of its images in memory.
 
     Parameters
     ----------

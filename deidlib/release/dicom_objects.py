@@ -1,8 +1,8 @@
 """A release as DICOM: a VL Photographic Image object of every released photograph, made from the release's folder.
 
 Each object is built new, so it contains nothing of a source's header. It states that identity was removed, and how:
-(0012,0062), (0012,0063), and in (0012,0064) the codes of PS3.15, annex E (CID 7050). UIDs are derived with the secret key:
-the same release gives the same objects, byte for byte, and nobody can link them to others without the key.
+(0012,0062), (0012,0063), and in (0012,0064) the codes of PS3.15, annex E (CID 7050). UIDs are derived with the secret
+key: the same release gives the same objects, byte for byte, and nobody can link them to others without the key.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Checks by its page headers whether a Parquet file can be read in little memory, before anything is unpacked.
 
-A file of a few kilobytes can unpack to gigabytes: by highly compressed pages, by one long dictionary entry that every row
-names, by encodings that repeat a prefix, or by a false row count. The footer may be false. The size in a page's header
-is reliable, since the reader unpacks into a buffer of that size. So the headers are read here (Thrift's compact protocol, as
-far as Parquet's ``PageHeader`` needs it), and Arrow opens only files that are small enough.
+A file of a few kilobytes can unpack to gigabytes: by highly compressed pages, by one long dictionary entry that every
+row names, by encodings that repeat a prefix, or by a false row count. The footer may be false. The size in a page's
+header is reliable, since the reader unpacks into a buffer of that size. So the headers are read here (Thrift's compact
+protocol, as far as Parquet's ``PageHeader`` needs it), and Arrow opens only files that are small enough.
 """
 
 from __future__ import annotations

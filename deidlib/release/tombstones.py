@@ -2,9 +2,9 @@
 
 A photograph is gone when its patient revoked consent, when it was taken out of the sheet, or when it no longer passes
 the gate. The list in a version's folder (``tombstones.txt``) names release ids alone, one a line and sorted, without
-saying why: those of the photographs, and a patient's own where no photograph of theirs is left. It is cumulative, so
-a recipient of any earlier version needs only the newest list. An id that is released again is removed from the list.
-If no version is written, because no photograph passed or the release gate failed, the same list lies beside the audit. So
+saying why: those of the photographs, and a patient's own where no photograph of theirs is left. It is cumulative, so a
+recipient of any earlier version needs only the newest list. An id that is released again is removed from the list. If
+no version is written, because no photograph passed or the release gate failed, the same list lies beside the audit. So
 recipients can delete the data of a withdrawn patient before the next version exists.
 
 Earlier releases are read from the versions beside the new one, and from a private ledger (``released.parquet``:
@@ -133,9 +133,9 @@ def _read_ledger(private: Path) -> pa.Table:
         return tables.RELEASED.empty_table()
     except (pa.ArrowInvalid, OSError, ValueError):
         raise ReleaseError(
-            "released.parquet of the private folder is damaged. It lists what was released before, which recipients may "
-            "have to delete. Restore it from a backup. You may delete it only if every released version is still in the "
-            "release folder"
+            "released.parquet of the private folder is damaged. It lists what was released before, which recipients "
+            "may have to delete. Restore it from a backup. You may delete it only if every released version is still "
+            "in the release folder"
         ) from None
 
 

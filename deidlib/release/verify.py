@@ -90,7 +90,7 @@ def told_of_layout(folder: Path) -> str | None:
         return None
     return printable(
         f"{INDEX_FILE}: {layout_words(schema)} holds numbers that were measured on the originals "
-        f"({', '.join(measured)}). Somebody with the originals can find each photograph by them. Ask the institution for a "
+        f"({', '.join(measured)}). With the originals, each photograph can be found by them. Ask the institution for a "
         f"version of layout {tables.INDEX_LAYOUT}, which has none, and delete this one"
     )
 

@@ -86,8 +86,8 @@ def recogniser_titles(audit: dict) -> dict[str, str]:
 def grouped(audit: dict) -> list[dict]:
     """Attacks of one name together, in the order of the suite: ``title, explanation, intended, rows``.
 
-    The explanation holds the sentences that every row has. A row's ``remark`` holds the rest, each sentence where it occurs
-    first (a sentence with numbers: first for this recogniser and this part of the image).
+    The explanation holds the sentences that every row has. A row's ``remark`` holds the rest, each sentence where it
+    occurs first (a sentence with numbers: first for this recogniser and this part of the image).
     """
     titles = recogniser_titles(audit)
     groups: dict[str, dict] = {}

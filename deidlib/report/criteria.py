@@ -177,8 +177,8 @@ def _percent(value: float | None) -> str:
 def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:
     """The verdict over all criteria, in plain words.
 
-    A release fails if a criterion fails. If the cohort is too small for a criterion, the release was not judged in full,
-    which is not a pass. Criteria that are not applicable, or were not asked for, are named and decide nothing.
+    A release fails if a criterion fails. If the cohort is too small for a criterion, the release was not judged in
+    full, which is not a pass. Criteria that are not applicable, or were not asked for, are named and decide nothing.
 
     Returns
     -------

@@ -1,8 +1,9 @@
 """Reviewers' decisions: one line for each decision, one file for each shard, in the results' private folder.
 
-Lines are only appended to ``private/review/SHARD.jsonl``, until a photograph leaves the cohort. A line is written in one
-piece under a lock, and is on the disk before the page says so. A line without its end, left by a power failure, was never
-confirmed and is dropped. A decision names the SHA-256 of the image that the reviewer saw, and counts for no other image.
+Lines are only appended to ``private/review/SHARD.jsonl``, until a photograph leaves the cohort. A line is written in
+one piece under a lock, and is on the disk before the page says so. A line without its end, left by a power failure, was
+never confirmed and is dropped. A decision names the SHA-256 of the image that the reviewer saw, and counts for no other
+image.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Masks that reviewers drew: one PNG a photograph below ``private/review/masks/SHARD/``.
 
-Intake uses them in place of the sheet's masks, so that a drawn area counts in the next run without a change of the sheet.
+Intake uses them in place of the sheet's masks, so that a drawn area counts in the next run without a change of the
+sheet.
 """
 
 from __future__ import annotations

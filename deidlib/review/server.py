@@ -1,7 +1,7 @@
 """The page over HTTP, on this machine alone.
 
-It listens on 127.0.0.1. It refuses requests without the random token in the address, and requests under another host name
-(a foreign site whose name points to 127.0.0.1). The browser's cache keeps nothing.
+It listens on 127.0.0.1. It refuses requests without the random token in the address, and requests under another host
+name (a foreign site whose name points to 127.0.0.1). The browser's cache keeps nothing.
 """
 
 from __future__ import annotations

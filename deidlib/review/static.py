@@ -97,8 +97,8 @@ def _write(cohort: Cohort, folder: Path, role: str, reviewer: int, progress: Cal
 def import_decisions(cohort: Cohort, file: Path) -> dict[str, int]:
     """Take in the decisions that a reviewer exported.
 
-    All are checked before any is written. Decisions that are known already, or that the same reviewer replaced meanwhile,
-    are not written again.
+    All are checked before any is written. Decisions that are known already, or that the same reviewer replaced
+    meanwhile, are not written again.
 
     Returns
     -------

@@ -1,9 +1,10 @@
 """Removes face templates of photographs that left the cohort, before anything else.
 
-The stages rewrite their tables when the sheet changes; :mod:`deidlib.release.leftovers` removes files that no run rewrites.
-Face templates are removed earlier, even if the run does not finish: the plan removes every table of embeddings with a
-photograph that is no longer on the sheet, or whose patient does not consent. The stages make these tables again from the
-photographs that are left. The caches of ``deidlib reid RELEASE``, which no stage rewrites, are removed in the same way.
+The stages rewrite their tables when the sheet changes; :mod:`deidlib.release.leftovers` removes files that no run
+rewrites. Face templates are removed earlier, even if the run does not finish: the plan removes every table of
+embeddings with a photograph that is no longer on the sheet, or whose patient does not consent. The stages make these
+tables again from the photographs that are left. The caches of ``deidlib reid RELEASE``, which no stage rewrites, are
+removed in the same way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the workflow needs of the decisions before its jobs start. It imports little, since every cluster job runs it."""
+"""What the workflow needs of the decisions before its jobs start. It imports little: every cluster job runs it."""
 
 from __future__ import annotations
 

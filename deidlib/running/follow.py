@@ -1,7 +1,7 @@
 """Runs Snakemake as a process of its own, and shows its progress in one bar.
 
-Snakemake's output goes into a log file. The progress comes from the results folder (:mod:`deidlib.running.status`), so it
-is the same as that of ``deidlib status``.
+Snakemake's output goes into a log file. The progress comes from the results folder (:mod:`deidlib.running.status`), so
+it is the same as that of ``deidlib status``.
 """
 
 from __future__ import annotations

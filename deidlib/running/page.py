@@ -54,7 +54,7 @@ def _going_on(status: Status, now: datetime) -> list[str]:
 def _review_lines(review: dict | str) -> list[str]:
     """Who decided what before the release, of the photographs that passed the checks so far."""
     if isinstance(review, str):
-        return [f"review: cannot be told: {review}"]
+        return [f"review: cannot be read: {review}"]
     if review["mode"] == OFF:
         return ["review: off"]
     people = "two people have to make the same decision" if review["reviewers"] > 1 else "one person decides"
