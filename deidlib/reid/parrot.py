@@ -228,7 +228,7 @@ def _learned(attacker: Attacker, words: str, found: list[Guesses], region: str) 
     return (
         "The attacker has released photographs of other people together with their originals and learns, as a "
         f"{words}, what the method does to {attacker.title}'s embeddings: here on one half of the patients, to attack "
-        "the other, and the other way round. The original looked for is the very one that the photograph was made of. "
+        "the other, and the other way round. The search is for the very original that the photograph was made of. "
         + (
             "New faces keep apparent age, sex, skin tone, pose and light on purpose, and among few and different "
             "people these alone give hits. "

@@ -251,8 +251,8 @@ def _attack(
         region="region_only",
         chance=float(np.mean(chances)) if chances else None,
         explanation=(
-            f"The preserved area alone is searched among {len(photos):,} originals, without the very one, by what it "
-            f"shows of the teeth. A hit is the patient in first place. {_by_route(routes, hits)}People who "
+            f"The preserved area alone is searched among {len(photos):,} originals, without the same photograph, by "
+            f"the teeth that it shows. A hit is the patient in first place. {_by_route(routes, hits)}People who "
             "are trained for it may find more than this program."
         ),
     )

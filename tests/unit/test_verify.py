@@ -239,7 +239,7 @@ def older(tmp_path, monkeypatch) -> Path:
 def test_a_release_of_layout_1_is_read_and_its_numbers_are_called_what_they_are(older, whole):
     assert pq.read_schema(older / "index.parquet").metadata[tables.LAYOUT_KEY] == b"1"
     assert verify_release(older) == []
-    assert "Who has the originals can find each photograph by them" in told_of_layout(older)
+    assert "With the originals, each photograph can be found by them" in told_of_layout(older)
     assert told_of_layout(whole) is None
     change = compare_releases(older, whole)
     assert change.unchanged == 4
