@@ -160,10 +160,10 @@ def search_among(
     for row, (photo, patient) in enumerate(zip(probes.photos.tolist(), probes.patients.tolist(), strict=True)):
         own = entries_of.get(patient, order[:0])
         own = own[originals.photos[own] != photo] if drop_own else own
-        strangers = [entries_of[other] for other in others.get(patient, ()) if other in entries_of]
-        if not len(own) or not strangers:
+        impostors = [entries_of[other] for other in others.get(patient, ()) if other in entries_of]
+        if not len(own) or not impostors:
             continue
-        found = np.concatenate([own, *strangers])
+        found = np.concatenate([own, *impostors])
         rows.append(np.full(len(found), row))
         entries.append(found)
         mine.append(np.arange(len(found)) < len(own))

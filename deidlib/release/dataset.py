@@ -16,7 +16,7 @@ from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest, read
 from deidlib.outcomes.selection import selection
 from deidlib.release.decision import check_columns, obey, read_decision, released_paths
 from deidlib.release.documents import release_date, write_documents
-from deidlib.release.files import folder_aside, move_into_place, told_when_full, write_synced
+from deidlib.release.files import folder_aside, move_into_place, report_full_disk, write_synced
 from deidlib.release.tombstones import record_release, tombstones
 from deidlib.release.versions import is_version, refuse_backwards, versions_in
 from deidlib.storage import tables
@@ -101,7 +101,7 @@ def write_release(
         write_documents(aside, index, quarantine, gone, config, models, version, date, told)
         look()
         move_into_place(aside, folder)
-    with told_when_full("the ledger of the private folder was not brought up to date"):
+    with report_full_disk("the ledger of the private folder was not brought up to date"):
         record_release(private, version, index)
     return folder
 

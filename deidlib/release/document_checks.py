@@ -165,7 +165,7 @@ def embedded_problems(folder: Path, index: pa.Table, there: Collection[str], siz
         patient = row["release_patient_id"]
         of_patients[patient] = of_patients.get(patient, 0) + sizes.get(row["path"], 0)
     if not all(tables.is_pseudonym(patient or "") for patient in of_patients):
-        return []  # told of the index; such patients are in no file
+        return []  # the index already has this problem; such patients are in no file
     expected = embedded_files(of_patients)
     problems = [f"{path}: belongs to no patients of the index" for path in found if path not in expected]
     problems += [f"{path}: missing, though images are embedded" for path in expected if path not in found]

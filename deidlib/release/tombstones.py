@@ -58,8 +58,8 @@ def write_owed_tombstones(private: Path, release_root: Path, folder: Path) -> in
     Parameters
     ----------
     private, release_root
-        As for :func:`tombstones`; the crosswalk tells what only the release gate, or a review that goes on, held back:
-        that is not on the list.
+        As for :func:`tombstones`; the crosswalk names photographs that only the release gate, or a review in progress,
+        held back: these are not on the list.
     folder : Path
         Where the list goes; a former list there is removed if nothing is to be deleted.
 

@@ -79,7 +79,7 @@ def layout_problems(schema: pa.Schema) -> list[str]:
     return [f"{INDEX_FILE}: does not say which layout it has; deidlib writes layout {tables.INDEX_LAYOUT}"]
 
 
-def told_of_layout(folder: Path) -> str | None:
+def layout_warning(folder: Path) -> str | None:
     """Warning about an older layout; None for the present one, or where there is no index to read."""
     try:
         schema = read_index(folder).schema

@@ -76,7 +76,7 @@ def audit_numbers(
     attempts, version, config, models
         As for :func:`deidlib.release.write_release`.
     tombstones : int
-        Ids that recipients of earlier versions are told to delete.
+        Number of ids that recipients of earlier versions have to delete.
     review : dict, optional
         From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
     selected : dict, optional

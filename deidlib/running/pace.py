@@ -27,9 +27,9 @@ _COSTS = {
 }
 #: Stages over the whole cohort: fixed core-seconds, and core-seconds for each photograph (sweep: of the sweep).
 _LATER_COSTS = {"sweep": (3.0, 30.0), "attacks": (12.0, 0.7), "release": (4.0, 0.01), "report": (16.0, 0.1)}
-#: Share of the photographs that go to another attempt, as long as no shard tells.
+#: Share of the photographs that go to another attempt, as long as no shard is finished.
 _EXPECTED_SHARE = 0.15
-#: Below this share of the work, done in this run, no pace is told.
+#: Below this share of the work, done in this run, no pace is given.
 _LEAST = 0.01
 
 
@@ -42,7 +42,7 @@ class Pace:
     share : float
         Work that is done, 0 to 1, by this run and before it.
     per_hour : float or None
-        Photographs an hour, the whole way and all attempts; None: too little is done to tell.
+        Photographs an hour, the whole way and all attempts; None: too little is done for an estimate.
     left : float or None
         Seconds until the end; None: not known, or no run is going on.
     """
@@ -139,7 +139,7 @@ def _expected(shard: Shard, step: Step, photos: float, shares: list[float]) -> f
 
 
 def _shares(status: Status) -> list[float]:
-    """Share of the photographs that each attempt handles, over the shards that tell, else as expected."""
+    """Share of the photographs that each attempt handles, over the finished shards, else as expected."""
     shares: list[float] = []
     for attempt in range(status.attempts):
         telling = [(shard.handled(attempt), shard.photos) for shard in status.shards if shard.photos]

@@ -29,7 +29,7 @@ _TAIL_BYTES = 4096
 
 @dataclass(frozen=True)
 class Under:
-    """A step that goes on now: photographs that its log tells to be through, and all of it."""
+    """A step that is at work: photographs that its log reports as finished, and all of its photographs."""
 
     step: Step
     through: int
@@ -59,8 +59,8 @@ class Status:
     sweep_photos : int
         Photographs of the sweep.
     review : dict or str
-        What reviewers did (:func:`deidlib.review.effect.review_numbers`), of the shards with outcomes; or why it cannot
-        be told.
+        What reviewers did (:func:`deidlib.review.effect.review_numbers`), of the shards with outcomes; or why it is
+        not known.
     """
 
     photos: int = 0
