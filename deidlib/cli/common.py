@@ -1,4 +1,4 @@
-"""What the commands share: option types, tables read and written, the private folder, error messages."""
+"""Shared by the commands: option types, reading and writing of tables, the private folder, error messages."""
 
 from __future__ import annotations
 

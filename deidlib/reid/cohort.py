@@ -29,7 +29,7 @@ from deidlib.storage.stage import open_private, read
 from deidlib.vision.landmarks import FaceLandmarker
 from deidlib.vision.networks import age_sex, landmarker_file, open_recognisers
 
-#: What the kept embeddings of a finished release hold; another form is embedded again.
+#: Form of the cached embeddings of a finished release; a cache of another form is not used.
 _FORM = b"embeddings 2: with looks"
 
 

@@ -28,7 +28,7 @@ AREA_IN_SAME_SEARCH = "identification_other_photo_same_search"
 #: Suffix of the name of an attack among people of the same look.
 SAME_LOOK = "_same_look"
 
-#: What of a released photograph the attacker sees, in words.
+#: Visible part of a released photograph, in words.
 SEEN = {
     "whole": "",
     "region_only": " Of the released photograph only the preserved area is shown; the rest is one flat colour.",

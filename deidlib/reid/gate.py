@@ -305,8 +305,8 @@ def _floor(attacks: Sequence[Attack], attack: Attack) -> str:
         return ""
     return (
         f" It succeeded on {attack.hits:,} of {attack.trials:,}; with the preserved area alone, without any new face, "
-        f"on {alone[0].hits:,} of {alone[0].trials:,}. That share comes with the area: a smaller one (teeth "
-        "instead of mouth, say) gives away less."
+        f"on {alone[0].hits:,} of {alone[0].trials:,}. This share comes from the area: a smaller one (for "
+        "example teeth instead of mouth) gives away less."
     )
 
 

@@ -22,7 +22,7 @@ PAIRS_AT_ONCE = 65_536
 
 @dataclass(frozen=True)
 class Search:
-    """What the search of every enrolled probe gave.
+    """Results of the searches of all enrolled probes.
 
     Attributes
     ----------

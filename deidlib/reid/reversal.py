@@ -312,7 +312,8 @@ def reversal_attacks(
         title=about["reversal"],
         explanation=(
             f"{words}{attacker.title} then compares the restored face with the original. A hit is a score at which it "
-            f"says that both show one person. Of the released faces, at this size, {plain:,} of {len(before):,} are."
+            f"says that both show one person. "
+            f"For the released faces at this size there are {plain:,} hits of {len(before):,}."
         ),
     )
     searches, folds, plain = [], [], 0
@@ -332,7 +333,8 @@ def reversal_attacks(
         tried=tried,
         explanation=(
             f"{words}{attacker.title} then looks for the restored face among the originals of the attacked half. A hit "
-            f"is the patient in first place. Of the released faces, at this size, {plain:,} of {len(before):,} are."
+            f"is the patient in first place. "
+            f"For the released faces at this size there are {plain:,} hits of {len(before):,}."
         ),
     )
     alike = same_look_of_halves(attacker, "reversal_rank1", "reversal by a network", folds, attacker.same_above)

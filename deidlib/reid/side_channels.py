@@ -151,7 +151,7 @@ def size_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack:
             "Released images keep the photograph's own pixel grid, so their size follows from where the face lay in "
             "the original. The attacker holds all original files, computes each one's size as this software does, "
             "and picks the original of the same size (at random where several have it). A high rate means that "
-            "sizes differ from photograph to photograph. Who holds the very file could as well compare the "
+            "sizes differ from photograph to photograph. Somebody with the very file could also compare the "
             "preserved pixels; with another photograph of the patient the size says nothing."
         ),
     )

@@ -38,7 +38,7 @@ MoreAttacks = Callable[[Attacker], Sequence[Attack]]
 
 @dataclass
 class Evidence:
-    """What the suite works on.
+    """Data of the attack suite.
 
     Attributes
     ----------
@@ -233,13 +233,13 @@ def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
         "(95 % interval); only more patients narrow that.",
         f"{several:,} patients have more than one photograph. Only on these can the realistic attack be tried, in "
         "which the attacker holds another photograph of the patient than the released one was made of.",
-        "The preserved area is the patient's own, pixel for pixel. Who holds the very photograph that a released "
-        "one was made of can find it by comparing these pixels, and needs no recogniser. No method that keeps this "
-        "area can prevent that. What the attacks measure is what a face recogniser can do, above all with other "
+        "The preserved area is the patient's own, pixel for pixel. Somebody with the very photograph that a "
+        "released one was made of can find it by comparing these pixels, and needs no recogniser. No method that keeps "
+        "this area can prevent that. The attacks measure what a face recogniser can do, above all with other "
         "photographs.",
         "Where the attacker sees the preserved area alone, the rate is what that area gives away by itself, a floor "
         "that every method with this area shares. All but the preserved area is what this method adds. Recognisers "
-        "were not made for such pictures; their numbers tell the two sources apart and are no proof that a dentist, "
+        "were not made for such pictures; their numbers separate the two sources and do not prove that a dentist, "
         "or a recogniser made for teeth, sees as little.",
     ]
     for name, about in evidence.recognisers.items():

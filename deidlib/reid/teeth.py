@@ -37,7 +37,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Mouth:
-    """What is compared of one picture of a mouth.
+    """Features of one picture of a mouth.
 
     Attributes
     ----------

@@ -243,7 +243,7 @@ def _without_layout(index: pa.Table) -> pa.Table:
 
 
 def _changed_layout(old: pa.Schema, new: pa.Schema) -> str | None:
-    """What another layout changed, in words."""
+    """Changes of the layout, in words."""
     if tables.layout_of(old) == tables.layout_of(new):
         return None
     words = f"the index has {layout_words(new)}, before {layout_words(old)}"

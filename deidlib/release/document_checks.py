@@ -101,7 +101,9 @@ def _tombstone_problems(folder: Path, summary: dict, index: pa.Table) -> list[st
 def _datasheet_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
     text = read_text(folder, DATASHEET_FILE)
     stated = (f", version {summary['version']}\n", card.counts_sentence(summary), summary["content_digest"])
-    return [] if all(part in text for part in stated) else [f"{DATASHEET_FILE}: states other summary than the card"]
+    if all(part in text for part in stated):
+        return []
+    return [f"{DATASHEET_FILE}: states another version, other counts or another digest than the card"]
 
 
 def _settings_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:

@@ -23,7 +23,7 @@ _HEADER_BYTES = 1 << 16
 _NESTED_DICTIONARY_BYTES = 32 << 20
 #: Most bytes of a text cell.
 MOST_CELL_BYTES = 1 << 15
-#: What a row takes at least, however well it is compressed: its checksum has 32 bytes, its id 10.
+#: Fewest bytes of a row, however well it is compressed: its checksum has 32 bytes, its id 10.
 _LEAST_ROW_BYTES = 32
 #: PLAIN, PLAIN_DICTIONARY, RLE, BIT_PACKED, RLE_DICTIONARY: those that deidlib writes and that repeat no prefix.
 _ENCODINGS = frozenset({0, 2, 3, 4, 8})

@@ -133,12 +133,12 @@ class Summary:
 
     @property
     def shown(self) -> str:
-        """What the faces show of columns that were made coarser, in words; empty where they show nothing of it."""
+        """Columns that were made coarser and that the faces still show, in words; empty where there are none."""
         return shown_words(self.shown_by_faces) if self.shown_by_faces else ""
 
     @property
     def likeness_bounds(self) -> str:
-        """What the checks ask of the recognisers' scores, in words."""
+        """Bounds of the checks on the recognisers' scores, in words."""
         checks = self.config.get("checks", {})
         return ", ".join(
             f"{title} {check.bound_in_words(checks)}"

@@ -38,7 +38,7 @@ def page(status: Status, now: datetime) -> str:
 
 
 def at_work(status: Status) -> str:
-    """What goes on, with photographs: ``inversion, attempt 0: 8 of 13 photographs``."""
+    """Stage at work, with photographs: ``inversion, attempt 0: 8 of 13 photographs``."""
     name, through, photos = status.now()
     return name if through is None else f"{name}: {through:,} of {photos:,} photographs"
 
@@ -52,7 +52,7 @@ def _going_on(status: Status, now: datetime) -> list[str]:
 
 
 def _review_lines(review: dict | str) -> list[str]:
-    """Who decided what before the release, of the photographs that passed the checks so far."""
+    """Reviewers' decisions on the photographs that passed the checks so far."""
     if isinstance(review, str):
         return [f"review: cannot be read: {review}"]
     if review["mode"] == OFF:

@@ -110,7 +110,7 @@ class Status:
         return sum(step.attempt < shard.attempts for shard in self.shards)
 
     def through(self, step: Step) -> list:
-        """What each shard that is through a step says of it."""
+        """Results of a step, of each shard that has finished it."""
         return [shard.done[step] for shard in self.shards if step in shard.done]
 
     def now(self) -> tuple[str, int | None, int | None]:
@@ -190,7 +190,7 @@ def read_status(results: Path) -> Status:
 
 
 def _run(results: Results) -> tuple[dict, bool | None, float | None]:
-    """What the last run said of itself, whether it is going on (None: cannot tell), and when it began."""
+    """Record of the last run, whether it is going on (None: not known), and when it began."""
     try:
         with open(results.run_file, encoding="utf-8") as file:
             try:

@@ -321,7 +321,7 @@ def test_a_card_whose_text_was_changed_is_found_though_signed(copy):
             '"@id": "other.parquet"',
             "does not describe index.parquet",
         ),
-        ("datasheet.md", "**4 photographs**", "**40 photographs**", "other summary than the card"),
+        ("datasheet.md", "**4 photographs**", "**40 photographs**", "other counts or another digest than the card"),
         ("settings.json", '"device": "cpu"', '"device": "cpu", "key_file": "/a.key"', "may not be published"),
         ("settings.json", '"version": "1.0.0"', '"version": "3.0.0"', "another version or date"),
         ("README.md", "content_digest: ", "content_digest: 0", "another content digest"),
