@@ -1,8 +1,7 @@
-"""A cohort that is as cheap as one can be and still goes the whole way: for the cluster's test, the soak, the benches.
+"""The cheapest cohort that runs through all stages: for the cluster's test, the soak and the benches.
 
-The portrait that scikit-image ships (NASA, public domain), cut a little differently for every photograph, a text that
-is called a photograph, and settings with few inversion steps and bounds of quality (not of privacy) wide enough for
-them.
+It has the portrait that scikit-image ships (NASA, public domain), cropped differently for every photograph, a text file
+with the name of a photograph, few inversion steps, and bounds of quality (not of privacy) wide enough for them.
 """
 
 from __future__ import annotations

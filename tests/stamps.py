@@ -1,4 +1,4 @@
-"""Made stamps and made mouths: text burnt into pictures, codes, and teeth with braces, for tests and measurements."""
+"""Drawn stamps and mouths: text burnt into pictures, codes, and teeth with braces, for tests and measurements."""
 
 from __future__ import annotations
 

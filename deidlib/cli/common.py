@@ -1,4 +1,4 @@
-"""What the commands share: option types, tables read and written, the private folder, error messages."""
+"""Shared by the commands: option types, reading and writing of tables, the private folder, error messages."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ KeyFile = Annotated[
 
 
 class Commands(TyperGroup):
-    """A group whose commands report what went wrong in a line and end with exit code 1.
+    """A group whose commands report an error in one line and end with exit code 1.
 
-    Errors that the library raises on purpose carry a mend and nothing identifying. Of any other error the
-    place is shown and the text withheld, because it may quote a patient's id or path.
+    The library's own errors say what to do and hold nothing identifying. For any other error the place is shown and the
+    text withheld, because it may quote a patient's id or path.
     """
 
     def format_commands(self, ctx, formatter):

@@ -28,7 +28,7 @@ def decide(
 ) -> None:
     """Decide whether there is a release: writes decision.json, the crosswalk and the quarantine list beside the plan.
 
-    The exit code is 0 also where the decision is against a release: `deidlib release` obeys it, and says why.
+    The exit code is 0 even if the decision is against a release: `deidlib release` then writes nothing, and says why.
 
     Example:
       deidlib decide --plan results/private/plan.json
@@ -67,9 +67,9 @@ def release(
 ) -> None:
     """Write the release that was decided on.
 
-    If consent was withdrawn since the plan, or a photograph has no row any more, nothing is released. A version that
-    exists with another content is never changed: raise the version. Where the decision is against a release there is
-    none, and the exit code is 1.
+    If consent was withdrawn since the plan, or a photograph no longer has a row, nothing is released. A version that
+    exists with another content is never changed: raise the version. If the decision is against a release, nothing is
+    written and the exit code is 1.
 
     Example:
       deidlib release --plan results/private/plan.json --sheet cohort/samples.tsv --out results/release/1.0.0
@@ -157,9 +157,9 @@ def _models(cfg) -> list[dict]:
 
 
 def _share(folder: Path, threads: int = 1) -> None:
-    """Readable for others, whatever the umask: this is what is made to be shared.
+    """Make files readable for others, whatever the umask: they are made to be shared.
 
-    All get one modification time, so that the order in which images were written tells nothing.
+    All get one modification time, so that it does not show the order in which images were written.
     """
     now = time.time()
 

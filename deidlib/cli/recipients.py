@@ -37,7 +37,7 @@ def verify(
     """
     from deidlib.release import content_digest, signed_by, verify_release
     from deidlib.release.reading import listed_sums
-    from deidlib.release.verify import told_of_layout
+    from deidlib.release.verify import layout_warning
 
     _must_be_folder(release)
     problems = verify_release(release, public_key)
@@ -54,7 +54,7 @@ def verify(
     else:
         print("consistent: the files agree with SHA256SUMS and with each other")
     print(f"content digest {digest}")
-    if older := told_of_layout(release):
+    if older := layout_warning(release):
         print(older)
     if signer is None:
         print(
@@ -86,7 +86,7 @@ def diff(
         ),
     ] = False,
 ) -> None:
-    """Tell what a version added, removed and changed, with reasons; ids are those of the releases.
+    """List what a version added, removed and changed, with reasons; ids are those of the releases.
 
     Example:
       deidlib diff results/release/1.0.0 results/release/1.1.0
@@ -123,7 +123,7 @@ def _print_images(found: ImageDifference) -> None:
         print(
             f"the other {len(means)} differ by {mean:.2f} grey levels in the mean "
             f"({min(means):.2f} to {max(means):.2f} a photograph) and {largest} at most, over the whole image: "
-            "a release does not tell where the core lies"
+            "a release does not say where the core lies"
         )
     other = len(found.differing) - len(means)
     if other:

@@ -69,9 +69,9 @@ def reid(
 ) -> None:
     """Attack the cohort with every recogniser, and judge by the release gate.
 
-    Writes every number to the JSON file. The exit code is 0 also where the gate fails: the file has the verdict, and
-    `deidlib release` obeys it. With RELEASE, the images of a finished release are attacked instead, for example with
-    another recogniser or gallery; the exit code is then 1 where the gate fails.
+    Writes every number to the JSON file. The exit code is 0 even if the gate fails: the file has the verdict, and
+    `deidlib release` follows it. With RELEASE, the images of a finished release are attacked instead, for example with
+    another recogniser or gallery; the exit code is then 1 if the gate fails.
 
     Example:
       deidlib reid --plan results/private/plan.json --out results/private/reid/attacks.json

@@ -13,7 +13,7 @@ from deidlib.logs import progress, say
 
 def review(
     results: Annotated[Path, typer.Argument(help="Results folder.", show_default=False)] = Path("results"),
-    role: Annotated[str, typer.Option(help="Your role, which the audit tells instead of a name.")] = "clinician",
+    role: Annotated[str, typer.Option(help="Your role, which the audit states instead of a name.")] = "clinician",
     reviewer: Annotated[int, typer.Option(min=1, max=2, help="1 or 2, where two people review.")] = 1,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 0,
     shard: Annotated[

@@ -39,9 +39,9 @@ def plan(
     given: Settings = "{}",
     key_file: KeyFile = None,
 ) -> None:
-    """Check the whole sample sheet, tell what a run would make of it, and deal its patients to shards.
+    """Check the whole sample sheet, report how a run would read it, and assign its patients to shards.
 
-    What would endanger a patient stops here. `deidlib preview` tells the same and writes nothing.
+    An error that would endanger a patient stops the run here. `deidlib preview` reports the same and writes nothing.
 
     Example:
       deidlib plan cohort/samples.tsv results/private/plan.json
@@ -79,7 +79,7 @@ def preview(
         typer.Option(help="Your configuration (YAML): what it releases is screened too.", show_default=False),
     ] = None,
 ) -> None:
-    """Tell what a run would make of a sample sheet, and what in it would stop a run; nothing is written.
+    """Report how a run would read a sample sheet, and what in it would stop a run; nothing is written.
 
     Photographs are looked for, not opened. The exit code is 1 where a run would stop.
 
@@ -113,7 +113,7 @@ def intake(
     ] = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Decode a shard's photographs, drop their metadata, give pseudonyms, reject what cannot be vouched for.
+    """Decode a shard's photographs, drop their metadata, give pseudonyms, reject files that cannot be read safely.
 
     Example:
       deidlib intake --cohort cohort.parquet --sheet cohort/samples.tsv --out photos.parquet
@@ -196,9 +196,9 @@ def outcomes(
     ] = None,
     given: Settings = "{}",
 ) -> None:
-    """Say of every photograph of a shard which attempt would be released, or why none.
+    """For every photograph of a shard, find the attempt that would be released, or the reason why there is none.
 
-    What reviewers decided counts (`deidlib review`).
+    Reviewers' decisions count (`deidlib review`).
 
     Example:
       deidlib outcomes --plan private/plan.json --shard s0000 --out private/shards/s0000/outcomes.parquet

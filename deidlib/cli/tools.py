@@ -64,7 +64,7 @@ def keygen(
 def status(
     results: Annotated[Path, typer.Argument(help="Results folder.", show_default=False)] = Path("results"),
 ) -> None:
-    """Tell on one page how far a run has come: photographs done, in quarantine, per hour, expected end.
+    """Show on one page how far a run has come: photographs done, in quarantine, per hour, expected end.
 
     Reads the results folder alone, and may be asked while a run is going on.
 
@@ -131,7 +131,7 @@ def fetch(
         ),
     ] = None,
 ) -> None:
-    """Bring the models into the cache and check them; what is there is not fetched again.
+    """Fetch the models into the cache and check them; models in the cache are not fetched again.
 
     Example:
       deidlib models fetch

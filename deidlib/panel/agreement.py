@@ -1,7 +1,7 @@
 """Agreement among raters, from arrays: items in rows, raters in columns, NaN where a rater gave no answer.
 
 Fleiss' kappa and Cohen's weighted kappa are those of statsmodels. Gwet's AC1/AC2, Krippendorff's alpha and ICC(A,1)
-stand here, because the libraries that have them are under licences that do not fit or pin old versions.
+are implemented here, because the libraries that have them are under unsuitable licences or pin old versions.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def percent_agreement(ratings: np.ndarray) -> float:
 def fleiss_kappa(ratings: np.ndarray) -> float:
     """Fleiss' kappa (Fleiss 1971), by statsmodels.
 
-    It asks for equally many answers an item, not for the same raters: the items count that have the most frequent
-    number of answers. NaN where that is less than two, or where only one answer was ever given.
+    It needs the same number of answers for each item, not the same raters. Only items with the most frequent number of
+    answers count. NaN where that is less than two, or where all answers are the same.
     """
     counts = _counts(ratings)
     totals = counts.sum(axis=1).astype(int)

@@ -1,4 +1,4 @@
-"""Who sees what, and when: balanced over raters and order, drawn from one seed. Pure functions over numbers."""
+"""Allocation of pictures to raters and sessions, balanced and drawn from one seed. Pure functions over numbers."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def line_up(
     patients : ndarray, (n,)
         Patient of each photograph.
     look : ndarray, (n, d), float
-        What of their look is known, in comparable units; NaN where it is not, which counts as one unit apart.
+        Their look in comparable units; NaN: not known, which counts as a difference of one unit.
     n_lures : int
-        How many.
+        Number of other patients in the line-up.
     rng : Generator
         Draws ``n_lures`` of the ``n_lures + spare`` most similar patients.
 

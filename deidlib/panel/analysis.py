@@ -64,7 +64,7 @@ def analyse(study: Study, returned: Sequence[Returned]) -> dict:
 
 
 def headline(results: Mapping) -> dict:
-    """The few numbers that a reader takes along."""
+    """The key results."""
     told = {}
     if results["realism"]:
         told["realism_accuracy"] = results["realism"]["accuracy"]["rate"]

@@ -1,4 +1,4 @@
-"""What raters send back: exported files, read and checked against the study."""
+"""Answers that raters export, read and checked against the study."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Returned:
-    """What came back of one rater.
+    """All answers of one rater.
 
     ``began`` and ``ended`` are the times of the sessions by number. ``simulated``: a program answered, no person.
     """

@@ -29,7 +29,7 @@ _NEEDS_ORIGINALS = ("realism", "reading", "identity")
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown in a trial, before it has a rater: a picture, and for a line-up its choices."""
+    """Content of a trial, before it has a rater: a picture, and for a line-up its choices."""
 
     photo: str
     patient: str
@@ -276,7 +276,7 @@ def _another_photo(one: Released, originals: Mapping, names: list[str], rng: np.
 
 
 def _sequence(items, practice, order, share, rng) -> list[list[tuple[Shown, bool, bool]]]:
-    """Of each rater: practice first, then the items in their order with repeats, as (shown, again, training)."""
+    """Sequence of each rater: practice first, then the items in order with repeats, as (shown, again, training)."""
     return [
         [*((one, False, True) for one in practice)]
         + [(mine[item], again, False) for item, again in with_repeats(row, share, rng)]

@@ -110,7 +110,7 @@ def filled_box(region: Mapping, width: int, height: int) -> tuple[int, int, int]
 
 
 def looks(private: Path, wanted: Mapping[str, Original]) -> np.ndarray:
-    """What is known of the look of some originals, a row each in the order of ``wanted``, in comparable units.
+    """Look of some originals in comparable units, a row each, in the order of ``wanted``.
 
     Sex (a man and a woman are 5 apart), age (10 years are 1), skin (10 units of CIE Lab are 1), turn of the head
     (20° are 1), view (another is 1). NaN: not known.

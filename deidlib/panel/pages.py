@@ -1,4 +1,4 @@
-"""A rater's folder: one page that works from disk, and pictures with names that say nothing."""
+"""A rater's folder: one page that works from disk, and pictures under random names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deidlib.panel.questions import TEXTS, block_questions
 from deidlib.panel.study import ACQUAINTED, Rater, Study
 
 PAGE_FILE, PICTURES_FOLDER, NOTICE_FILE = "index.html", "pictures", "NOTICE.txt"
-#: All files of a rater's folder carry this modification time, so that the order of writing tells nothing.
+#: All files of a rater's folder have this modification time, so that it does not show the order of writing.
 _TIME = 946684800  # 2000-01-01 UTC
 
 _HOLDS_ORIGINALS = """\
@@ -23,15 +23,15 @@ withdrew consent. Open index.html in a browser. Nothing leaves this computer but
 """
 _HOLDS_RESULTS = """\
 This folder belongs to one rater of a panel study. It holds de-identified pictures and no original of a patient.
-Do not pass it on: who has seen it cannot be a rater any more. Delete it when the study is over.
+Do not pass it on: a person who has seen it can no longer be a rater. Delete it when the study is over.
 Open index.html in a browser. Nothing leaves this computer but the answers that you export yourself.
 """
 
 
 def page_data(study: Study, rater: Rater) -> dict:
-    """What a rater's page knows: questions, and which picture files come when; nothing of what they show.
+    """Data of a rater's page: questions, and the picture files in their order.
 
-    Which pictures are repeats, originals or right choices does not stand in it.
+    They do not show which pictures are repeats, originals or right choices.
     """
     trials = study.of(rater.name)
     acquainted = rater.group == ACQUAINTED

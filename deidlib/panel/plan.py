@@ -1,4 +1,4 @@
-"""The plan: protocol, sample size and power of a study, stated before anybody is asked."""
+"""The plan: protocol, sample size and power of a study, stated before it begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a study of a given size will be: power and the width of intervals, before anybody is asked."""
+"""Power and width of intervals of a study of a given size, computed before it begins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ALPHA = 0.05
 
 
 def effective_answers(raters: int, patients: int, rater_correlation: float, patient_correlation: float) -> float:
-    """How many independent answers the answers of ``raters`` on ``patients`` are worth.
+    """Effective number of independent answers of ``raters`` on ``patients``.
 
     The design effect is that of a crossed design, with every rater answering on every patient:
     1 + (patients − 1)·ρ_rater + (raters − 1)·ρ_patient.

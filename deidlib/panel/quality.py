@@ -1,4 +1,4 @@
-"""Raters who did not read: signs in their answers that a person should look at. Nobody is left out silently."""
+"""Signs of careless raters in their answers, for a person to judge. No rater is left out silently."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from deidlib.panel.answers import Answer, Returned
 from deidlib.panel.questions import block_questions
 from deidlib.panel.study import ACQUAINTED, Study
 
-#: Median seconds on a picture below which nobody can have looked.
+#: Median seconds on a picture below which a rater is flagged.
 _FASTEST = {"realism": 1.5, "usefulness": 2.0, "reading": 6.0, "identity": 2.5}
 _SAME_SHARE, _LEAST = 0.95, 12
 _P = 0.05
 
 
 def rater_quality(study: Study, returned: Returned) -> dict:
-    """Numbers of one rater and what is odd about them.
+    """Numbers of one rater, with flags for what is unusual.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def _repeats(study: Study, answers: list[Answer], acquainted: bool) -> tuple[int
 
 
 def _always_the_same(study: Study, answers: list[Answer], acquainted: bool) -> list[str]:
-    """Line-ups and two-way choices whose right answers are balanced: who always chooses the same one did not look."""
+    """Flag raters who always choose the same place in line-ups or two-way choices, whose right answers are balanced."""
     flags = []
     for block, name in (("realism", "made"), ("identity", "pick")):
         given = [answer.values[name] for answer in answers if answer.trial.block == block]
@@ -124,6 +124,6 @@ def _washout(study: Study, rater, returned: Returned) -> float | None:
 
 
 def flagged(rows: list[Mapping]) -> list[str]:
-    """Names of raters who seem not to have read: every flag counts but missing answers and a short wash-out."""
+    """Names of raters who seem careless: every flag counts except missing answers and a short wash-out."""
     odd = ("too short to have looked", "at random", "one and the same")
     return [row["rater"] for row in rows if any(word in flag for flag in row["flags"] for word in odd)]

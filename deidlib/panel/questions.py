@@ -1,4 +1,4 @@
-"""What raters are asked: the questions of each part, their answers, and how the answers are scaled."""
+"""Questions of each part of the study, their answers, and the answers' scales."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def block_questions(block: str, settings: Mapping, acquainted: bool = False) -> 
     return [one | {"cannot": False} for one in ([*first, pick] if acquainted else [pick])]
 
 
-#: Part → its title and what a rater is told before it.
+#: Part → its title and the instructions before it.
 TEXTS = {
     "realism": (
         "Real or made?",

@@ -1,6 +1,6 @@
-"""Intervals that hold for other raters and other patients: both are drawn again (the pigeonhole bootstrap, Owen 2007).
+"""Intervals that generalise to other raters and patients: both are resampled (the pigeonhole bootstrap, Owen 2007).
 
-A binomial interval takes every answer for independent. Answers of one rater, and answers on one patient, are not.
+A binomial interval assumes independent answers. Answers of one rater, and answers on one patient, are not independent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The study file: what a panel study asks, read from YAML, completed with defaults and checked."""
+"""The study file: settings of a panel study, read from YAML, completed with defaults and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study as it is drawn: raters, sessions, and every trial with what only the study's owner knows of it."""
+"""A study: raters, sessions, and every trial with its key, which only the study's owner has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PANEL, ACQUAINTED = "panel", "acquainted"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file of a rater's folder: what it shows stands here, and nowhere in that folder."""
+    """A picture file of a rater's folder, and what it shows, which that folder does not say."""
 
     file: str
     photo: str
@@ -55,7 +55,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Rater:
-    """A rater by a name that says nothing; ``group`` is panel, or acquainted (knows the patients)."""
+    """A rater under a number; ``group`` is panel, or acquainted (knows the patients)."""
 
     name: str
     group: str
@@ -64,7 +64,7 @@ class Rater:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything of a study but its pictures. It holds the answers: it stays with the study's owner."""
+    """A study without its pictures. It holds the right answers, so it stays with the study's owner."""
 
     id: str
     settings: dict

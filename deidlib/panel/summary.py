@@ -1,4 +1,4 @@
-"""The result of a panel study as the audit takes it: of this very release, by people, and nothing else."""
+"""The result of a panel study as the audit takes it: only of this release, and only by people."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_summaries(private: Path, content_sha256: str | None, images: Collection
     Returns
     -------
     list of dict
-        What is told of each; ``judged_before`` says whether it was drawn before the release existed.
+        The summary of each; ``judged_before`` says whether it was drawn before the release existed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Panel studies that still show patients who agree no longer: their folders are for a person to remove."""
+"""Panel studies that still show patients who no longer agree; a person has to remove their folders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def withdrawn_words(private: Path) -> list[str]:
 
 
 def photographs_without_consent(private: Path, agreed: set[str]) -> dict[str, int]:
-    """Studies of a run that still show patients who agree no longer: study → how many photographs.
+    """Studies of a run that still show patients who no longer agree: study → number of photographs.
 
     A result counts as an original does: it holds the patient's own preserved area. Originals of another cohort (the
     real ones of the arm realism) do not count: that cohort's own run knows them.

@@ -23,12 +23,12 @@ FEW_PATIENTS = 5
 
 @dataclass(frozen=True)
 class Tried:
-    """The single tries of an attack, for comparisons with another attack on the same photographs.
+    """The trials of an attack, one by one, for comparison with another attack on the same photographs.
 
     Attributes
     ----------
     photos, patients : ndarray, (N,), str
-        Which photograph was tried, and whose it is.
+        The photograph of each trial, and its patient.
     hits : ndarray, (N,), bool
         Whether the attack succeeded.
     chance : ndarray, (N,), or None
@@ -55,14 +55,14 @@ class Attack:
     recogniser : str or None
         The recogniser that the attacker used; None where the attack needs none.
     region : str
-        What of the released photograph the attacker saw: ``whole``, ``region_only`` (the preserved area alone) or
-        ``context_only`` (everything but the preserved area).
+        The part of the released photograph that the attacker saw: ``whole``, ``region_only`` (the preserved area alone)
+        or ``context_only`` (everything but the preserved area).
     rate : float or None
         ``hits / trials``; None where nothing could be tried.
     hits, trials : int
-        Successes and tries.
+        Successes and trials.
     chance : float or None
-        The rate that an attacker reaches who knows nothing of the photographs; None where that has no meaning.
+        The rate of an attacker who knows nothing of the photographs; None where that has no meaning.
     ci95 : tuple of float
         95 % interval of the rate (:func:`interval`).
     threshold : float or None
@@ -72,11 +72,11 @@ class Attack:
     intended : bool
         The release is meant to allow this (photographs of one patient stay together under ``per_patient``).
     explanation : str
-        What was done and what the rate means, for a reader who did not write it.
+        What was done and what the rate means, in plain words.
     patients : int
-        Patients that the tries are of.
+        Number of patients in the trials.
     tried : Tried or None
-        The single tries, where the gate compares them; no part of the JSON form.
+        The trials one by one, where the gate compares them; not part of the JSON form.
     """
 
     name: str
@@ -115,14 +115,14 @@ class Attack:
 def attack_from_trials(
     successes: Sequence[bool], patients: Sequence[Hashable], rng: np.random.Generator, **about: Any
 ) -> Attack:
-    """Build the :class:`Attack` of a list of tries.
+    """Build the :class:`Attack` of a list of trials.
 
     Parameters
     ----------
     successes : sequence of bool
-        Whether each try succeeded.
+        Whether each trial succeeded.
     patients : sequence
-        Whose photograph each try attacked.
+        The patient of each trial.
     rng : Generator
         For the bootstrap.
     about
@@ -153,16 +153,16 @@ def interval(successes: Sequence[bool], patients: Sequence[Hashable], rng: np.ra
     Parameters
     ----------
     successes : sequence of bool
-        Whether each try succeeded.
+        Whether each trial succeeded.
     patients : sequence
-        Whose photograph each try attacked.
+        The patient of each trial.
     rng : Generator
         For the bootstrap.
 
     Returns
     -------
     tuple of float
-        Lower and upper end; (0, 1) where there was no try, for nothing is known then.
+        Lower and upper end; (0, 1) where there was no trial.
     """
     hit = np.asarray(successes, dtype=bool)
     if not len(hit):

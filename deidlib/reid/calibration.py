@@ -1,9 +1,9 @@
 """Calibration: the score at which a recogniser says "the same person", at a stated false match rate (FMR).
 
 Scores of pairs of photographs of different people (impostor pairs) say how often a threshold is wrong by chance; pairs
-of one person (genuine pairs) say how often it misses (ISO/IEC 19795-1). The threshold never calls fewer pairs the same
-person than the one that the recogniser's authors publish: pairs that are more alike than people are, such as synthetic
-faces, would otherwise hide matches.
+of one person (genuine pairs) say how often it misses (ISO/IEC 19795-1). The threshold is never stricter than the one
+that the recogniser's authors publish. Synthetic faces resemble each other more than people do; a threshold from their
+pairs alone would hide matches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LookThreshold:
     Attributes
     ----------
     pairs : int
-        That it rests on.
+        Number of these pairs.
     fmr : float or None
         The false match rate among them: the one asked for, or the least at which they hold
         :data:`LEAST_FALSE_MATCHES`; None where they are fewer than :data:`LEAST_LOOK_PAIRS`.
@@ -96,7 +96,7 @@ class Calibration:
         return float(1 - self.same(self.genuine).mean()) if len(self.genuine) else None
 
     def counted(self) -> str:
-        """Say on how many pairs :attr:`chance` rests."""
+        """Words for the number of pairs behind :attr:`chance`."""
         pairs = self._chance_pairs()
         whose = "of the cohort's own" if pairs is self.impostor else "of the donor bank's"
         return f"{int(self.same(pairs).sum()):,} of {len(pairs):,} {whose} pairs" if len(pairs) else "not known here"
@@ -136,7 +136,7 @@ class Calibration:
         }
 
     def note(self) -> str:
-        """Say in words where the threshold comes from and what that is worth."""
+        """Describe where the threshold comes from and how reliable it is."""
         rate = f"a false match rate of {self.fmr:g} (one in {round(1 / self.fmr):,})"
         needed = f"{round(LEAST_FALSE_MATCHES / self.fmr):,}"
         few = (
@@ -157,8 +157,8 @@ class Calibration:
             )
         if self.calibrated is not None and self.threshold != self.calibrated:
             words += (
-                f" The threshold that the recogniser's authors publish, {self.published:g}, takes more pairs for one "
-                "person and is used instead, so that no match is hidden."
+                f" The threshold that the recogniser's authors publish, {self.published:g}, is less strict and is used "
+                "instead, so that no match is hidden."
             )
         if len(self.impostor):
             wrong = int(self.same(self.impostor).sum())
@@ -170,7 +170,7 @@ class Calibration:
             missed = int(len(self.genuine) - self.same(self.genuine).sum())
             words += f" It misses {missed:,} of {len(self.genuine):,} pairs of photographs of one patient."
         else:
-            words += " No patient has two photographs, so how often it misses a person cannot be told."
+            words += " No patient has two photographs, so it is not known how often it misses a person."
         return words
 
 

@@ -1,4 +1,4 @@
-"""What is attacked: the photographs of a cohort and their embeddings, as they would be released or as they were."""
+"""The target of the attacks: the photographs of a cohort and their embeddings, before or after release."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from deidlib.storage.stage import open_private, read
 from deidlib.vision.landmarks import FaceLandmarker
 from deidlib.vision.networks import age_sex, landmarker_file, open_recognisers
 
-#: What the kept embeddings of a finished release hold; another form is embedded again.
+#: Form of the cached embeddings of a finished release; a cache of another form is not used.
 _FORM = b"embeddings 2: with looks"
 
 
 class Cohort(NamedTuple):
-    """What is attacked."""
+    """The target of the attacks."""
 
     photos: list[Photo]
     attempts: dict[str, int]  # of the photographs that would be released, or were
@@ -44,7 +44,7 @@ class Cohort(NamedTuple):
 
 
 def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
-    """What would be released, from the shards' tables.
+    """Read from the shards' tables what would be released.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def finished_release(
     known: Mapping,
     encoded: Callable[[str], bytes],
 ) -> Cohort:
-    """What a finished release holds: its images are embedded; a shard that was embedded before is not embedded again.
+    """Embed the images of a finished release; a shard that was embedded before is not embedded again.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def _photos(
 
 
 def _numbers(outcome: Outcome) -> dict[str, float]:
-    """What an original alone determines of the numbers that an index may publish: column → value."""
+    """Numbers of an index that follow from the original alone: column → value."""
     region = outcome.region
     if region is None:
         return {}
@@ -221,7 +221,7 @@ def _numeric(row: Mapping) -> dict[str, float]:
 
 
 def _donor_rows(folder: Path, chosen: Mapping[str, int], columns: list[str]) -> Iterator[dict]:
-    """Give the donors that released photographs were made with, in the order of the tables."""
+    """Yield the donors of the released photographs, in the order of the tables."""
     for attempt in sorted(set(chosen.values())):
         table = read(stage_table(folder, "donors", attempt), "DONORS", ["release_photo_id", *columns])
         yield from (row for row in table.to_pylist() if chosen.get(row["release_photo_id"]) == attempt)

@@ -1,7 +1,7 @@
-"""Whether a released picture gives away more than what the clinician chose to share, and than the look: exact tests.
+"""Exact tests whether a released picture gives away more than the preserved area and the look do.
 
 Every test is over patients, since photographs of one patient succeed or fail together. Two questions are asked of an
-attack, and a release fails where both are answered with yes:
+attack, and a release fails if the answer to both is yes:
 
 a. Does the whole picture betray more patients than the preserved area alone does in the same search? A one-sided
    sign-flip test of the differences between a patient's two rates; where every patient has one photograph it is
@@ -36,20 +36,20 @@ _MOST_PATIENTS = 5_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """One attack by one recogniser, held against the preserved area alone and against people of the same look.
+    """One attack by one recogniser, compared with the preserved area alone and with people of the same look.
 
     Attributes
     ----------
     attack, recogniser : str
         Names.
     photographs, patients : int
-        What was tried.
+        Numbers of photographs and patients that were tried.
     whole, area : int
         Photographs whose patient is in first place: by the whole picture, and by the preserved area alone.
     look, look_expected : float
-        Photographs whose patient is first among people of the same look, and how many would be by chance.
+        Photographs whose patient is first among people of the same look, and the number expected by chance.
     p_area, p_look : float
-        Of the two tests.
+        P values of the two tests.
     """
 
     attack: str
@@ -65,24 +65,24 @@ class Comparison:
 
     @property
     def p(self) -> float:
-        """Of both together."""
+        """P value of both tests together: the larger one."""
         return max(self.p_area, self.p_look)
 
 
 def compare(
     attack: str, recogniser: str, whole: Tried, area: Tried, look: Tried, rng: np.random.Generator
 ) -> Comparison:
-    """Hold one attack's tries against those on the area alone and those among people of the same look.
+    """Compare one attack's trials with those on the area alone and those among people of the same look.
 
     Parameters
     ----------
     attack, recogniser : str
         Names.
     whole, area, look : Tried
-        Tries of the three searches. A photograph that only the whole picture could be tried on counts as not found by
+        Trials of the three searches. A photograph that could be tried by the whole picture alone counts as not found by
         the area, and is left out of the look.
     rng : Generator
-        Of the sign-flip test.
+        Random state of the sign-flip test.
     """
     by_area = dict(zip(area.photos.tolist(), area.hits.tolist(), strict=True))
     found_by_area = np.array([by_area.get(photo, False) for photo in whole.photos.tolist()], bool)
@@ -137,10 +137,10 @@ def more_than_area(patients: np.ndarray, whole: np.ndarray, area: np.ndarray, rn
 
 
 def more_than_chance(patients: np.ndarray, hits: np.ndarray, chance: np.ndarray | None) -> float:
-    """P value of a one-sided test that there are more hits than each try's chance explains.
+    """P value of a one-sided test that there are more hits than each trial's chance explains.
 
-    A patient is one try, whose chance is the mean of those of the patient's photographs; a fractional number of hits
-    is rounded down. Of very many patients the binomial distribution at the mean chance is taken, which is wider.
+    A patient is one trial, whose chance is the mean over the patient's photographs; a fractional number of hits is
+    rounded down. For very many patients the binomial distribution at the mean chance is used, which is wider.
     """
     if not len(patients) or chance is None:
         return 1.0
@@ -164,13 +164,13 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 def fewest_patients(comparisons: int, look_chance: float = 0.2) -> int:
     """Smallest number of patients with which a comparison can pass.
 
-    With so many, a method whose pictures betray :data:`EXCESS` of the patients beyond area and look fails with the
+    With this number, a method whose pictures betray :data:`EXCESS` of the patients beyond area and look fails with the
     probability :data:`POWER`, at the strictest step of Holm's correction.
 
     Parameters
     ----------
     comparisons : int
-        That are made in all.
+        Number of all comparisons.
     look_chance : float
         Chance among people of the same look.
     """

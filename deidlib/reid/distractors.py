@@ -1,4 +1,4 @@
-"""Who else is in the gallery: the donor bank's synthetic people, and the user's folder of photographs."""
+"""Distractors in the gallery: the donor bank's synthetic people, and the user's folder of photographs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def gallery_faces(folder: Path, names: list[str], known: Mapping, private: Path)
                     cache[key, name] = row | {"embedding": found}
                 used.append((key, name))
             step()
-    # Whose photograph was taken out of the folder is not kept either.
+    # Embeddings of photographs that were taken out of the folder are removed as well.
     rows = [row for key, row in cache.items() if key in here]
     tables.write(tables.from_rows(rows, tables.EMBEDDINGS), kept, tables.EMBEDDINGS)
     vectors = {

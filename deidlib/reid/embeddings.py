@@ -38,7 +38,7 @@ class Released:
 
 
 def show_only(image: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Hide a part of a picture: the rest takes the mean colour of what stays, so that no strong edge is added.
+    """Hide a part of a picture with the mean colour of the visible part, so that no strong edge is added.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def show_only(image: np.ndarray, visible: np.ndarray) -> np.ndarray:
 def renderings(image: np.ndarray, area: np.ndarray) -> dict[str, np.ndarray]:
     """Give a square whole (``""``), its preserved area alone (``_region``), and with the area hidden (``_context``).
 
-    The area is cut at its border, the band included: outside it nothing is the patient's.
+    The area is cut at its border and includes the band; outside it no pixel is the patient's.
     """
     inside = area > 0
     return {"": image, "_region": show_only(image, inside), "_context": show_only(image, ~inside)}
@@ -80,8 +80,8 @@ def embed_renderings(
     recogniser : Recogniser
         Detects, aligns, embeds.
     reference : ndarray, (side, side, 3), optional
-        The original's square: where the recogniser finds no face in the whole picture, its face's place is taken. A
-        face that a detector overlooks (pixelated, say) does not protect, for all squares have one layout.
+        The original's square. Where the recogniser finds no face in the whole picture, the place of this square's face
+        is used: all squares have one layout, so a face that a detector overlooks (pixelated, say) is not protected.
 
     Yields
     ------
@@ -128,7 +128,7 @@ def embed_shard(
     released : callable
         ``release_photo_id`` → the photograph as it would be released, None where it would not.
     recognisers : sequence
-        They share nothing; each aligns for itself.
+        Recognisers; each aligns the face by its own detector.
     donor : callable
         ``release_photo_id`` → the donor's face, drawn by the generator, if a donor was first used for this photograph.
     progress : callable, optional

@@ -15,7 +15,7 @@ from deidlib.reid.identification import Search, open_set, search, search_among
 from deidlib.reid.looks import LOOK_ALIKES, NOBODY, PeopleLooks
 from deidlib.reid.verification import Best, best_impostor, best_of_patient, chance_of_any
 
-#: What of an attack's region the probe shows, and its counterpart among the originals when both are shown alike.
+#: Region of an attack → the rendering of the probe, and that of the originals when both are shown alike.
 PROBE = {"whole": "released", "region_only": "released_region", "context_only": "released_context"}
 ALIKE = {"whole": "original", "region_only": "square_region", "context_only": "square_context"}
 SHOWN = ("original", "released", "donor", *(name for table in (PROBE, ALIKE) for name in list(table.values())[1:]))
@@ -23,12 +23,12 @@ SHOWN = ("original", "released", "donor", *(name for table in (PROBE, ALIKE) for
 FLOOR = "identification_other_photo"
 #: The same with the very photograph in the gallery.
 RANK1_ORIGINALS = "identification_rank1_originals"
-#: By another photograph, the area alone against whole originals: what the gate holds the whole picture against.
+#: By another photograph, the area alone against whole originals: the gate compares the whole picture with it.
 AREA_IN_SAME_SEARCH = "identification_other_photo_same_search"
-#: What the name of an attack among people of the same look ends in.
+#: Suffix of the name of an attack among people of the same look.
 SAME_LOOK = "_same_look"
 
-#: What of a released photograph the attacker sees, in words.
+#: Visible part of a released photograph, in words.
 SEEN = {
     "whole": "",
     "region_only": " Of the released photograph only the preserved area is shown; the rest is one flat colour.",
@@ -42,7 +42,7 @@ _LOOK_SEED = 2031
 
 @dataclass(frozen=True)
 class Attacker:
-    """One recogniser with all that it knows.
+    """One recogniser with all its data.
 
     Attributes
     ----------
@@ -59,11 +59,11 @@ class Attacker:
     fpir : float
         False positive identification rate of the open-set search.
     linkable : bool
-        Photographs of one patient are meant to show one new person.
+        Whether photographs of one patient show one new person on purpose.
     rng : Generator
         For bootstraps.
     people : PeopleLooks
-        How the patients look: who is like whom.
+        The patients' looks, by which similar people are found.
     """
 
     recogniser: str
@@ -90,7 +90,7 @@ class Attacker:
     def verified(self, best: Best, synthetic: bool = False, **about: Any) -> Attack:
         """Result of an attack that succeeds where the most alike counterpart reaches the threshold.
 
-        With ``synthetic``, chance is what random faces of the generator do, where that is known.
+        With ``synthetic``, chance is the rate for random faces of the generator, where it is known.
         """
         rate = self.calibration.synthetic if synthetic else self.calibration.chance
         chance = chance_of_any(rate, best.compared)
@@ -120,7 +120,7 @@ def all_attacks(attacker: Attacker) -> tuple[list[Attack], list[dict[str, Any]]]
 
 
 def verification(attacker: Attacker, region: str) -> list[Attack]:
-    """1:1, against the very photograph and against the patient's other ones."""
+    """1:1 verification, against the original of the same photograph and against the patient's other originals."""
     probes, originals = attacker.faces[PROBE[region]], attacker.faces["original"]
     whose = {
         "verification_same_photo": (True, "same photograph", "the original photograph that it was made of"),
@@ -153,7 +153,7 @@ def verification(attacker: Attacker, region: str) -> list[Attack]:
 
 
 def _verified_by_look(attacker: Attacker, name: str, title: str, best: Best) -> Attack:
-    """The same at the threshold that people of the same look give."""
+    """The same with a threshold from pairs of people of the same look."""
     look = attacker.calibration.look
     return attacker.attack(
         best.scores >= look.threshold if attacker.same_above else best.scores <= look.threshold,
@@ -251,7 +251,7 @@ def _curve(attacker: Attacker, found: Search, region: str) -> dict[str, Any]:
 
 
 def floor(attacker: Attacker, region: str) -> Attack:
-    """1:N among originals shown the same way, without the very photograph: what region and context each give away."""
+    """1:N among originals shown the same way, without the same photograph: what region and context each give away."""
     probes, originals = attacker.faces[PROBE[region]], attacker.faces[ALIKE[region]]
     found = search(probes, originals, None, attacker.same_above, drop_own=True)
     return attacker.attack(
@@ -273,7 +273,7 @@ def floor(attacker: Attacker, region: str) -> Attack:
 
 
 def _area_in_same_search(attacker: Attacker) -> Attack:
-    """Search the preserved area alone in the very search in which the whole picture is: among whole originals."""
+    """Search the preserved area alone among whole originals: the same search as that of the whole picture."""
     probes, originals = attacker.faces["released_region"], attacker.faces["original"]
     found = search(probes, originals, None, attacker.same_above, drop_own=True)
     return attacker.attack(
@@ -286,7 +286,7 @@ def _area_in_same_search(attacker: Attacker) -> Attack:
         tried=found.first(),
         explanation=(
             f"{attacker.title} searches the preserved area among {found.gallery:,} whole originals without the one "
-            f"that it was made of.{SEEN['region_only']} What the whole picture finds in this search is held against it."
+            f"that it was made of.{SEEN['region_only']} The gate compares this with what the whole picture finds."
         ),
     )
 
@@ -306,9 +306,9 @@ def same_look_attack(
     Parameters
     ----------
     attacker : Attacker
-        Who searches.
+        The recogniser that searches.
     name, words : str
-        The attack whose search is narrowed down, for programs and for readers.
+        Name of the attack whose search is narrowed down, for programs and for readers.
     probes, originals, same_above, drop_own
         As for :func:`deidlib.reid.identification.search`.
     others : mapping, optional
@@ -327,8 +327,8 @@ def same_look_attack(
         explanation=(
             f"{attacker.title} searches a released photograph among the patient's originals and those of the "
             f"{LOOK_ALIKES} others who look most alike (apparent sex, age and skin tone, which the new face imitates "
-            "on purpose), or of all there are. A hit is the patient in first place. Who does better than chance here "
-            "has learned more than the look."
+            "on purpose), or of all there are. A hit is the patient in first place. A rate above chance means that "
+            "the attacker learned more than the look."
         ),
     )
 

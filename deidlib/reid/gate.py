@@ -1,8 +1,8 @@
-"""The release gate: what must hold of the attacks' results for a release to be written. What is missing fails.
+"""The release gate: the criteria on the attacks' results without which no release is written. Missing results fail.
 
-Judged is what the new faces give away beyond what the clinician chose to share: every attack that looks for the patient
-among the originals is held against the same attack on the preserved area alone, and against chance among people of the
-same look (:mod:`deidlib.reid.comparison`).
+The gate judges what the new faces give away beyond the area that the clinician chose to share. Every attack that
+searches for the patient among the originals is compared with the same attack on the preserved area alone, and with
+chance among people of the same look (:mod:`deidlib.reid.comparison`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from deidlib.reid.verdicts import NOT_APPLICABLE, NOT_JUDGED, PASSED, criterion,
 #: Attacks that must not find the patient; the interval's upper end is judged as well where the cohort is large enough.
 VERIFICATION = ("verification_same_photo", "verification_other_photo")
 LEARNED = ("parrot_linear", "parrot_mlp", "reversal")
-#: Attack → the one whose rate with the preserved area alone it is held against, if that is not its own.
+#: Attack → the attack that gives the rate with the preserved area alone, if that is not the same attack.
 _AREA_OF = {"reversal_rank1": "parrot_linear_rank1", FLOOR: AREA_IN_SAME_SEARCH}
 #: Criterion → (what it says, the attacks that it judges, whether they must have been tried).
 SEARCHES: dict[str, tuple[str, tuple[str, ...], bool]] = {
@@ -112,7 +112,7 @@ def _named(
 
 
 def _no_faces(evidence: Mapping) -> bool:
-    """Whether something is released and none of it has a generated face; who does not say so is judged."""
+    """Whether something is released and none of it has a generated face; False if ``evidence`` does not say."""
     return bool(evidence["photographs"]) and evidence.get("generated") == 0
 
 
@@ -130,8 +130,8 @@ def _measured(evidence: Mapping, recognisers: list[str]) -> dict:
         0,
         (evidence["photographs"] or 0) * len(recognisers),
         (NOT_APPLICABLE if _no_faces(evidence) else value == 0) if recognisers else False,
-        "Counted are photographs, once a recogniser and once for looks, in which no face was found or that gave no "
-        "finite score: an attack that cannot be tried proves nothing."
+        "The number counts photographs in which no face was found or that gave no finite score, once for each "
+        "recogniser and once for looks. An attack that cannot be tried proves nothing."
         if not _no_faces(evidence)
         else NO_FACES,
     )
@@ -209,7 +209,7 @@ def _search_criterion(
     elif beyond:
         verdict, note = False, " ".join(_in_words(one, p) for one, p in beyond)
     elif lacking:
-        verdict, note = False, f"Not tried by {', '.join(lacking)}; what is missing fails."
+        verdict, note = False, f"Not tried by {', '.join(lacking)}; a missing result fails."
     elif patients < fewest[0]:
         verdict, small = NOT_JUDGED, True
         tried = f"{patients:,} patients could be tried" if made else "it could not be tried on these patients"
@@ -299,14 +299,14 @@ def _upper_ends(attacks: Sequence[Attack], evidence: Mapping, options: Mapping) 
 
 
 def _floor(attacks: Sequence[Attack], attack: Attack) -> str:
-    """What the same attack finds with the preserved area alone, and what to do about it; nothing where not tried."""
+    """Describe what the same attack finds with the preserved area alone, and the remedy; empty where not tried."""
     alone = _named(attacks, (attack.name,), attack.recogniser, "region_only")
     if not _trials(alone):
         return ""
     return (
         f" It succeeded on {attack.hits:,} of {attack.trials:,}; with the preserved area alone, without any new face, "
-        f"on {alone[0].hits:,} of {alone[0].trials:,}. That share comes with the area: a smaller one (teeth "
-        "instead of mouth, say) gives away less."
+        f"on {alone[0].hits:,} of {alone[0].trials:,}. This share comes from the area: a smaller one (for "
+        "example teeth instead of mouth) gives away less."
     )
 
 

@@ -22,12 +22,12 @@ PAIRS_AT_ONCE = 65_536
 
 @dataclass(frozen=True)
 class Search:
-    """What the search of every enrolled probe gave.
+    """Results of the searches of all enrolled probes.
 
     Attributes
     ----------
     photos, patients : ndarray, (N,), str
-        The probe, and whose it is.
+        The probe, and its patient.
     ranks : ndarray, (N,)
         Place of the patient's first photograph among all of the gallery, 1 being the top.
     mates : ndarray, (N,), int
@@ -54,7 +54,7 @@ class Search:
         """Rate at which a random order has a photograph of the patient among the first k."""
         if not len(self.ranks):
             return None
-        counts, which = np.unique(self.mates, return_inverse=True)  # the law is slow, and few counts occur
+        counts, which = np.unique(self.mates, return_inverse=True)  # the distribution is slow, and few counts occur
         return float(np.mean(hypergeom.sf(0, self.gallery, counts, min(k, self.gallery))[which]))
 
     def cmc(self) -> tuple[list[list[float]], list[list[float]]]:
@@ -88,7 +88,7 @@ def search(
     place_of = {name: place for place, name in enumerate(owners)}
     place = np.array([place_of.get(name, -1) for name in probes.patients], int)
     at_home = np.isin(probes.photos, originals.photos)
-    mates = np.append(count, 0)[place] - (at_home if drop_own else 0)  # place -1 is of who is not enrolled
+    mates = np.append(count, 0)[place] - (at_home if drop_own else 0)  # place -1: not enrolled
     enrolled = np.flatnonzero(mates > 0)
     crowd = distractors if distractors is not None else np.zeros((0, originals.vectors.shape[1]), np.float32)
     size = len(originals) + len(crowd)
@@ -143,13 +143,13 @@ def search_among(
     probes, originals, same_above, drop_own
         As for :func:`search`.
     others : mapping
-        Patient → the other people whom this patient's photographs are searched among; without any, or where none of
-        them has a photograph, a probe is not tried.
+        Patient → the other people in the gallery of this patient's search. A probe is not tried if there are none, or
+        if none of them has a photograph.
 
     Returns
     -------
     Tried
-        With each try's chance: the patient's share of the photographs that were searched. Who ties is found.
+        With each trial's chance: the patient's share of the photographs that were searched. A tie counts as found.
     """
     order = np.argsort(originals.patients, kind="stable")
     owners, first, count = np.unique(originals.patients[order], return_index=True, return_counts=True)
@@ -160,10 +160,10 @@ def search_among(
     for row, (photo, patient) in enumerate(zip(probes.photos.tolist(), probes.patients.tolist(), strict=True)):
         own = entries_of.get(patient, order[:0])
         own = own[originals.photos[own] != photo] if drop_own else own
-        strangers = [entries_of[other] for other in others.get(patient, ()) if other in entries_of]
-        if not len(own) or not strangers:
+        impostors = [entries_of[other] for other in others.get(patient, ()) if other in entries_of]
+        if not len(own) or not impostors:
             continue
-        found = np.concatenate([own, *strangers])
+        found = np.concatenate([own, *impostors])
         rows.append(np.full(len(found), row))
         entries.append(found)
         mine.append(np.arange(len(found)) < len(own))

@@ -1,7 +1,7 @@
-"""Soft biometrics: what a picture shows of a person without a face recogniser, as numbers; and who looks alike.
+"""Soft biometrics: numbers that a picture shows of a person without a face recogniser; and people who look alike.
 
-The new face shares some of it with the patient on purpose (apparent sex, age class, skin tone, pose), or the mouth
-would not sit in it. So the attacks use all of it, and chance is also told among people of the same look.
+The new face shares some of them with the patient on purpose (apparent sex, age class, skin tone, pose), so that the
+mouth fits. The attacks use all of them, and chance is also computed among people of the same look.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TITLES = {
 }
 #: Others among whom a patient is searched: those of the cohort who look most alike.
 LOOK_ALIKES = 4
-_YEARS, _LAB, _SEX = 10.0, 5.0, 0.25  # what one unit of another look is
+_YEARS, _LAB, _SEX = 10.0, 5.0, 0.25  # one unit of difference in look
 #: Individual typology angle in degrees (Chardon et al. 1991, Int. J. Cosmet. Sci. 13:191) below which a tone is darker.
 _TONE_CLASSES = (-30.0, 10.0, 28.0, 41.0, 55.0)
 
@@ -88,8 +88,8 @@ class LookMeter:
         face : Face or None
             Its face.
         visible : ndarray, (H, W), bool, optional
-            What of the picture the attacker sees. Pose and gaze, and patches and landmarks that lie elsewhere, are not
-            measured then.
+            The part of the picture that the attacker sees. Pose and gaze, and patches and landmarks outside this part,
+            are then not measured.
 
         Returns
         -------
@@ -134,16 +134,16 @@ def tone_class(lab: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PeopleLooks:
-    """How the patients of a cohort look on their originals: means of their photographs.
+    """Looks of the patients of a cohort: means over their originals.
 
     Attributes
     ----------
     people : ndarray, (P,), str
         Patients, sorted.
     place : ndarray, (P, 5)
-        Apparent sex, age and tone, in units of another look; for people who were not measured, nan.
+        Apparent sex, age and tone, in units of difference in look; nan for people who were not measured.
     classes : ndarray, (P,), int
-        People of one number have the same apparent sex, decade of age and class of tone; −1: not measured.
+        People with the same number have the same apparent sex, decade of age and class of tone; −1: not measured.
     """
 
     people: np.ndarray
@@ -153,7 +153,7 @@ class PeopleLooks:
     def alike(self, patients: np.ndarray, rng: np.random.Generator) -> dict[str, list[str]]:
         """The most alike others of each of these patients: :data:`LOOK_ALIKES` of them, or all there are.
 
-        Who was not measured is placed at random, so that the search is among any others.
+        People who were not measured are placed at random, so that the others of their search are random, too.
         """
         wanted = np.unique(np.asarray(patients, str))
         row_of = dict(zip(self.people.tolist(), self.place, strict=True))
@@ -161,7 +161,7 @@ class PeopleLooks:
         for k, name in enumerate(wanted.tolist()):
             if name in row_of:
                 place[k] = np.where(np.isnan(row_of[name]), place[k], row_of[name])
-        place += 1e-4 * rng.normal(size=place.shape)  # who is equal comes in random order
+        place += 1e-4 * rng.normal(size=place.shape)  # equal people come in random order
         place = place.astype(np.float32)
         if len(wanted) < 2:
             return {name: [] for name in wanted.tolist()}
@@ -177,7 +177,7 @@ class PeopleLooks:
         return np.array([table.get(patient, -1) for patient in np.asarray(patients, str).tolist()], int)
 
 
-#: Of a cohort whose looks were not measured.
+#: Looks of a cohort that was not measured.
 NOBODY = PeopleLooks(np.zeros(0, str), np.zeros((0, 5)), np.zeros(0, int))
 
 
@@ -202,18 +202,18 @@ def people_looks(originals: Faces) -> PeopleLooks:
 
 
 def standardised(probes: Faces, gallery: Faces, kinds: Mapping[str, slice] = KINDS) -> tuple[Faces, Faces]:
-    """Bring looks to a form in which Euclidean distance tells how alike they are.
+    """Standardise looks so that their Euclidean distance measures similarity.
 
     Every value is taken as a deviation from the mean of its own set (the method may shift a value of all its faces), in
-    units of the gallery's standard deviation; each kind weighs the same, however many values it has; what was not
-    measured is the mean.
+    units of the gallery's standard deviation. Each kind has the same weight, however many values it has. Missing values
+    are replaced by the mean.
 
     Parameters
     ----------
     probes, gallery : Faces
-        Looks of what is searched for and searched among.
+        Looks of the probes and of the gallery.
     kinds : mapping
-        Those that are used: name → values.
+        Kinds to use: name → values.
     """
     if not len(gallery):
         return probes, gallery
@@ -224,7 +224,7 @@ def standardised(probes: Faces, gallery: Faces, kinds: Mapping[str, slice] = KIN
     return _weighted(probes, other, spread, kinds), _weighted(gallery, own, spread, kinds)
 
 
-_SHIFT_OF = 8  # photographs that a method's mean shift can be told from
+_SHIFT_OF = 8  # fewest photographs from which a method's mean shift can be estimated
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Maps between embeddings that an attacker learns from (released, original) pairs: linear, or by a small network.
 
-A learner gives several maps, from the one that changes nothing to the one that learned most; :func:`best_map` takes the
-one that does best on patients it was not learned on.
+A learner gives several maps, from the identity to the one that was trained most; :func:`best_map` takes the one that
+does best on patients outside its training data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Candidate ridge penalties, in units of the embeddings' variance: from nothing learned to much.
+#: Candidate ridge penalties, in units of the embeddings' variance.
 _PENALTIES = np.geomspace(1e3, 1e-2, 9)
 #: Training steps at least, passes through the photographs at least, and the shares of them after which a map is tried.
 _STEPS, _PASSES, _TRIED = 200, 20, (0, 0.125, 0.375, 1)
@@ -24,7 +24,7 @@ _HIDDEN, _BATCH, _RATE, _DECAY, _SHARPNESS = 64, 256, 3e-3, 0.03, 10.0
 
 #: (M, D) released embeddings → (M, D) centred guesses of the originals.
 Map = Callable[[np.ndarray], np.ndarray]
-#: (N, D) released and original embeddings, whose they are → maps, from the one that keeps what it is given.
+#: (N, D) released and original embeddings, and their patients → maps, the identity first.
 Learner = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], Iterator[Map]]
 
 
@@ -33,9 +33,9 @@ def linear_maps(
 ) -> Iterator[Map]:
     """Ridge regression of originals on released ones, both centred, for every penalty.
 
-    Shrunk towards a multiple of the identity, not towards 0: with little to learn from, the map leaves an embedding
-    as it is, and the attack is the recogniser's own; or it turns it round, since a method that leads away from the
-    patient makes the least alike face the likeliest.
+    The map is shrunk towards a multiple of the identity, not towards 0. With few training data it leaves an embedding
+    as it is, and the attack is the recogniser's own. Or it reverses the sign, since a method that leads away from the
+    patient makes the least similar face the likeliest.
     """
     mean, offset = released.mean(axis=0), originals.mean(axis=0)
     x, y = released - mean, originals - offset
@@ -50,7 +50,7 @@ def linear_maps(
 
 
 class _Network(nn.Module):
-    """What a straight path and a bent one, both nothing at first, add to their input: (N, D) → (N, D)."""
+    """Input plus a linear and a non-linear path, both zero at first: (N, D) → (N, D)."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -67,9 +67,9 @@ class _Network(nn.Module):
 def mlp_maps(
     released: np.ndarray, originals: np.ndarray, patients: np.ndarray, rng: np.random.Generator
 ) -> Iterator[Map]:
-    """Small network, after more and more steps of learning to bring a photograph near its patient's originals.
+    """Small network after increasing numbers of training steps; it maps a photograph towards its patient's originals.
 
-    It starts from the embedding as it is, and once more from the embedding turned round.
+    It is trained once from the embedding as it is, and once from the embedding with the sign reversed.
     """
     mean, offset = released.mean(axis=0), originals.mean(axis=0)
     scale = max(float(np.std(released - mean)), 1e-12)
@@ -108,7 +108,7 @@ def _applied(network: nn.Module, vectors: np.ndarray) -> np.ndarray:
 
 
 def contrast(guesses: Tensor, originals: Tensor, whose_guess: Tensor, whose_original: Tensor) -> Tensor:
-    """How badly guesses single out their patients' originals among others' (InfoNCE, van den Oord et al. 2018)."""
+    """Contrastive loss of guesses against their patients' originals (InfoNCE, van den Oord et al. 2018)."""
     scores = _SHARPNESS * F.normalize(guesses, dim=1) @ F.normalize(originals, dim=1).T
     same = whose_guess[:, None] == whose_original[None, :]
     return (torch.logsumexp(scores, 1) - torch.logsumexp(scores.masked_fill(~same, -np.inf), 1)).mean()
@@ -117,7 +117,7 @@ def contrast(guesses: Tensor, originals: Tensor, whose_guess: Tensor, whose_orig
 def best_map(
     released: np.ndarray, originals: np.ndarray, patients: np.ndarray, learn: Learner, rng: np.random.Generator
 ) -> Map:
-    """Of a learner's maps the one that does best on patients it was not learned on, learned again on all of them."""
+    """Choose the learner's map that does best on held-out patients, and train it again on all of them."""
     people, place = np.unique(patients, return_inverse=True)
     fold = rng.permutation(np.arange(len(people)) % _INNER_FOLDS)[place]
     errors: Counter[int] = Counter()

@@ -1,9 +1,9 @@
 """Parrot attack: an attacker who de-identified photographs of other people learns to undo it (Newton et al. 2005).
 
-From the (original, released) pairs of half of the patients a map between embeddings is learned, linear or not; released
-photographs of the other half are mapped and looked for among their originals. Then the halves change places, so that
-every patient is attacked by a map that was learned on others. The same is tried on the preserved area alone: what it
-gives away to such an attacker is the floor of every method that keeps this area. Pure functions on embeddings.
+A map between embeddings, linear or not, is learned from the (original, released) pairs of half of the patients.
+Released photographs of the other half are mapped and searched among their originals. Then the halves change places, so
+that every patient is attacked by a map that was learned on others. The same is tried on the preserved area alone: its
+rate is the floor of every method that keeps this area. Pure functions on embeddings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deidlib.reid.maps import LEARNERS, Learner, best_map
 
 #: Fewest patients of a half; below, nothing can be learned or attacked.
 FEWEST = 4
-#: Most photographs that are learned from and attacked: of a larger cohort, patients are drawn.
+#: Most photographs for training and attack; from a larger cohort, patients are drawn.
 MOST_PHOTOS = 20_000
 #: What is mapped: whole released photographs, and their preserved area alone.
 REGIONS = ("whole", "region_only")
@@ -57,7 +57,7 @@ def guesses(released: Faces, originals: Faces, learn: Learner, rng: np.random.Ge
     released, originals : Faces
         Embeddings of released photographs and of the photographs that they were made of.
     learn : callable
-        What is learned.
+        The learner.
     rng : Generator
         For the halves and the learner.
 
@@ -112,7 +112,7 @@ def parrot_attacks(attacker: Attacker, fmr: float, seed: int) -> list[Attack]:
     fmr : float
         False match rate that is wanted; with few patients the finest step is one in the number of impostor pairs.
     seed : int
-        Of the halves, of the networks and of the bootstrap.
+        Seed of the halves, of the networks and of the bootstrap.
 
     Returns
     -------
@@ -228,7 +228,7 @@ def _learned(attacker: Attacker, words: str, found: list[Guesses], region: str) 
     return (
         "The attacker has released photographs of other people together with their originals and learns, as a "
         f"{words}, what the method does to {attacker.title}'s embeddings: here on one half of the patients, to attack "
-        "the other, and the other way round. The original looked for is the very one that the photograph was made of. "
+        "the other, and the other way round. The search is for the very original that the photograph was made of. "
         + (
             "New faces keep apparent age, sex, skin tone, pose and light on purpose, and among few and different "
             "people these alone give hits. "

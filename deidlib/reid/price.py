@@ -1,4 +1,4 @@
-"""The price of the preserved area: what it gives away by itself, what everything else does, and what the whole does.
+"""The price of the preserved area: success of the attacks by the area alone, by everything else, and by the whole.
 
 For the release's own area the numbers are those of the attacks on all photographs. For other areas the sweep makes a
 sample of the photographs again; their area is cut at its declared border.
@@ -16,9 +16,9 @@ from deidlib.reid.embeddings import Faces
 from deidlib.reid.face_attacks import RANK1_ORIGINALS
 from deidlib.reid.identification import search
 
-#: Areas whose price is told.
+#: Areas whose price is reported.
 PRICED = ("teeth", "mouth", "lower_face")
-#: What of a picture is seen → the suffix of its rendering.
+#: Visible part of a picture → the suffix of its rendering.
 _SUFFIX = {"whole": "", "region_only": "_region", "context_only": "_context"}
 
 

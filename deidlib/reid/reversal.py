@@ -1,8 +1,8 @@
 """Reversal attack: a network that learned from other patients to restore the original face (Todt et al. 2022).
 
 After Fantômas (arXiv 2210.10651): a small U-Net is trained on (released, original) pairs of half of the patients, in
-the aligned frame; recognisers then attack what it makes of the released photographs of the other half. The halves
-change places, so that no photograph is restored by a network that saw its patient.
+the aligned frame. It restores the released photographs of the other half, and recognisers attack the restored faces.
+Then the halves change places, so that no photograph is restored by a network that saw its patient.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from deidlib.vision.landmarks import align_photo
 from deidlib.vision.recognisers import Recogniser
 
 SIDE = 128  # px; the aligned frame in which faces are restored
-#: Most photographs that are learned from and attacked.
+#: Most photographs for training and attack.
 MOST_PHOTOS = 2000
 _SHOWN_SIDE = 256  # px; recognisers' detectors miss smaller faces
 _BATCH, _RATE = 8, 2e-3
@@ -60,7 +60,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Restored:
-    """What the networks made of photographs whose patients they had not seen.
+    """Faces that the networks restored, of patients that were not in their training data.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def aligned_pair(
 
 
 class _UNet(nn.Module):
-    """(N, 3, S, S) in [−1, 1] to the same: a given linear filter, and what the network adds to it, nothing at first.
+    """(N, 3, S, S) in [−1, 1] to the same: a given linear filter plus a learned correction, which is zero at first.
 
     Parameters
     ----------
@@ -238,8 +238,8 @@ def restore_unseen(pairs: Pairs, steps: int, seed: int, progress: Callable[[], N
 def embed_restored(restored: Restored, recognisers: Sequence[Recogniser]) -> dict[str, tuple[Faces, Faces]]:
     """Embed restored faces, and released ones at the same size.
 
-    A restored face is looked for in the restored image, and where the recogniser finds none, put where the released
-    one has it: both have one frame.
+    The recogniser looks for a face in the restored image. Where it finds none, the place of the face in the released
+    image is used: both have one frame.
 
     Returns
     -------
@@ -312,7 +312,8 @@ def reversal_attacks(
         title=about["reversal"],
         explanation=(
             f"{words}{attacker.title} then compares the restored face with the original. A hit is a score at which it "
-            f"says that both show one person. Of the released faces, at this size, {plain:,} of {len(before):,} are."
+            f"says that both show one person. "
+            f"For the released faces at this size there are {plain:,} hits of {len(before):,}."
         ),
     )
     searches, folds, plain = [], [], 0
@@ -332,7 +333,8 @@ def reversal_attacks(
         tried=tried,
         explanation=(
             f"{words}{attacker.title} then looks for the restored face among the originals of the attacked half. A hit "
-            f"is the patient in first place. Of the released faces, at this size, {plain:,} of {len(before):,} are."
+            f"is the patient in first place. "
+            f"For the released faces at this size there are {plain:,} hits of {len(before):,}."
         ),
     )
     alike = same_look_of_halves(attacker, "reversal_rank1", "reversal by a network", folds, attacker.same_above)

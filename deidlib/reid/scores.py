@@ -9,7 +9,7 @@ import numpy as np
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.verification import best_of_patient
 
-#: Width of a class of scores.
+#: Width of a score class (bin).
 WIDTH = 0.02
 
 

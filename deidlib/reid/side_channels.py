@@ -1,4 +1,4 @@
-"""Side channels: metadata, order, file times, sizes and perceptual hashes, which could lead back to an original."""
+"""Attacks by side channels: metadata, order, file times, sizes, perceptual hashes and published numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.embeddings import Faces
 from deidlib.reid.search import alikeness
 
-#: At most so many photographs are tried; of a larger release so many are drawn.
+#: Most photographs that are tried; from a larger release, this number is drawn.
 MOST = 5000
 #: The same, where each has to be compared with each.
 MOST_PAIRED = 2000
@@ -23,7 +23,7 @@ SHOWN_BY_THE_IMAGE = ("width", "height")
 
 @dataclass(frozen=True)
 class Photo:
-    """What the suite has to know of a photograph beside its embeddings.
+    """What the suite needs of a photograph in addition to its embeddings.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Photo:
     donor : str or None
         Identity of its new person.
     generated : bool
-        Whether it gets a new person; on the routes region_only and intraoral it gets none.
+        Whether it has a new person; photographs of the routes region_only and intraoral have none.
     clean : bool or None
         Whether the image file holds pixels and nothing else; None: not known.
     time : float or None
@@ -79,13 +79,13 @@ def metadata_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack
         chance=None,
         explanation=(
             "Image files can carry a camera's serial number, a date, a place, a name or a thumbnail of the original. "
-            "Counted are released files that hold anything besides pixels, or whose content is not known."
+            "A hit is a released file that holds anything besides pixels, or whose content is not known."
         ),
     )
 
 
 def order_attacks(photos: Sequence[Photo], rng: np.random.Generator) -> list[Attack]:
-    """Guess from the order of the release, and of its files' times, which line of the sample sheet a photograph was."""
+    """Guess a photograph's line of the sample sheet from the order of the release, and from that of file times."""
     released = sorted((p for p in photos if p.released), key=lambda p: (p.patient, p.photo))
     attacks = [
         _order_attack("side_channel_order", "Order of the index", "the release's index lists them", released, rng)
@@ -151,7 +151,7 @@ def size_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack:
             "Released images keep the photograph's own pixel grid, so their size follows from where the face lay in "
             "the original. The attacker holds all original files, computes each one's size as this software does, "
             "and picks the original of the same size (at random where several have it). A high rate means that "
-            "sizes differ from photograph to photograph. Who holds the very file could as well compare the "
+            "sizes differ from photograph to photograph. Somebody with the very file could also compare the "
             "preserved pixels; with another photograph of the patient the size says nothing."
         ),
     )

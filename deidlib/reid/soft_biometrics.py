@@ -61,7 +61,7 @@ def look_attacks(looks: dict[str, Faces], rng: np.random.Generator) -> list[Atta
 def _explained(region: str, gallery: int, missing: int, who: str) -> str:
     return (
         f"{who} measures each picture (skin colour by nine patches, tone, apparent age and sex, pose, gaze, shape of "
-        f"the face by landmarks), and sorts {gallery:,} originals, without the very one, by how alike they "
+        f"the face by landmarks), and sorts {gallery:,} originals, without the same photograph, by how alike they "
         f"are.{SEEN[region]}"
         f"{' The originals are shown in the same way.' if region != 'whole' else ''} A hit is the patient in first "
         "place. Apparent sex, age class, skin tone and pose are shared with the new face on purpose."
@@ -100,7 +100,7 @@ def fused_attacks(attacker: Attacker, looks: dict[str, Faces], seed: int) -> lis
 def _fused(
     embedded: tuple[Faces, Faces], looks: tuple[Faces, Faces], same_above: bool, rng: np.random.Generator
 ) -> tuple[Faces, Faces]:
-    """Probes and gallery whose squared Euclidean distance is the sum of the two, in units of different people's."""
+    """Join embeddings and looks, each scaled by its mean squared distance between different people."""
     joined = [_of_both(*pair) for pair in zip(embedded, looks, strict=True)]
     gallery, seen = joined[1]
     scales = [_between_people(one.vectors, gallery.patients, rng) for one in (gallery, seen)]

@@ -38,12 +38,12 @@ MoreAttacks = Callable[[Attacker], Sequence[Attack]]
 
 @dataclass
 class Evidence:
-    """What the suite works on.
+    """Data of the attack suite.
 
     Attributes
     ----------
     photos : list of Photo
-        Every photograph that has a face, released or not.
+        Every photograph with a face, released or not.
     embeddings : callable
         Gives the shards' ``tables.EMBEDDINGS``, one after the other. Called once for each recogniser, so that those of
         one alone are in memory.
@@ -194,16 +194,16 @@ def _side_channels(
 
 
 def _generated(photos: Sequence[Photo]) -> set[str]:
-    """Photographs that a recogniser has to see, as released and as they were.
+    """Photographs in which a recogniser has to find a face, in the released image and in the original.
 
-    Where no face is generated there is no donor, and in what is released often no face to embed: on these routes the
-    gate on single photographs excuses a recogniser only if it sees none.
+    Without a generated face there is no donor, and the released image often has no face to embed. On these routes the
+    checks on single photographs excuse a recogniser only if it finds no face.
     """
     return {photo.photo for photo in photos if photo.released and photo.generated}
 
 
 def _facts(evidence: Evidence, unmeasured: int) -> dict[str, Any]:
-    """What the gate judges in addition to the attacks; ``unmeasured``: embeddings and looks that new faces lack."""
+    """Summary that the gate judges besides the attacks; ``unmeasured``: missing embeddings and looks of new faces."""
     released = [photo for photo in evidence.photos if photo.released]
     patients_of = defaultdict(set)
     for photo in released:
@@ -220,7 +220,7 @@ def _facts(evidence: Evidence, unmeasured: int) -> dict[str, Any]:
 
 
 def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
-    """Sentences for a reader who did not write the attacks."""
+    """Sentences that explain the results in plain words."""
     released = [photo for photo in evidence.photos if photo.released]
     patients = Counter(photo.patient for photo in released)
     if not released:
@@ -233,13 +233,13 @@ def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
         "(95 % interval); only more patients narrow that.",
         f"{several:,} patients have more than one photograph. Only on these can the realistic attack be tried, in "
         "which the attacker holds another photograph of the patient than the released one was made of.",
-        "The preserved area is the patient's own, pixel for pixel. Who holds the very photograph that a released "
-        "one was made of can find it by comparing these pixels, and needs no recogniser. No method that keeps this "
-        "area can prevent that. What the attacks measure is what a face recogniser can do, above all with other "
+        "The preserved area is the patient's own, pixel for pixel. Somebody with the very photograph that a "
+        "released one was made of can find it by comparing these pixels, and needs no recogniser. No method that keeps "
+        "this area can prevent that. The attacks measure what a face recogniser can do, above all with other "
         "photographs.",
         "Where the attacker sees the preserved area alone, the rate is what that area gives away by itself, a floor "
         "that every method with this area shares. All but the preserved area is what this method adds. Recognisers "
-        "were not made for such pictures; their numbers tell the two sources apart and are no proof that a dentist, "
+        "were not made for such pictures; their numbers separate the two sources and do not prove that a dentist, "
         "or a recogniser made for teeth, sees as little.",
     ]
     for name, about in evidence.recognisers.items():
@@ -256,20 +256,20 @@ def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
 
 
 def _compared(whole: Attack, region: Attack) -> str:
-    """What the two rates say of the method, if their intervals are apart."""
+    """Say what the two rates show about the method; nothing is concluded where their intervals overlap."""
     if whole.ci95[0] > region.ci95[1]:
         return "So the new face gives away more than the preserved area does by itself: the method leaks."
     if whole.ci95[1] < region.ci95[0]:
         return "So the new face draws the recogniser away from what the preserved area gives away by itself."
     return (
         f"The 95 % intervals of whole and area alone overlap ({whole.ci95[0]:.0%} to {whole.ci95[1]:.0%}, and "
-        f"{region.ci95[0]:.0%} to {region.ci95[1]:.0%}), so these {whole.patients:,} patients do not tell whether "
+        f"{region.ci95[0]:.0%} to {region.ci95[1]:.0%}), so these {whole.patients:,} patients do not show whether "
         "the new face adds anything to what the preserved area gives away by itself."
     )
 
 
 def _on_roles(evidence: Evidence) -> list[str]:
-    """What a verdict of a recogniser that took part in making the release is worth."""
+    """Say how much the verdict of a recogniser means that took part in making the release."""
     leading = [about["title"] for about in evidence.recognisers.values() if about["role"] == "identity_loss"]
     gated = [about["title"] for name, about in evidence.recognisers.items() if name in GATED]
     independent = [about["title"] for name, about in evidence.recognisers.items() if name not in GATED]
@@ -282,10 +282,10 @@ def _on_roles(evidence: Evidence) -> list[str]:
     if gated:
         words.append(
             f"The checks on single photographs have already held back whatever {' or '.join(gated)} recognised. "
-            "That none of these verifies a released photograph at the thresholds of those checks is what they enforce, "
-            "and no evidence about other recognisers; ranks, and recognisers that the checks do not use, are. "
+            "The checks enforce that none of these verifies a released photograph at their thresholds, so this is no "
+            "evidence about other recognisers. Ranks, and recognisers that the checks do not use, are evidence. "
             + (
-                f"Such are here: {', '.join(independent)}."
+                f"Independent recognisers here: {', '.join(independent)}."
                 if independent
                 else "None was used here: register one in config/models.yaml and name it in reid.recognisers."
             )

@@ -1,6 +1,6 @@
 """Attack by the teeth themselves: a released preserved area against another photograph of the patient.
 
-The teeth are the patient's own, and no new face changes that. Three features are compared, as in the comparison of
+The teeth are the patient's own, whatever the new face. Three features are compared, as in the comparison of
 smile photographs in forensic dentistry: the contour of the visible teeth (incisal edges and the lips' border), the
 lips' landmarks after registration, and local features (SIFT: Lowe 2004, Int. J. Comput. Vis. 60:91) that agree with one
 similarity. Pure functions on pictures and numbers.
@@ -37,14 +37,14 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Mouth:
-    """What is compared of one picture of a mouth.
+    """Features of one picture of a mouth.
 
     Attributes
     ----------
     places : ndarray, (n, 2), float32
         Local features, in pixels of the area's box at 320 px width.
     descriptors : ndarray, (n, 128), float32
-        Theirs.
+        Descriptors of the local features.
     contour : ndarray, (2, 32), float32
         Upper and lower edge of the visible teeth along the mouth, in its widths; nan where none is seen.
     landmarks : ndarray, (20, 2), float32
@@ -77,7 +77,7 @@ def mouth_of(picture: np.ndarray, area: np.ndarray, points: np.ndarray | None) -
     picture : ndarray, (H, W, 3), uint8
         Original or released.
     area : ndarray, (H, W), bool
-        What is preserved, and alone looked at.
+        The preserved area; nothing else is measured.
     points : ndarray, (478, 2), or None
         Landmarks in pixels of the picture; None where there is no face (intraoral).
     """
@@ -251,8 +251,8 @@ def _attack(
         region="region_only",
         chance=float(np.mean(chances)) if chances else None,
         explanation=(
-            f"The preserved area alone is searched among {len(photos):,} originals, without the very one, by what it "
-            f"shows of the teeth. A hit is the patient in first place. {_by_route(routes, hits)}People who "
+            f"The preserved area alone is searched among {len(photos):,} originals, without the same photograph, by "
+            f"the teeth that it shows. A hit is the patient in first place. {_by_route(routes, hits)}People who "
             "are trained for it may find more than this program."
         ),
     )

@@ -81,7 +81,7 @@ def sweep_shard(
     networks : Networks
         As :func:`deidlib.inversion.faces.invert_faces` takes them.
     recognisers : sequence
-        What judges.
+        Recognisers that score the results.
     originals : mapping
         Recogniser → embeddings of all originals of these patients.
     config : mapping
@@ -198,7 +198,7 @@ def released_rows(
 
 
 def words(entries: Sequence[Mapping]) -> list[str]:
-    """Say what the figure shows, for a reader who did not make it; nothing where there is none."""
+    """Explain the figure in plain words; empty where there is none."""
     if not entries:
         return []
     most = max(entry["trials"] for entry in entries)

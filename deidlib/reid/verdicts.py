@@ -1,4 +1,4 @@
-"""What a criterion of the release gate can come to, and the form in which the results hold it."""
+"""Verdicts of the release gate's criteria, and their form in the results."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def criterion(
     name, statement : str
         For programs and for readers.
     value, bound
-        What was found, and what may be at most (at least); None: not measured, or no bound.
+        The value that was found, and its bound; None: not measured, or no bound.
     n : int
-        What it rests on.
+        Number of trials or photographs behind the value.
     verdict : str or bool
         One of the four; True and False are passed and failed.
     note : str
@@ -55,10 +55,10 @@ def criterion(
 
 
 def blocks(one: dict[str, Any], small_cohort: str = WITHHOLD) -> bool:
-    """Whether a criterion ends the release.
+    """Whether a criterion stops the release.
 
-    What failed does, and what has no verdict does: a file of another form. What is not judged because the cohort is
-    too small does where the configuration says so; what does not apply, or has nothing to judge, does not.
+    A failed criterion does, and so does one without a verdict (a file of another form). A criterion that is not judged
+    because the cohort is too small does so if the configuration says so. One that is not applicable does not.
     """
     if one.get("passed") is True:
         return False

@@ -1,4 +1,4 @@
-"""1:1 attacks: is this released photograph the patient's? And linkage inside the release, and to the donors."""
+"""1:1 attacks: does this released photograph show the patient? Linkage inside the release, and to the donors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Best:
     Attributes
     ----------
     patients : ndarray, (N,), str
-        Whose probe it is.
+        The patient of each probe.
     scores : ndarray, (N,)
         The most alike score.
     compared : ndarray, (N,), int
@@ -43,7 +43,7 @@ def best_of_patient(probes: Faces, gallery: Faces, same_above: bool, own: bool) 
     same_above : bool
         Whether a higher score is more alike.
     own : bool
-        With the very photograph that the probe was made of; if False, with the patient's other photographs.
+        Compare with the original of the probe; if False, with the patient's other photographs.
     """
     pairs = pairs_of_patient(probes, gallery)
     pairs = pairs[(pairs["photo_probe"] == pairs["photo_entry"]) == own]

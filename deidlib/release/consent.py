@@ -1,4 +1,4 @@
-"""Consent as the sheet states it at the moment of the release, whatever earlier stages read of it."""
+"""Consent as the sheet states it at the moment of the release, whatever earlier stages read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def demand_consent(crosswalk: pa.Table, consented: Set[tuple[str, str]]) -> None
     Parameters
     ----------
     crosswalk : pa.Table
-        tables.CROSSWALK, which says what is to be released.
+        tables.CROSSWALK, which lists the photographs to release.
     consented : set of (patient_id, photo_id)
         What :func:`deidlib.intake.consent.consented` reads now.
 
@@ -28,6 +28,6 @@ def demand_consent(crosswalk: pa.Table, consented: Set[tuple[str, str]]) -> None
     gone = sum(row["status"] == "released" and (row["patient_id"], row["photo_id"]) not in consented for row in rows)
     if gone:
         raise ReleaseError(
-            f"{gone} of the photographs that would be released: the sheet states no consent for them any more, or has "
-            "no row of theirs. Nothing is released. Start the workflow again, which leaves them out"
+            f"{gone} of the photographs that would be released: the sheet no longer states consent for them, or has no "
+            "row for them. Nothing is released. Start the workflow again, which leaves them out"
         )

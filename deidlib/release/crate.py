@@ -1,7 +1,7 @@
 """``ro-crate-metadata.json``: the release as RO-Crate 1.1 with the Workflow Run Crate profile 0.5.
 
-The crate says by what the release was made: the workflow's own files (copied beside it), the settings, the software
-with its versions, the models with their checksums; and what came out. The cohort, being private, is no part of it.
+The crate describes how the release was made: the workflow's own files (copied beside it), the settings, the software
+with its versions, the models with their checksums, and the results. The cohort is private and not part of it.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _shows(summary: Summary) -> str:
 
 
 def _outside(summary: Summary) -> str:
-    """What is seen outside the preserved area, by the routes that there are."""
+    """Describe what the images show outside the preserved area, for each route."""
     texts = {
         "generate": f"those of the route generate show a face drawn by {summary.config.get('generator')}",
         "region_only": "those of the route region_only neutral grey",

@@ -16,7 +16,7 @@ from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest, read
 from deidlib.outcomes.selection import selection
 from deidlib.release.decision import check_columns, obey, read_decision, released_paths
 from deidlib.release.documents import release_date, write_documents
-from deidlib.release.files import folder_aside, move_into_place, told_when_full, write_synced
+from deidlib.release.files import folder_aside, move_into_place, report_full_disk, write_synced
 from deidlib.release.tombstones import record_release, tombstones
 from deidlib.release.versions import is_version, refuse_backwards, versions_in
 from deidlib.storage import tables
@@ -36,11 +36,11 @@ def write_release(
     threads: int = 1,
     look: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write ``release_root/version``: what was decided to release.
+    """Write ``release_root/version`` with the photographs that the decision releases.
 
-    The same inputs give the same bytes. A released image is the very bytes that the shard's blended table holds and the
-    gate judged, examined once more; so nothing is encoded here, and what a cohort costs is to copy its images. Each
-    thread has a shard's rows and a part of its images in memory.
+    The same inputs give the same bytes. A released image consists of the bytes in the shard's blended table, which the
+    gate judged; they are checked once more and copied, and nothing is encoded here. Each thread has a shard's rows and
+    a part of its images in memory.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def write_release(
     threads : int
         Shards whose images are examined and written at a time.
     look : callable, optional
-        Called before anything is written and right before the folder appears; raises if it must not.
+        Called before anything is written and right before the folder appears; raises to stop the release.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def write_release(
     obey(decision)
     if decision.chosen != chosen_digest(all_outcomes(private, shards)):
         raise ReleaseError(
-            "the decision was taken on other photographs than would be released now: run `deidlib decide` again"
+            "the decision is about other photographs than would be released now: run `deidlib decide` again"
         )
     folder = release_root / version
     if not is_version(version) or not folder.exists():
@@ -101,7 +101,7 @@ def write_release(
         write_documents(aside, index, quarantine, gone, config, models, version, date, told)
         look()
         move_into_place(aside, folder)
-    with told_when_full("the ledger of the private folder was not brought up to date"):
+    with report_full_disk("the ledger of the private folder was not brought up to date"):
         record_release(private, version, index)
     return folder
 

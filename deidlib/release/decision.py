@@ -1,8 +1,8 @@
-"""The decide stage: whether there is a release, and what becomes of every photograph in it.
+"""The decide stage: decides whether there is a release, and whether each photograph is in it.
 
 It reads the outcomes and the release gate's verdict (``attacks.json``), and writes three private files:
-``decision.json``, the crosswalk and the quarantine list. Release and report follow them. Where the gate is not kept, or
-a review that is required is not complete, every photograph is held back.
+``decision.json``, the crosswalk and the quarantine list. Release and report follow them. If the release gate fails, or
+a required review is not complete, every photograph is held back.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from deidlib.storage.atomic import write_file, write_json
 from deidlib.storage.results import Results
 
 RELEASED = "released"
-#: Why a photograph is held back that passed every check of its own.
+#: Reasons to hold back a photograph that passed every check of its own.
 GATE_REASON = "release_gate_failed"
 #: The kinds of decision that make no release.
 GATE, NOTHING, REVIEW = "gate_failed", "nothing_passed", "review_pending"
-#: Reasons of photographs that are held back for now, and would else be released.
+#: Reasons of photographs that are held back for now and would otherwise be released.
 WAITING = (GATE_REASON, "review_pending", "reviewers_disagree")
 
 _ORDER = [("release_patient_id", "ascending"), ("release_photo_id", "ascending")]
 
 
 class Decision(NamedTuple):
-    """What was decided.
+    """The decision on a release.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Decision(NamedTuple):
     why : str or None
         :data:`GATE`, :data:`NOTHING` or :data:`REVIEW` where there is none.
     failed : list of str
-        The criteria of the release gate that are not kept, in words.
+        The failed criteria of the release gate, in words.
     released, held : int
         Photographs.
     chosen : str
@@ -74,7 +74,7 @@ def decide(
     rules: Mapping | None = None,
     review: Mapping[str, Any] | None = None,
 ) -> Decision:
-    """Take the decision and write it, the crosswalk and the quarantine list.
+    """Make the decision; write it, the crosswalk and the quarantine list.
 
     Parameters
     ----------
@@ -85,15 +85,15 @@ def decide(
     attacks : mapping
         What ``deidlib reid`` wrote; empty where it did not run.
     rules : mapping, optional
-        ``config["release"]["columns"]``: every cell to be released is held against them.
+        ``config["release"]["columns"]``: every cell to be released is checked against them.
     review : mapping, optional
         ``review`` and ``reviewers`` of the configuration; by default no review is required.
 
     Raises
     ------
     ReleaseError
-        There is no verdict, it was given on other photographs than those that passed, an id stands twice or is no
-        pseudonym, a rule cannot be followed, or a cell may not be released. Nothing is written then.
+        There is no verdict, the verdict is about other photographs than those that passed, an id occurs twice or is not
+        a pseudonym, a rule cannot be followed, or a cell may not be released. Nothing is written then.
     """
     digest = chosen_digest(all_outcomes(private, shards))
     nothing = digest == chosen_digest([])
@@ -126,7 +126,7 @@ def read_decision(private: Path) -> Decision:
 
 
 def obey(decision: Decision) -> None:
-    """Raise what stops a release.
+    """Raise an error if the decision is against a release.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def obey(decision: Decision) -> None:
 
 
 def waiting_words(review: Mapping[str, Any]) -> str:
-    """What to do about a review that is not complete."""
+    """Say what to do about a review that is not complete."""
     many = review["waiting"] != 1
     return (
         f"{review['waiting']} photograph{'s' * many} wait{'s' * (not many)} for a reviewer, and the configuration says "
@@ -167,7 +167,7 @@ def released_paths(private: Path) -> dict[str, str]:
 
 
 def check_columns(private: Path, shards: Sequence[str], rules: Mapping) -> None:
-    """See that the rules fit the sheet, and that no cell of a photograph that passed identifies somebody.
+    """Check that the rules fit the sheet, and that no cell of a photograph that passed identifies somebody.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def check_columns(private: Path, shards: Sequence[str], rules: Mapping) -> None:
 
 
 def _failed_criteria(attacks: Mapping[str, Any], digest: str) -> list[str]:
-    """Criteria of the release gate that end the release, in words."""
+    """Criteria of the release gate that stop the release, in words."""
     criteria = attacks.get("gate", {}).get("criteria")
     if not criteria:
         raise ReleaseError(
@@ -265,7 +265,7 @@ def _write(
 
 
 def _meaning(outcome: Outcome, reason: str) -> str:
-    """What a reason means and what helps; for the gate with the checks that the last attempt failed."""
+    """Explain a reason and what helps; for the gate, with the checks that the last attempt failed."""
     meaning = tables.REASONS.get(reason, "")
     failed = list(outcome.tries[-1]["failed"] or ()) if reason == "gate_failed" and outcome.tries else []
     told = [f"{name} ({checks.HELP[name]})" if name in checks.HELP else name for name in failed]

@@ -1,8 +1,8 @@
 """A release as DICOM: a VL Photographic Image object of every released photograph, made from the release's folder.
 
-An object is built from nothing, so that nothing of a source's header can be in it. It says that identity was removed,
-and how: (0012,0062), (0012,0063), and in (0012,0064) the codes of PS3.15, annex E (CID 7050). UIDs are derived with the
-secret key: the same release gives the same objects, byte for byte, and nobody without the key links them to others.
+Each object is built new, so it contains nothing of a source's header. It states that identity was removed, and how:
+(0012,0062), (0012,0063), and in (0012,0064) the codes of PS3.15, annex E (CID 7050). UIDs are derived with the secret
+key: the same release gives the same objects, byte for byte, and nobody can link them to others without the key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from deidlib.release.layout import INDEX_FILE, SUMS_FILE, checksums
 from deidlib.storage.images import decode_png
 
 _VERSION = version("deidlib")
-#: What was done. Text in pixels is looked for, not cleaned away: Clean Pixel Data (113101) is not claimed.
+#: Methods applied. Text in pixels is searched for and not removed, so Clean Pixel Data (113101) is not claimed.
 _METHODS = (codes.DCM.BasicApplicationConfidentialityProfile, codes.DCM.CleanRecognizableVisualFeaturesOption)
 _WITH_SEX = codes.DCM.RetainPatientCharacteristicsOption
 _SEXES = {"F": "F", "M": "M", "X": "O"}

@@ -75,7 +75,7 @@ class PixelDifference:
         Compared values: pixels × channels.
     core_kept : bool
         False: fewer pixels are equal than the preserved core has, so it differs or lies elsewhere. True says less: a
-        release does not tell where the core lies, and only one of layout 1 tells how large it is.
+        release does not say where the core lies, and only one of layout 1 says how large it is.
     """
 
     same_size: bool
@@ -243,7 +243,7 @@ def _without_layout(index: pa.Table) -> pa.Table:
 
 
 def _changed_layout(old: pa.Schema, new: pa.Schema) -> str | None:
-    """What another layout changed, in words."""
+    """Changes of the layout, in words."""
     if tables.layout_of(old) == tables.layout_of(new):
         return None
     words = f"the index has {layout_words(new)}, before {layout_words(old)}"

@@ -101,7 +101,9 @@ def _tombstone_problems(folder: Path, summary: dict, index: pa.Table) -> list[st
 def _datasheet_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
     text = read_text(folder, DATASHEET_FILE)
     stated = (f", version {summary['version']}\n", card.counts_sentence(summary), summary["content_digest"])
-    return [] if all(part in text for part in stated) else [f"{DATASHEET_FILE}: states other summary than the card"]
+    if all(part in text for part in stated):
+        return []
+    return [f"{DATASHEET_FILE}: states another version, other counts or another digest than the card"]
 
 
 def _settings_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
@@ -165,7 +167,7 @@ def embedded_problems(folder: Path, index: pa.Table, there: Collection[str], siz
         patient = row["release_patient_id"]
         of_patients[patient] = of_patients.get(patient, 0) + sizes.get(row["path"], 0)
     if not all(tables.is_pseudonym(patient or "") for patient in of_patients):
-        return []  # told of the index; such patients are in no file
+        return []  # the index already has this problem; such patients are in no file
     expected = embedded_files(of_patients)
     problems = [f"{path}: belongs to no patients of the index" for path in found if path not in expected]
     problems += [f"{path}: missing, though images are embedded" for path in expected if path not in found]

@@ -1,4 +1,4 @@
-"""What lies in a release beside its images: index, metadata, card, datasheet, settings, tombstones, checksums."""
+"""Documents of a release: index, metadata, data card, datasheet, settings, tombstones, checksums."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def write_documents(
     date : str
         From :func:`release_date`.
     told : mapping, optional
-        What the index does not say: see :func:`deidlib.release.summary.gather`.
+        What the index does not contain: see :func:`deidlib.release.summary.gather`.
     """
     from deidlib.release.crate import ro_crate, workflow_files
     from deidlib.release.croissant import croissant

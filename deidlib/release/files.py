@@ -27,7 +27,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 @contextmanager
 def folder_aside(release_root: Path, version: str) -> Iterator[Path]:
-    """Empty folder to write a version in, removed at the end; what killed runs left of any version goes as well.
+    """Temporary folder to write a version in, removed at the end, with leftovers of killed runs of any version.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def folder_aside(release_root: Path, version: str) -> Iterator[Path]:
             left.unlink()
     aside = release_root / f".{version}.partial"
     try:
-        with told_when_full(f"version {version} was not written, and nothing half-written is left of it"):
+        with report_full_disk(f"version {version} was not written, and nothing half-written is left of it"):
             aside.mkdir()
             yield aside
     finally:
@@ -50,7 +50,7 @@ def folder_aside(release_root: Path, version: str) -> Iterator[Path]:
 
 
 @contextmanager
-def told_when_full(consequence: str) -> Iterator[None]:
+def report_full_disk(consequence: str) -> Iterator[None]:
     """Turn the system's "no space left" into a ReleaseError with the mend."""
     try:
         yield

@@ -1,8 +1,8 @@
-"""What no longer belongs to a run goes from the private folder, so that no withdrawn patient's pixels stay there.
+"""Removes files of earlier runs from the private folder, so that no withdrawn patient's pixels stay there.
 
 The stages rewrite their tables when the sheet changes: a photograph whose patient revoked consent is in them without
-its image. What they do not rewrite is removed here: attempts beyond the configured number, shards that are no longer
-planned, the unfinished files of runs that were killed, and pages that show originals (the report makes them anew).
+its image. This module removes the files that no stage rewrites: attempts beyond the configured number, shards that are
+no longer planned, unfinished files of killed runs, and pages that show originals (the report makes them again).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from deidlib.storage.results import Results
 
 _ATTEMPT = re.compile(r"attempt-([0-9]+)")
-#: What tables.write leaves when it is killed: ".photos.parquet." and a random end.
+#: Names of atomic temporary files that a killed tables.write leaves: ".photos.parquet." and a random end.
 _UNFINISHED = re.compile(r"\.[^/]+\.(parquet|json|tsv)\.[^/]+")
 
 

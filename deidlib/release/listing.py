@@ -1,4 +1,4 @@
-"""What lies in a release's folder by name, kind and size alone, before any file is opened.
+"""Listing of a release's folder by name, kind and size alone, before any file is opened.
 
 A recipient gets a release from somebody else. A named pipe would block the reader, a device never ends, a link leads
 out of the folder, and a file of absurd size fills the memory. So the folder is listed first (``lstat``, no link is
@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass
 class Listing:
-    """What of a folder may be opened, and what is wrong with the rest.
+    """Files of a folder that may be opened, and the problems of the rest.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ def _entries(folder: str) -> Iterator[Entry]:
                     if entry.is_dir(follow_symlinks=False) and path.count("/") < MOST_DEPTH:
                         waiting.append(path)
         except OSError:
-            continue  # its files are missing then, which is told
+            continue  # its files are then reported as missing
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Whether a Parquet file can be read in little memory: told by its pages' headers, before anything is unpacked.
+"""Checks by its page headers whether a Parquet file can be read in little memory, before anything is unpacked.
 
-A file of a few kilobytes can stand for gigabytes: by pages that unpack to much, by one long dictionary entry that every
-row names, by encodings that repeat a prefix, by a row count out of the air. What the footer says of that need not be
-true; what a page's header says binds, since the reader unpacks into a buffer of that size. So the headers are read here
-(Thrift's compact protocol, as far as Parquet's ``PageHeader`` needs it), and Arrow opens only what is found small.
+A file of a few kilobytes can unpack to gigabytes: by highly compressed pages, by one long dictionary entry that every
+row names, by encodings that repeat a prefix, or by a false row count. The footer may be false. The size in a page's
+header is reliable, since the reader unpacks into a buffer of that size. So the headers are read here (Thrift's compact
+protocol, as far as Parquet's ``PageHeader`` needs it), and Arrow opens only files that are small enough.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HEADER_BYTES = 1 << 16
 _NESTED_DICTIONARY_BYTES = 32 << 20
 #: Most bytes of a text cell.
 MOST_CELL_BYTES = 1 << 15
-#: What a row takes at least, however well it is compressed: its checksum has 32 bytes, its id 10.
+#: Fewest bytes of a row, however well it is compressed: its checksum has 32 bytes, its id 10.
 _LEAST_ROW_BYTES = 32
 #: PLAIN, PLAIN_DICTIONARY, RLE, BIT_PACKED, RLE_DICTIONARY: those that deidlib writes and that repeat no prefix.
 _ENCODINGS = frozenset({0, 2, 3, 4, 8})

@@ -1,4 +1,4 @@
-"""Files of a release, opened so that a hostile one neither blocks, leads out of the folder, nor fills the memory."""
+"""Opens files of a release so that a hostile file cannot block, lead out of the folder, or fill the memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def opened(folder: Path, path: str) -> Iterator[BinaryIO]:
     Raises
     ------
     InputError
-        The path is none of a release, or leads through a link; the file is missing, no regular file, or too large.
+        No release has such a path, or it leads through a link; the file is missing, not a regular file, or too large.
     """
     limit = size_limit(path)
     if limit is None:

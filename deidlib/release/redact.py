@@ -1,4 +1,4 @@
-"""What of a run may be published: its settings without paths or keys, and its models."""
+"""Redacts a run's settings (paths and keys removed) and models for publication."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def public_config(config: Mapping) -> dict:
     """Keep the settings that a reader needs: no path, no key file, no column that is not released.
 
     Left out: ``cohort``, ``results``, ``key_file``, every key that names a file or folder, every text that
-    is a path, and the rules of dropped columns (but of view and timepoint, which would else be released).
+    is a path, and the rules of dropped columns (except view and timepoint, which would otherwise be released).
     """
     public = _without_paths(config)
     rules = public.get("release", {}).get("columns")

@@ -1,8 +1,8 @@
 """Ed25519 signatures of a release: over the bytes of ``SHA256SUMS``, hence over every file it lists.
 
 ``SHA256SUMS.sig`` is the raw signature (64 bytes) and ``SHA256SUMS.pub`` the public key (PEM), so OpenSSL can check
-them as well. A key that lies in the same folder shows only that nothing was damaged; who compares it with the one that
-the institution published knows also who made the release.
+them as well. A key in the same folder shows only that nothing was damaged. To know who made the release, compare it
+with the key that the institution published.
 """
 
 from __future__ import annotations

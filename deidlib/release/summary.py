@@ -34,7 +34,7 @@ _MOST_VALUES = 40
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a release when its documents are written.
+    """Summary of a release for its documents.
 
     Attributes
     ----------
@@ -128,17 +128,17 @@ class Summary:
 
     @property
     def selected(self) -> str:
-        """What was selected by whom, in words; empty where no face was generated."""
+        """How images were selected, and by which recognisers, in words; empty where no face was generated."""
         return selection_words(self.selection) if self.selection else ""
 
     @property
     def shown(self) -> str:
-        """What the faces show of columns that were made coarser, in words; empty where they show nothing of it."""
+        """Columns that were made coarser and that the faces still show, in words; empty where there are none."""
         return shown_words(self.shown_by_faces) if self.shown_by_faces else ""
 
     @property
     def likeness_bounds(self) -> str:
-        """What the checks ask of the recognisers' scores, in words."""
+        """Bounds of the checks on the recognisers' scores, in words."""
         checks = self.config.get("checks", {})
         return ", ".join(
             f"{title} {check.bound_in_words(checks)}"
@@ -178,7 +178,7 @@ def gather(
     config, models
         As for :func:`deidlib.release.write_release`.
     told : mapping, optional
-        What the index does not say: ``review`` (:func:`deidlib.review.effect.review_numbers`; by default nobody
+        What the index does not contain: ``review`` (:func:`deidlib.review.effect.review_numbers`; by default nobody
         looked), ``selection`` and ``shown_by_faces`` as in :class:`Summary`.
     """
     options, told = config.get("release", {}), told or {}

@@ -1,14 +1,14 @@
-"""Tombstones: what earlier versions held and this one does not, for recipients to delete.
+"""Tombstones: ids that earlier versions held and this one does not, for recipients to delete.
 
 A photograph is gone when its patient revoked consent, when it was taken out of the sheet, or when it no longer passes
 the gate. The list in a version's folder (``tombstones.txt``) names release ids alone, one a line and sorted, without
-saying why: those of the photographs, and a patient's own where no photograph of theirs is left. It is cumulative, so
-a recipient of any earlier version needs only the newest list. An id that is released again is on it no longer.
-Where no version comes about, because no photograph passed or the release gate was not kept, the same list lies beside
-the audit that says so: whoever revoked consent need not wait for the next version.
+saying why: those of the photographs, and a patient's own where no photograph of theirs is left. It is cumulative, so a
+recipient of any earlier version needs only the newest list. An id that is released again is removed from the list. If
+no version is written, because no photograph passed or the release gate failed, the same list lies beside the audit. So
+recipients can delete the data of a withdrawn patient before the next version exists.
 
-What was released before is read from the versions that lie beside the new one, and from a private ledger
-(``released.parquet``: pseudonyms alone), because a version that holds a withdrawn patient is best removed.
+Earlier releases are read from the versions beside the new one, and from a private ledger (``released.parquet``:
+pseudonyms alone), because an institution should remove a version that holds a withdrawn patient.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def tombstones(private: Path, release_root: Path, version: str, index: pa.Table)
 
 
 def write_owed_tombstones(private: Path, release_root: Path, folder: Path) -> int:
-    """Write ``tombstones.txt`` where no version came about: what any version named and is not to be released again.
+    """Write ``tombstones.txt`` if no version is written: ids of any version that are not to be released again.
 
     Parameters
     ----------
     private, release_root
-        As for :func:`tombstones`; the crosswalk tells what only the release gate, or a review that goes on, held back:
-        that is not on the list.
+        As for :func:`tombstones`; the crosswalk names photographs that only the release gate, or a review in progress,
+        held back: these are not on the list.
     folder : Path
         Where the list goes; a former list there is removed if nothing is to be deleted.
 
@@ -133,9 +133,9 @@ def _read_ledger(private: Path) -> pa.Table:
         return tables.RELEASED.empty_table()
     except (pa.ArrowInvalid, OSError, ValueError):
         raise ReleaseError(
-            "released.parquet of the private folder is damaged. It says what was released before, so that recipients "
-            "can be told what to delete. Restore it from a backup; only if every released version still lies in the "
-            "release folder may you delete it"
+            "released.parquet of the private folder is damaged. It lists what was released before, which recipients "
+            "may have to delete. Restore it from a backup. You may delete it only if every released version is still "
+            "in the release folder"
         ) from None
 
 
@@ -144,7 +144,7 @@ def _ids_of_folder(folder: Path) -> set[str]:
         return _ids(read_index(folder)) | set(read_tombstones(folder))
     except (ValueError, KeyError):
         raise ReleaseError(
-            f"version {folder.name} in the release folder is damaged ({INDEX_FILE} or {TOMBSTONES_FILE}), so what it "
-            "released cannot be told; restore it from a copy, or remove it if released.parquet of the private folder "
+            f"version {folder.name} in the release folder is damaged ({INDEX_FILE} or {TOMBSTONES_FILE}), so it is not "
+            "known what it released; restore it from a copy, or remove it if released.parquet of the private folder "
             "is there, which remembers its ids"
         ) from None

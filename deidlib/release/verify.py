@@ -79,8 +79,8 @@ def layout_problems(schema: pa.Schema) -> list[str]:
     return [f"{INDEX_FILE}: does not say which layout it has; deidlib writes layout {tables.INDEX_LAYOUT}"]
 
 
-def told_of_layout(folder: Path) -> str | None:
-    """What a recipient has to know of an older layout; None for the present one, or where there is no index to read."""
+def layout_warning(folder: Path) -> str | None:
+    """Warning about an older layout; None for the present one, or where there is no index to read."""
     try:
         schema = read_index(folder).schema
     except InputError:
@@ -90,7 +90,7 @@ def told_of_layout(folder: Path) -> str | None:
         return None
     return printable(
         f"{INDEX_FILE}: {layout_words(schema)} holds numbers that were measured on the originals "
-        f"({', '.join(measured)}). Who has the originals can find each photograph by them. Ask the institution for a "
+        f"({', '.join(measured)}). With the originals, each photograph can be found by them. Ask the institution for a "
         f"version of layout {tables.INDEX_LAYOUT}, which has none, and delete this one"
     )
 

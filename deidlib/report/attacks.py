@@ -12,7 +12,7 @@ from deidlib.reid.comparison import ALPHA
 from deidlib.reid.verdicts import FAILED, PASSED
 from deidlib.report.figures.attacks import SCORE_KINDS, fmr_in_use
 
-#: What is taken over into ``audit.json``; nothing else of the private file leaves it.
+#: Lists that are copied into ``audit.json``; nothing else of the private file is published.
 LISTS = ("attacks", "recognisers", "calibration", "scores", "ranks", "tradeoff", "price", "words")
 BLOCKS = ("table_risk", "seeds", "inputs")
 
@@ -21,7 +21,7 @@ REGION_WORDS = {
     "region_only": "preserved area alone",
     "context_only": "all but the preserved area",
 }
-#: Figure of attacks → (its title, how the names of its attacks begin); a figure each, so that a page holds it.
+#: Figure of attacks → (its title, prefixes of the names of its attacks); one figure fits on a page.
 FORESTS = {
     "finding": ("finding the patient with a recogniser", ("verification", "identification")),
     "learned": ("attackers who learned from other patients", ("parrot", "reversal")),
@@ -34,7 +34,7 @@ _STATED_RANKS = (1, 5, 10, 100)
 
 
 def read_attacks(path: Path | None) -> dict | None:
-    """Read what the audit takes from ``attacks.json``.
+    """Read the audit's part of ``attacks.json``.
 
     Returns
     -------
@@ -86,8 +86,8 @@ def recogniser_titles(audit: dict) -> dict[str, str]:
 def grouped(audit: dict) -> list[dict]:
     """Attacks of one name together, in the order of the suite: ``title, explanation, intended, rows``.
 
-    The explanation holds what is said of every row; a row's ``remark`` the rest, each sentence where it occurs first
-    (one with numbers: first for this recogniser and this part of the image).
+    The explanation holds the sentences that every row has. A row's ``remark`` holds the rest, each sentence where it
+    occurs first (a sentence with numbers: first for this recogniser and this part of the image).
     """
     titles = recogniser_titles(audit)
     groups: dict[str, dict] = {}
@@ -112,7 +112,7 @@ def grouped(audit: dict) -> list[dict]:
 
 
 def _told_of(sentence: str, row: dict, of_recogniser: list[list[str]]) -> tuple:
-    """What a sentence speaks of: with numbers, one recogniser, and one part of the image where parts differ."""
+    """Subject of a sentence: with numbers, one recogniser, and one part of the image where parts differ."""
     if not any(map(str.isdigit, sentence)):
         return (sentence,)
     shared = all(sentence in said for said in of_recogniser)
@@ -127,7 +127,7 @@ def _sentences(text: str, recogniser: str | None) -> list[str]:
 
 
 def forest_groups(audit: dict) -> list[dict]:
-    """What the figures of all attacks on whole images show: ``key, title, rows`` of each that has something to show.
+    """Content of the figures of all attacks on whole images: ``key, title, rows``; empty figures are left out.
 
     A row holds a ``label`` and, of each recogniser, the attack.
     """
@@ -187,7 +187,7 @@ def compared(audit: dict) -> list[dict]:
 
 
 def priced(audit: dict) -> list[dict]:
-    """Price of each preserved area: what each recogniser finds by the area alone, by the rest and by the whole."""
+    """Price of each preserved area: success of each recogniser by the area alone, by the rest and by the whole."""
     titles = recogniser_titles(audit)
     order = ["region_only", "context_only", "whole"]
     rows = sorted(audit["price"], key=lambda row: order.index(row["region"]))

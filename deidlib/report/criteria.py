@@ -13,7 +13,7 @@ GROUPS = ("release", "attacks", "photographs", "dental area")
 
 _VERDICTS = {True: PASSED, False: FAILED, None: NOT_JUDGED}
 
-#: Criterion of the suite's gate → what it requires, and what was found.
+#: Criterion of the suite's gate → words for the requirement, and for the finding.
 _SUITE_WORDS = {
     "photographs": ("{bound} or more", "{value}"),
     "all_measured": ("{bound} missing", "{value} missing"),
@@ -117,7 +117,7 @@ def review_criteria(review: dict) -> list[dict]:
 
 
 def suite_criteria(suite: dict | None, n: int) -> list[dict]:
-    """Criteria of the attack suite's gate; the first one is that it ran, for what was not attacked is not shown.
+    """Criteria of the attack suite's gate; the first one is that the suite ran.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def suite_criteria(suite: dict | None, n: int) -> list[dict]:
 
 
 def _suite_words(one: dict) -> tuple[str, str]:
-    """What a criterion of the suite's gate requires and what was found, in words that need no gloss."""
+    """Requirement and finding of a criterion of the suite's gate, in plain words."""
     text = _percent if one["name"] == "interval_upper_ends" else number
     required, found = _SUITE_WORDS.get(one["name"], ("bound {bound}", "{value}"))
     texts = {key: text(one.get(key)) for key in ("value", "bound")} | {"n": number(one.get("n"))}
@@ -177,14 +177,14 @@ def _percent(value: float | None) -> str:
 def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:
     """The verdict over all criteria, in plain words.
 
-    A release fails where a criterion does. Where the cohort is too small for one of them, the release was not judged in
-    full, which is no pass. What does not apply, or was not asked for, is named and decides nothing.
+    A release fails if a criterion fails. If the cohort is too small for a criterion, the release was not judged in
+    full, which is not a pass. Criteria that are not applicable, or were not asked for, are named and decide nothing.
 
     Returns
     -------
     dict
         ``verdict`` (passed, failed or not judged), ``passed`` (True, False or None), ``words``, and ``not_judged``: the
-        statements of what too few patients leave open.
+        statements that could not be judged with so few patients.
     """
     failed = [row for row in rows if row["passed"] is False]
     small = [row for row in rows if row["small"] and row["passed"] is None]
@@ -212,8 +212,8 @@ def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:
         )
     if n and small:
         words += (
-            f" Too few patients allow a verdict on {len(small)} of {len(rows)} criteria: nothing is claimed about "
-            "these, and this is no pass."
+            f" There are too few patients to judge {len(small)} of {len(rows)} criteria: nothing is claimed about "
+            "these, and this is not a pass."
         )
     if n and open_:
         words += f" Not judged for other reasons: {len(open_)} of {len(rows)} criteria; nothing is claimed about these."
@@ -270,7 +270,7 @@ def _applicability(applies: bool) -> dict:
     return {"applicable": True} if applies else {"applicable": False, "verdict": NOT_APPLICABLE}
 
 
-#: What a check without a bound asks for.
+#: Requirement of a check without a bound.
 _REQUIRED = {"true": "every image", "one_face": "1 face in every image", "no_face": "no face in any such image"}
 
 

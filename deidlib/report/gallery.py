@@ -1,4 +1,4 @@
-"""Thumbnails of released images for the audit, read from the release folder and from nowhere else."""
+"""Thumbnails of released images for the audit, read only from the release folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photographs that were held back for text, with the place marked: for eyes inside the institution alone."""
+"""Photographs that were held back for text, with the place marked; for use inside the institution only."""
 
 from __future__ import annotations
 

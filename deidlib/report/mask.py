@@ -1,4 +1,4 @@
-"""A page on which a clinician draws a mask: what of a photograph is preserved.
+"""A page on which a clinician draws a mask: the preserved area of a photograph.
 
 The page is one file without a server and without access to a network. It opens a photograph from the disk, or comes
 with one and its proposed area, and saves the mask as intake reads it: a PNG of the upright photograph's size, white

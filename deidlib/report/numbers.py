@@ -76,7 +76,7 @@ def audit_numbers(
     attempts, version, config, models
         As for :func:`deidlib.release.write_release`.
     tombstones : int
-        Ids that recipients of earlier versions are told to delete.
+        Number of ids that recipients of earlier versions have to delete.
     review : dict, optional
         From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
     selected : dict, optional
@@ -120,7 +120,7 @@ def audit_numbers(
 
 
 def _in_classes(scores: dict) -> dict:
-    """Lowest, median and highest score in the classes of the distribution: an exact one leads to its photograph."""
+    """Lowest, median and highest score, rounded to classes: an exact score would identify its photograph."""
     width = scores.get("width") or CLASSES["sface_cosine"]
     kept = {name: scores[name] for name in ("min", "median", "max") if scores.get(name) is not None}
     return scores | {name: round(round(value / width) * width, 6) for name, value in kept.items()}

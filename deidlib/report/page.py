@@ -70,7 +70,7 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     if release_folder is not None:
         (out / TOMBSTONES_FILE).unlink(missing_ok=True)  # of an earlier run in which this version did not come about
-    told = tombstones_told(release_folder or out)
+    told = count_tombstones(release_folder or out)
     audit, html = build_audit(private, release_folder, shards, attempts, version, config, models, attacks_file, told)
     text = json.dumps(audit, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     for name, data in (("json", text.encode()), ("html", html.encode()), ("pdf", to_pdf(html))):
@@ -91,7 +91,7 @@ def build_audit(
 ) -> tuple[dict, str]:
     """Give the audit as :func:`write_report` writes it: its numbers, and its page.
 
-    ``tombstones`` is the number of ids that recipients of earlier versions are told to delete.
+    ``tombstones`` is the number of ids that recipients of earlier versions have to delete.
     """
     tally = Tally()
     for shard in shards:
@@ -108,7 +108,7 @@ def build_audit(
     return audit, audit_page(audit, _shown(audit, folder, index))
 
 
-def tombstones_told(folder: Path) -> int:
+def count_tombstones(folder: Path) -> int:
     """Count the ids on a folder's tombstone list; 0 where there is none, or where it is damaged."""
     try:
         return len(read_tombstones(Path(folder)))

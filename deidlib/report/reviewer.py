@@ -17,7 +17,7 @@ from deidlib.storage.atomic import write_file
 from deidlib.storage.images import decode_png
 from deidlib.storage.results import Results, stage_table
 
-#: Most pairs in one copy; more make a page that no browser opens with pleasure.
+#: Most pairs in one copy; browsers are slow with larger pages.
 MOST = 100
 SIDE = 384  # px
 _SQUARE = ("crop_left", "crop_top", "crop_side")

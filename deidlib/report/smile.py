@@ -77,7 +77,7 @@ def _bootstrap(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray
 
 
 def _rounded(value):
-    """One decimal: an exact extreme would lead whoever has the originals to its photograph."""
+    """Round to one decimal: somebody with the originals could identify a photograph by an exact extreme."""
     if value is None:
         return None
     return [round(float(item), 1) for item in value] if np.ndim(value) else round(float(value), 1)

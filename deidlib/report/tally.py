@@ -35,8 +35,8 @@ JUDGES = {
 #: Name → check, of those that apply where there is a generated face; and of those that do not.
 CHECKS = {check.name: check for check in TABLE if GENERATE in check.routes}
 FACELESS_CHECKS = {check.name: check for check in TABLE if GENERATE not in check.routes}
-#: Width of the classes in which a measure is published: its exact number would lead whoever has the originals to the
-#: one photograph that has it.
+#: Width of the classes in which a measure is published. Somebody with the originals could identify a photograph by its
+#: exact number.
 CLASSES = {
     "sface_cosine": 0.02,
     "dlib_distance": 0.02,
@@ -53,7 +53,7 @@ NOT_APPLICABLE = "not applicable"
 
 @dataclass
 class Tally:
-    """What is kept of all outcomes.
+    """Counts and values over all outcomes.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What there is to review: every photograph of the sheet by patient, with what the checks and reviewers say of it."""
+"""Cases to review: every photograph of the sheet by patient, with the results of checks and reviewers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deidlib.storage.results import Results, stage_table
 
 @dataclass(frozen=True)
 class Settings:
-    """What the page has to know of a run's configuration.
+    """The part of a run's configuration that the page needs.
 
     Attributes
     ----------
@@ -44,10 +44,10 @@ class Case:
     shard : str
         Its shard.
     outcome : Outcome
-        What became of it.
+        Its outcome.
     attempt : int or None
-        The attempt whose image is shown: the one that would be released if reviewers let it, else the last that made
-        one.
+        The attempt whose image is shown: the one that would be released if reviewers agree, else the last one with an
+        image.
     """
 
     shard: str
@@ -61,7 +61,7 @@ class Case:
 
     @property
     def passed(self) -> bool:
-        """Whether the checks let it pass, so that its release is for reviewers to decide."""
+        """Whether it passed the checks, so that reviewers decide on its release."""
         return self.outcome.attempt is not None or self.outcome.candidate is not None
 
     @property
@@ -143,7 +143,7 @@ class Cohort:
         return None if case.attempt is None else self.pictures.digest(case.shard, case.attempt, case.photo)
 
     def verdict(self, case: Case) -> Verdict:
-        """What reviewers say of the image that is shown. Images on which nobody decided are not read."""
+        """The reviewers' verdict on the image that is shown. Images on which nobody decided are not read."""
         mine = self._decided(case.shard)[2].get(case.photo, [])
         return verdict(mine, self.digest(case) if mine else None, self.settings.reviewers)
 
@@ -157,7 +157,7 @@ class Cohort:
         return found
 
     def remarks(self, case: Case) -> list[str]:
-        """What to look at, in plain words."""
+        """Remarks on what to look at, in plain words."""
         row = next((row for row in case.outcome.tries if row["attempt"] == case.attempt), None)
         if row is None:
             return []

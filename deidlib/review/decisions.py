@@ -1,9 +1,9 @@
-"""What reviewers decided: one line a decision, in one file a shard of the results' private folder.
+"""Reviewers' decisions: one line for each decision, one file for each shard, in the results' private folder.
 
-``private/review/SHARD.jsonl`` is only ever appended to, until a photograph leaves the cohort. A line is written in one
-piece under a lock and is on the disk before the reviewer is told so. A line without its end, left by a machine that
-lost power, was never confirmed and is dropped. A decision names the SHA-256 of the image that was looked at, so it says
-nothing about any other image.
+Lines are only appended to ``private/review/SHARD.jsonl``, until a photograph leaves the cohort. A line is written in
+one piece under a lock, and is on the disk before the page says so. A line without its end, left by a power failure, was
+never confirmed and is dropped. A decision names the SHA-256 of the image that the reviewer saw, and counts for no other
+image.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WITHHOLD_REASONS: dict[str, str] = {
     "other": "Another reason",
 }
 
-#: Roles that a reviewer can have: the only thing about a reviewer that an audit tells.
+#: Roles that a reviewer can have. The audit states nothing else about a reviewer.
 ROLES: tuple[str, ...] = (
     "clinician",
     "dentist",
@@ -225,7 +225,7 @@ def drop_decisions(private: Path, shard: str, photos: Set[str]) -> int:
 
 
 class Overtaken(InputError):
-    """Another window of the same reviewer was faster."""
+    """The same reviewer has decided in another window in the meantime."""
 
 
 def shards_with_decisions(private: Path) -> list[str]:
@@ -257,7 +257,7 @@ def _parsed(data: bytes, name: str) -> Iterator[Decision]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time, also among several processes; the lock goes with its holder."""
+    """Allow one writer at a time, also among several processes; the lock ends with its process."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     with open(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "rb+") as file:

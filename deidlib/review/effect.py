@@ -1,4 +1,4 @@
-"""What reviewers' decisions do to the outcomes of a shard and to the release as a whole."""
+"""Effect of reviewers' decisions on the outcomes of a shard and on the release as a whole."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from deidlib.storage.results import Results
 
 
 def reviewed_outcomes(results: Results, shard: str, attempts: int, config: Mapping) -> list[Outcome]:
-    """Outcomes of a shard as checks and reviewers have it.
+    """Outcomes of a shard by checks and reviewers.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def _held(outcome: Outcome, decisions: Sequence[Decision], reviewers: int) -> Ou
 
 
 def review_numbers(private: Path, shards: Iterable[str], config: Mapping) -> dict:
-    """What audit, data card and RO-Crate tell of the review: counts and roles, no names.
+    """Summary of the review for audit, data card and RO-Crate: counts and roles, no names.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def review_words(review: Mapping) -> str:
     )
     if decided:
         words += "; decisions: " + ", ".join(f"{state.replace('_', ' ')} {n:,}" for state, n in decided.items())
-    return words + (". Two people had to decide alike." if review["reviewers"] > 1 else ".")
+    return words + (". Two people had to make the same decision." if review["reviewers"] > 1 else ".")
 
 
 def _verdict(outcome: Outcome, decisions: Sequence[Decision], reviewers: int) -> Verdict:

@@ -1,6 +1,7 @@
 """Masks that reviewers drew: one PNG a photograph below ``private/review/masks/SHARD/``.
 
-Intake takes them in place of the sheet's, so that a drawn area counts in the next run without a change of the sheet.
+Intake uses them in place of the sheet's masks, so that a drawn area counts in the next run without a change of the
+sheet.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def save_mask(private: Path, shard: str, photo: str, png: bytes, shape: tuple[in
     Raises
     ------
     InputError
-        It is no image, of another size than the photograph, or all or nothing of it is white.
+        It is not an image, does not have the size of the photograph, or is completely white or black.
     """
     try:
         mask = decode_mask(png, shape[0] * shape[1])

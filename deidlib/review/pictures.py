@@ -43,14 +43,14 @@ class Pictures:
         self._digests: dict[tuple, str] = {}
 
     def result(self, shard: str, attempt: int, photo: str) -> bytes:
-        """PNG of what an attempt made of a photograph: the bytes that would be released."""
+        """PNG of an attempt's result for a photograph: the bytes that would be released."""
         data = self._cells(self._blended(shard, attempt), photo, ("image",))["image"]
         if data is None:
             raise Gone("no image was made of this photograph")
         return data
 
     def digest(self, shard: str, attempt: int, photo: str) -> str | None:
-        """SHA-256 of :meth:`result` as it lies in the tables now; None where there is none."""
+        """SHA-256 of :meth:`result` in the tables as they are now; None where there is none."""
         path = self._blended(shard, attempt)
         try:
             key = (*self._stamp(path), photo)
@@ -89,7 +89,7 @@ class Pictures:
         return " ".join("M" + " ".join(f"{x} {y}" for x, y in line[:, 0]) + "Z" for line in lines if len(line) > 2)
 
     def thumbnail(self, png: bytes) -> bytes:
-        """JPEG of a PNG, small; it shows what it shows, so it is as private as that."""
+        """Small JPEG of a PNG; it shows the same, so it is as private."""
         with self._decoding:
             pixels = decode_png(png)
             scale = THUMBNAIL / max(pixels.shape[:2])

@@ -1,4 +1,4 @@
-"""What the checks found, in words for a person who looks at the picture."""
+"""Findings of the checks, in words for a person who looks at the picture."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ FAILED: dict[str, str] = {
     "metadata_free": "The file holds more than pixels.",
 }
 
-#: Check → (the bound's option, whether the bound is an upper one, share of it from which on one looks closely,
-#: words).
+#: Check → (the bound's option, whether the bound is an upper one, share of it from which on a remark is made, words).
 _NEAR = {
     "sface_cosine": ("sface_max", True, 0.8, "Would you know the patient? One face recogniser was not far from it."),
     "dlib_distance": ("dlib_min", False, 1.1, "Would you know the patient? One face recogniser was not far from it."),

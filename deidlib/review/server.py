@@ -1,7 +1,7 @@
 """The page over HTTP, on this machine alone.
 
-It listens on 127.0.0.1, answers nobody without the random token in the address, and nobody who came by another host
-name (a page of a foreign site whose name was pointed to 127.0.0.1). Nothing is kept in the browser's cache.
+It listens on 127.0.0.1. It refuses requests without the random token in the address, and requests under another host
+name (a foreign site whose name points to 127.0.0.1). The browser's cache keeps nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ReviewServer(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.server_port}/{self.token}/"
 
     def handle_error(self, request, client_address) -> None:
-        """A browser that went away is no news."""
+        """Ignore a browser that closed the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, f"unexpected {type(error).__name__}; nothing was written")
 
     def _place(self) -> list[str] | None:
-        """What stands after the token; None for a request that is not ours to answer."""
+        """Path after the token; None for a request that must not be answered."""
         host = self.headers.get("Host", "")
         if urlsplit(f"//{host}").hostname not in _NAMES:
             return None

@@ -19,7 +19,7 @@ from deidlib.review.server import asset, page
 NOTICE = """\
 THIS FOLDER HOLDS ORIGINAL PHOTOGRAPHS OF PATIENTS.
 
-It was made so that a reviewer can look at them beside what was made of them. Keep it on an encrypted, protected disk.
+It lets a reviewer compare them with the de-identified results. Keep it on an encrypted, protected disk.
 Do not copy, mail or print it. Delete it when the decisions are imported.
 
 Open index.html in a browser. Nothing leaves this computer but the file of decisions that you export yourself. Bring
@@ -97,8 +97,8 @@ def _write(cohort: Cohort, folder: Path, role: str, reviewer: int, progress: Cal
 def import_decisions(cohort: Cohort, file: Path) -> dict[str, int]:
     """Take in the decisions that a reviewer exported.
 
-    All are checked before one is written. What is known already is not written again, nor are decisions that the same
-    reviewer replaced meanwhile.
+    All are checked before any is written. Decisions that are known already, or that the same reviewer replaced
+    meanwhile, are not written again.
 
     Returns
     -------

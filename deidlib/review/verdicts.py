@@ -1,4 +1,4 @@
-"""What decisions mean: for an image, for the attempts that are still to be made, and for what may be released."""
+"""Verdicts from decisions: on an image, on the attempts that are still to be made, and on what may be released."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REASON_OF = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What reviewers say of one image.
+    """The reviewers' verdict on one image.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ def verdict(decisions: Iterable[Decision], sha256: str | None, reviewers: int = 
     sha256 : str or None
         Digest of the image; None: there is none.
     reviewers : int
-        1: the last decision counts, whoever made it. 2: both have to decide, and alike.
+        1: the last decision counts, whoever made it. 2: both have to make the same decision.
     """
     standing: dict[tuple[str, int], Decision] = {}
     for decision in decisions:
@@ -132,7 +132,7 @@ def turned_down(
 def effect_digest(decisions: Sequence[Decision]) -> str:
     """SHA-256 of the decisions that can keep something out of a release, or let it in again.
 
-    Those on photographs that were only ever released do not count: nothing has to run again for them.
+    Decisions on photographs that were never held back do not count: nothing has to run again for them.
     """
     weighty = {one.photo for one in decisions if one.decision in AGAINST}
     ours = [one for one in decisions if one.photo in weighty]

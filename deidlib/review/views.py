@@ -1,4 +1,4 @@
-"""What the page shows, as plain values: the list of patients, and one photograph in full."""
+"""Content of the page as plain values: the list of patients, and one photograph in full."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def detail(cohort: Cohort, case: Case, reviewer: int, original_ids: bool = True)
 
 
 def allowed(case: Case) -> list[str]:
-    """What can be decided of a photograph.
+    """Decisions that are possible on a photograph.
 
-    What the checks hold back can't be released by a decision. Another face is for photographs with a generated one.
+    A photograph that failed the checks can't be released by a decision. Another face needs a generated face.
     """
     if case.attempt is None:
         return []

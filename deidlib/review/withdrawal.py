@@ -1,9 +1,10 @@
-"""A photograph that left the cohort leaves no template behind: what was made of it to recognise it goes first.
+"""Removes face templates of photographs that left the cohort, before anything else.
 
-The stages rewrite their tables when the sheet changes; :mod:`deidlib.release.leftovers` removes what no run rewrites.
-Face templates need not wait for that, nor for a run that comes to its end: the plan removes every table of embeddings
-that holds one of a photograph which is not on the sheet any more, or whose patient does not consent. These tables are
-made anew of what is left. So are the caches of ``deidlib reid RELEASE``, which no stage rewrites.
+The stages rewrite their tables when the sheet changes; :mod:`deidlib.release.leftovers` removes files that no run
+rewrites. Face templates are removed earlier, even if the run does not finish: the plan removes every table of
+embeddings with a photograph that is no longer on the sheet, or whose patient does not consent. The stages make these
+tables again from the photographs that are left. The caches of ``deidlib reid RELEASE``, which no stage rewrites, are
+removed in the same way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the workflow has to know of the decisions before its jobs start. Light: every job of a cluster asks."""
+"""What the workflow needs of the decisions before its jobs start. It imports little: every cluster job runs it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A run: started, followed, and told of in the end."""
+"""A run: its start, its progress, and its last lines."""

@@ -1,4 +1,4 @@
-"""The last five lines of a run: what was released, what was held back, the verdict, where it is, what comes next."""
+"""The last five lines of a run: released, held back, verdict, places of the results, next step."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Snakemake as a process of its own, and one bar that tells how far it is.
+"""Runs Snakemake as a process of its own, and shows its progress in one bar.
 
-All that Snakemake says goes into a log file. What is shown comes from the results folder
-(:mod:`deidlib.running.status`), so that it is the same that ``deidlib status`` tells.
+Snakemake's output goes into a log file. The progress comes from the results folder (:mod:`deidlib.running.status`), so
+it is the same as that of ``deidlib status``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def run(line: Sequence[str], results: Path, log: Path, key_file: Path) -> tuple[
     log : Path
         File to which everything is appended that Snakemake says; readable for its owner alone.
     key_file : Path
-        The key, of which the jobs learn by the environment.
+        The key file, which the jobs get by the environment.
 
     Returns
     -------
@@ -104,13 +104,13 @@ def run(line: Sequence[str], results: Path, log: Path, key_file: Path) -> tuple[
 
 
 def refusal(said: str) -> str | None:
-    """What Snakemake said when it refused to begin, without its own words around it; None where it began."""
+    """Snakemake's reason for refusing to begin, without the text around it; None where it began."""
     found = None if _BEGAN.search(said) else _REFUSED.search(said)
     return found[1].strip() if found else None
 
 
 class _Log:
-    """What is new in a log: the stages of which a job failed, each once."""
+    """New lines of a log: the stages of which a job failed, each once."""
 
     def __init__(self, path: Path, start: int):
         self._path, self._at, self._told = path, start, set()

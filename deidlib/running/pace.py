@@ -1,9 +1,8 @@
-"""How fast a run goes and when it ends: one estimate, for whoever asks.
+"""Estimates the pace of a run and its end.
 
-The work is counted in core-seconds, by what each stage took on CPUs (tests/bench/RESULTS.md, 2026-11-26); only how they
-relate to each other counts, and the pace is what this run has done of them since it began. Photographs that later
-attempts will handle are expected in the share that did so far. With a GPU inversion costs less beside the rest, so that
-the end comes sooner than is said while inversions wait.
+The work is counted in core-seconds, by the time of each stage on CPUs (tests/bench/RESULTS.md, 2026-11-26). Only their
+ratios matter. The pace is the work that this run has done since it began. The same share of photographs is expected in
+later attempts as so far. With a GPU inversion costs less than the estimate assumes, so the run ends sooner.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ _COSTS = {
     "outcomes": 0.01,
     "embeddings": 1.3,
 }
-#: Of the stages over the whole cohort: core-seconds at all, and a photograph of the cohort (sweep: of the sweep).
+#: Stages over the whole cohort: fixed core-seconds, and core-seconds for each photograph (sweep: of the sweep).
 _LATER_COSTS = {"sweep": (3.0, 30.0), "attacks": (12.0, 0.7), "release": (4.0, 0.01), "report": (16.0, 0.1)}
-#: Share of the photographs that go to another attempt, as long as no shard tells.
+#: Share of the photographs that go to another attempt, as long as no shard is finished.
 _EXPECTED_SHARE = 0.15
-#: Below this share of the work, done in this run, no pace is told.
+#: Below this share of the work, done in this run, no pace is given.
 _LEAST = 0.01
 
 
@@ -43,7 +42,7 @@ class Pace:
     share : float
         Work that is done, 0 to 1, by this run and before it.
     per_hour : float or None
-        Photographs an hour, the whole way and all attempts; None: too little is done to tell.
+        Photographs an hour, the whole way and all attempts; None: too little is done for an estimate.
     left : float or None
         Seconds until the end; None: not known, or no run is going on.
     """
@@ -140,7 +139,7 @@ def _expected(shard: Shard, step: Step, photos: float, shares: list[float]) -> f
 
 
 def _shares(status: Status) -> list[float]:
-    """Share of the photographs that each attempt handles, over the shards that tell, else as expected."""
+    """Share of the photographs that each attempt handles, over the finished shards, else as expected."""
     shares: list[float] = []
     for attempt in range(status.attempts):
         telling = [(shard.handled(attempt), shard.photos) for shard in status.shards if shard.photos]

@@ -10,7 +10,7 @@ from deidlib.running.status import LATER_STAGES, Status
 
 
 def page(status: Status, now: datetime) -> str:
-    """Tell the status on one page of plain text."""
+    """Format the status as one page of plain text."""
     held, left = status.reasons.total(), status.photos - status.decided
     lines = [
         _line("photographs", status.photos, f"in {len(status.shards):,} shards"),
@@ -38,7 +38,7 @@ def page(status: Status, now: datetime) -> str:
 
 
 def at_work(status: Status) -> str:
-    """What goes on, with photographs: ``inversion, attempt 0: 8 of 13 photographs``."""
+    """Stage at work, with photographs: ``inversion, attempt 0: 8 of 13 photographs``."""
     name, through, photos = status.now()
     return name if through is None else f"{name}: {through:,} of {photos:,} photographs"
 
@@ -52,12 +52,12 @@ def _going_on(status: Status, now: datetime) -> list[str]:
 
 
 def _review_lines(review: dict | str) -> list[str]:
-    """Who decided what before the release, of the photographs that passed the checks so far."""
+    """Reviewers' decisions on the photographs that passed the checks so far."""
     if isinstance(review, str):
-        return [f"review: cannot be told: {review}"]
+        return [f"review: cannot be read: {review}"]
     if review["mode"] == OFF:
         return ["review: off"]
-    people = "two people have to decide alike" if review["reviewers"] > 1 else "one person decides"
+    people = "two people have to make the same decision" if review["reviewers"] > 1 else "one person decides"
     told = {UNDECIDED: "to be decided", DISAGREEMENT: "reviewers disagree"}
     verdicts = {UNDECIDED: 0} | review["verdicts"]
     return [

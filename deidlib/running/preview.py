@@ -1,4 +1,4 @@
-"""What a run is about to do, and whether it can begin: settings, key and sheet are looked at before anything starts."""
+"""Checks before a run: settings, key and sheet, and a short summary of the sheet."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def check_settings(cfg: dict, key: Path | None) -> Path:
         raise InputError("there is no sample sheet of this name; `config/README.md` explains what to write into one")
     if Results.of_folder(Path(cfg["results"])).plan.is_file() and not Path(".snakemake", "metadata").is_dir():
         raise InputError(
-            "these results were begun from another folder. Start from that one (it holds a folder .snakemake): there "
-            "lie the records by which a changed setting is seen"
+            "these results were begun from another folder. Start from that folder (it holds a folder .snakemake): its "
+            "records are needed to notice changed settings"
         )
     if key and cfg.get("key_file"):
         raise InputError("two key files are named: with --key, and in key_file of the settings. Leave one out")

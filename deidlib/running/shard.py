@@ -1,7 +1,6 @@
-"""What the tables of one shard tell: which stages are through, with how many photographs, and what became of them.
+"""Progress of one shard from its tables: finished stages, numbers of photographs, and outcomes.
 
-A table counts when it is not older than the one before it, since the workflow makes it anew otherwise. No image is
-read.
+A table counts if it is not older than the one before it, since the workflow makes it again otherwise. No image is read.
 """
 
 from __future__ import annotations

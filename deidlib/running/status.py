@@ -1,7 +1,7 @@
-"""How far a run has come, from its results folder alone: what is decided, what is through, what goes on now.
+"""Progress of a run, from its results folder alone: decided photographs, finished stages, the stage at work.
 
-Nothing is written, and a run may go on meanwhile. ``deidlib status`` and ``deidlib run`` both tell what stands here;
-how fast it goes and when it ends stands in :mod:`deidlib.running.pace`.
+Nothing is written, and a run may go on meanwhile. ``deidlib status`` and ``deidlib run`` both use this module.
+:mod:`deidlib.running.pace` estimates pace and end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TAIL_BYTES = 4096
 
 @dataclass(frozen=True)
 class Under:
-    """A step that goes on now: photographs that its log tells to be through, and all of it."""
+    """A step that is at work: photographs that its log reports as finished, and all of its photographs."""
 
     step: Step
     through: int
@@ -59,8 +59,8 @@ class Status:
     sweep_photos : int
         Photographs of the sweep.
     review : dict or str
-        What reviewers did (:func:`deidlib.review.effect.review_numbers`), of the shards with outcomes; or why it cannot
-        be told.
+        What reviewers did (:func:`deidlib.review.effect.review_numbers`), of the shards with outcomes; or why it is
+        not known.
     """
 
     photos: int = 0
@@ -87,7 +87,7 @@ class Status:
 
     @property
     def decided(self) -> int:
-        """Photographs whose fate is known."""
+        """Photographs whose result is known."""
         return self.passed + self.reasons.total()
 
     @property
@@ -110,7 +110,7 @@ class Status:
         return sum(step.attempt < shard.attempts for shard in self.shards)
 
     def through(self, step: Step) -> list:
-        """What each shard that is through a step says of it."""
+        """Results of a step, of each shard that has finished it."""
         return [shard.done[step] for shard in self.shards if step in shard.done]
 
     def now(self) -> tuple[str, int | None, int | None]:
@@ -190,7 +190,7 @@ def read_status(results: Path) -> Status:
 
 
 def _run(results: Results) -> tuple[dict, bool | None, float | None]:
-    """What the last run said of itself, whether it is going on (None: cannot tell), and when it began."""
+    """Record of the last run, whether it is going on (None: not known), and when it began."""
     try:
         with open(results.run_file, encoding="utf-8") as file:
             try:

@@ -393,7 +393,7 @@ CROSSWALK = pa.schema(
     ]
 )
 
-#: The private ledger of what was released: pseudonyms alone, kept so that recipients can be told what to delete.
+#: The private ledger of what was released: pseudonyms alone, kept for the list of what recipients have to delete.
 RELEASED = pa.schema(
     [
         _field("version", pa.string(), "first version that released the photograph"),

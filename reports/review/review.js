@@ -244,7 +244,7 @@ function drawVerdict() {
     kind = one.decision === "release" ? "release" : "against";
   }
   if (detail.state === "disagreement") {
-    lines.push([`${SIGNS.disagreement} ${WORDS.disagreement}`, "It is not released until both decide alike."]);
+    lines.push([`${SIGNS.disagreement} ${WORDS.disagreement}`, "It is not released until both make the same decision."]);
     kind = "open";
   }
   if (detail.mine === "area_wrong") {

@@ -1,4 +1,4 @@
-"""Damage photographs of every accepted format at random places and count what intake says of them.
+"""Damage photographs of every accepted format at random places and count the verdicts of intake.
 
     python tests/soak/formats.py --rounds 100
 
@@ -34,7 +34,7 @@ def noise(data: bytes, at: int, rng: np.random.Generator) -> bytes:
 
 
 def verdict(data: bytes, whole: np.ndarray) -> str:
-    """Reason code, or what became of the picture."""
+    """Reason code, or whether the accepted picture changed."""
     try:
         found = decode_photo(data, LIMIT)
     except Undecodable as refusal:

@@ -1,4 +1,4 @@
-"""Faults at random times, on one machine and on a SLURM of one node; the release must come out whole and equal, or not.
+"""Fault injection at random times, on one machine and on a SLURM of one node; a release is whole and equal, or absent.
 
 make soak                                             # as root on Debian; about a quarter of an hour on 2 cores
 python tests/soak/soak.py --kills 30 --seed 1
@@ -43,7 +43,7 @@ REFUSAL = b"SLURM jobs of another start work in this folder"
 
 
 class Soak:
-    """One results folder on a small disk of its own, and a run that is started, struck and started again."""
+    """One results folder on a small disk of its own, and a run that is started, hit by faults and started again."""
 
     def __init__(self, folder: Path, seed: int, slurm: bool, log: BinaryIO):
         self.rng, self.slurm, self.log = random.Random(seed), slurm, log
@@ -108,7 +108,7 @@ class Soak:
         say(f"round done: {len(self.clean)} files equal the clean run's; {self.tally()}")
 
     def let_work(self, seconds: float, stages: int) -> None:
-        """Wait so long, and until so many stages ended: on a slow machine, too, faults strike more than the first."""
+        """Wait until this time and number of stages have passed, so that faults hit later stages, too."""
         begun, before = time.monotonic(), self.benchmarks()
         while self.process.poll() is None:
             waited = time.monotonic() - begun
@@ -117,7 +117,7 @@ class Soak:
             time.sleep(0.2)
 
     def benchmarks(self) -> set[tuple[str, int]]:
-        """What stages that ended left, with its time: one that ran again counts again."""
+        """Benchmarks of the stages that ended, with their times; a stage that ran again counts again."""
         found = set()
         for root, _, names in os.walk(self.work / "results" / "logs" / "benchmarks"):
             for file in (os.path.join(root, name) for name in names):
@@ -126,12 +126,12 @@ class Soak:
         return found
 
     def tally(self) -> str:
-        """What struck so far."""
+        """Faults injected so far, in words."""
         kills, others = (", ".join(f"{n} {name}" for name, n in found.items()) for found in (self.kills, self.others))
         return f"{self.kills.total()} kills ({kills}), {self.others.total()} other faults ({others})"
 
     def strike(self, on_cluster: bool) -> None:
-        """One random fault on what is running, two of three times a kill."""
+        """Inject one random fault into what is running, two of three times a kill."""
         kills, others = [self.kill_stage, self.kill_stage, self.kill_controller], [self.stop_controller, self.fill_disk]
         if on_cluster:
             kills += [self.cancel_job, self.kill_slurmctld]
@@ -194,7 +194,7 @@ class Soak:
         say(f"{self.kills.total():3} damage ({file.relative_to(shards)})")
 
     def settle(self) -> None:
-        """What docs/cluster.md asks for before a start: none of the last run's jobs is left."""
+        """Prepare a start as docs/cluster.md says: none of the last run's jobs is left."""
         if self.slurm:
             if self.rng.random() < 0.5:
                 self.start_beside_leftovers()
@@ -278,7 +278,7 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Strike until there were enough kills and the last round came to its end."""
+    """Inject faults until there were enough kills and the last round has ended."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=int(time.time()))

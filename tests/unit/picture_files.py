@@ -1,4 +1,4 @@
-"""Photographs in every accepted format, and what copies, disks and exports do to such files."""
+"""Photographs in every accepted format, and typical damage of such files."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def write_release(
 
 
 def publish(folder: Path, version: str, config: Mapping):
-    """Run the commands from decide on as the workflow does: release, then report; without a release the report first.
+    """Run decide, release and report as the workflow does; without a release the report comes first.
 
     ``folder`` is a results folder whose plan and attacks are written. Returns the exit code of ``deidlib release`` and
     what all of them printed.
@@ -214,7 +214,7 @@ def publish(folder: Path, version: str, config: Mapping):
 
 
 def write_sheet(folder: Path, specs: list[Spec]) -> Path:
-    """``folder/samples.tsv``: the sheet on which the photographs are; none consents that stopped for want of it."""
+    """Write the photographs' sheet, ``folder/samples.tsv``; photographs that stopped for lack of consent have none."""
     lines = [["patient_id", "photo_id", "path", "consent"]]
     for spec in specs:
         consent = "no" if spec.stopped and spec.stopped[1] == "consent_missing" else "yes"

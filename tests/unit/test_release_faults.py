@@ -16,7 +16,7 @@ from shard_tables import CONFIG, MODELS, Spec, outcomes_of, verdict_on, write_pr
 from deidlib.release import ReleaseError, decide, verify_release
 from deidlib.release.documents import write_index
 from deidlib.release.embedded import write_embedded
-from deidlib.release.files import told_when_full
+from deidlib.release.files import report_full_disk
 from deidlib.storage import tables
 
 SPECS = [Spec(f"patient-{n}", f"photo-{n}", side=200 if n == 2 else 40) for n in range(4)]
@@ -128,9 +128,9 @@ def test_no_parquet_writer_takes_a_full_disk_for_something_else(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "patients.parquet").symlink_to("/dev/full")
     (tmp_path / "index.parquet").symlink_to("/dev/full")
-    with pytest.raises(ReleaseError, match="no space left"), told_when_full("nothing was written"):
+    with pytest.raises(ReleaseError, match="no space left"), report_full_disk("nothing was written"):
         write_index(index, tmp_path / "index.parquet")
-    with pytest.raises(ReleaseError, match="no space left"), told_when_full("nothing was written"):
+    with pytest.raises(ReleaseError, match="no space left"), report_full_disk("nothing was written"):
         write_embedded(tmp_path, index)
 
 

@@ -459,7 +459,7 @@ def test_release_and_report_tell_the_routes_apart(tmp_path):
     card = (release / "README.md").read_text()
     assert "1 image (`region_only`) shows that area alone" in card
     assert "1 image (`intraoral`) is a whole photograph" in card
-    assert "never met the generator" in page
+    assert "not processed by the generator" in page
     assert audit["cohort"]["routes"] == {"generate": 1, "intraoral": 1, "region_only": 1}
     assert audit["gate"]["passed"]
     found = {row["name"]: row for row in audit["gate"]["criteria"]}
@@ -473,7 +473,7 @@ def test_without_any_the_report_does_not_speak_of_them(tmp_path):
     release, audit, page = written(tmp_path, [Spec("patient-a", "a-front")])
     assert "region_only`)" not in (release / "README.md").read_text()
     assert "without_face" not in json.dumps(audit)
-    assert "never met the generator" not in page
+    assert "not processed by the generator" not in page
 
 
 @pytest.mark.parametrize(

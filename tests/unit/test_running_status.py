@@ -294,7 +294,7 @@ def test_what_reviewers_decided_is_told(tmp_path):
     assert "review: required, one person decides; 3 photographs passed the checks, 2 were looked at" in shown
     assert re.search(r"to be decided +1\n", shown)
     (tmp_path / "private" / "review" / "s0000.jsonl").write_text("{}\n")
-    assert "review: cannot be told: private/review/s0000.jsonl, line 1" in page(read_status(tmp_path), datetime.now())
+    assert "review: cannot be read: private/review/s0000.jsonl, line 1" in page(read_status(tmp_path), datetime.now())
 
 
 def test_an_attempt_that_reviewers_asked_for_is_told(tmp_path):

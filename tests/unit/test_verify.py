@@ -32,7 +32,7 @@ from deidlib.release import (
     verify_release,
 )
 from deidlib.release.signature import signature_problems
-from deidlib.release.verify import told_of_layout
+from deidlib.release.verify import layout_warning
 from deidlib.storage import images, tables
 from deidlib.storage.png import png_problems, png_size
 
@@ -239,8 +239,8 @@ def older(tmp_path, monkeypatch) -> Path:
 def test_a_release_of_layout_1_is_read_and_its_numbers_are_called_what_they_are(older, whole):
     assert pq.read_schema(older / "index.parquet").metadata[tables.LAYOUT_KEY] == b"1"
     assert verify_release(older) == []
-    assert "Who has the originals can find each photograph by them" in told_of_layout(older)
-    assert told_of_layout(whole) is None
+    assert "With the originals, each photograph can be found by them" in layout_warning(older)
+    assert layout_warning(whole) is None
     change = compare_releases(older, whole)
     assert change.unchanged == 4
     assert "no longer publishes core_pixels, sface_cosine, dlib_distance, seam" in change.layout
@@ -321,7 +321,7 @@ def test_a_card_whose_text_was_changed_is_found_though_signed(copy):
             '"@id": "other.parquet"',
             "does not describe index.parquet",
         ),
-        ("datasheet.md", "**4 photographs**", "**40 photographs**", "other summary than the card"),
+        ("datasheet.md", "**4 photographs**", "**40 photographs**", "other counts or another digest than the card"),
         ("settings.json", '"device": "cpu"', '"device": "cpu", "key_file": "/a.key"', "may not be published"),
         ("settings.json", '"version": "1.0.0"', '"version": "3.0.0"', "another version or date"),
         ("README.md", "content_digest: ", "content_digest: 0", "another content digest"),

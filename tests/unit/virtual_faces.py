@@ -1,4 +1,4 @@
-"""Virtual patients for the attack suite: faces drawn by the generator, and what bad methods make of them."""
+"""Virtual patients for the attack suite: faces drawn by the generator, and results of bad methods."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def stage_tables(images: list[np.ndarray]) -> tuple[pa.Table, pa.Table]:
 
 
 def summary(n: int, **changes) -> list[Photo]:
-    """What the suite knows of ``n`` photographs that would be released, each patient with a donor of their own."""
+    """Summary of ``n`` photographs that would be released, each patient with a donor of their own."""
     rows = np.random.default_rng(5).permutation(n)
     every = {"released": True, "side": SIDE, "clean": True} | changes
     return [Photo(*names(i), row=int(rows[i]) + 2, donor=every.get("donor") or names(i)[1], **every) for i in range(n)]
