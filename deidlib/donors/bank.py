@@ -106,7 +106,8 @@ def build_bank(
     """Draw and describe donors until ``size`` of them qualify.
 
     An entry qualifies if MediaPipe and YuNet agree that it shows one face, the three recognisers embed it
-    (``facexzoo`` its preview), and its |yaw| is at most 45°. A generator whose faces do not lie where FFHQ's alignment puts them is an error.
+    (``facexzoo`` its preview), and its |yaw| is at most 45°. A generator whose faces do not lie where FFHQ's alignment
+    puts them is an error.
 
     Returns
     -------

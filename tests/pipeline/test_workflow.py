@@ -130,7 +130,7 @@ def test_a_generator_of_ones_own_has_to_be_there_with_its_bank_before_any_job(no
     done = snakemake(noise, environment={"DEIDLIB_MODELS_FILE": ""}, **given)
     assert done.returncode != 0
     assert "Register it in a file of your own and name that in models_file" in done.stdout
-    entry = {"task": "t", "path": "w.pkl", "sha256": "0" * 64, "licence": "l", "citation": "c", "use": "u"}
+    entry = {"task": "t", "path": "w.safetensors", "sha256": "0" * 64, "licence": "l", "citation": "c", "use": "u"}
     (noise / "my.yaml").write_text(yaml.safe_dump({"stylegan2": entry}))
     done = snakemake(noise, models_file="my.yaml", **given)
     assert done.returncode != 0

@@ -165,7 +165,7 @@ def test_mouth_is_read_where_it_was(networks, landmarker, targets):
         faces = invert(networks, targets, settings).images.reshape(2, WORK_SIDE, 2, WORK_SIDE, 2, 3).mean(axis=(2, 4))
         fade = targets.fades[..., None]
         results = np.rint(fade * targets.images + (1 - fade) * faces).astype(np.uint8)
-        points = [[landmarker.detect(i)[0].points for i in images] for images in (targets.images, results)]
+        points = [[landmarker.detect_steadily(i)[0].points for i in images] for images in (targets.images, results)]
         apart = np.linalg.norm(np.subtract(*points), axis=2)[:, networks.mesh.which]
         return apart.mean(axis=1)
 
@@ -223,7 +223,7 @@ def test_result_does_not_depend_on_company_order_or_place(networks, targets, bat
 def test_a_batch_is_as_good_as_one_at_a_time(networks, targets):
     settings = SETTINGS | {"steps": 25}
     single, batched = (invert(networks, targets, settings | {"batch": n}) for n in (1, 2))
-    assert np.abs(batched.psnr - single.psnr).max() < 1
+    assert (batched.psnr > single.psnr - 1).all()
     assert np.abs(batched.distance - single.distance).max() < 0.02
 
 

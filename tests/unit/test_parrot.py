@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
 from deidlib.reid import parrot
+from deidlib.reid.calibration import calibrate
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.gate import chance_limit
+from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.maps import LEARNERS
 
 DIM = 24
+
+
+def chance_limit(attack):
+    """Most hits that pure chance explains: the 97.5 % quantile."""
+    return int(binom.ppf(0.975, attack.trials, attack.chance))
 
 
 def unit(vectors):
@@ -25,7 +30,9 @@ def attacker(originals, released, patients, area=None):
     patients = np.array([f"patient-{i:04d}" for i in patients])
     shown = {"original": originals, "released": released, "released_region": released if area is None else area}
     faces = {name: Faces(photos, patients, vectors.astype(np.float32)) for name, vectors in shown.items()}
-    return SimpleNamespace(recogniser="sface", title="SFace", same_above=True, faces=faces)
+    rng = np.random.default_rng(0)
+    calibration = calibrate("sface", True, faces["original"], None, 0.363, 1e-3, rng)
+    return Attacker("sface", "SFace", True, faces, None, calibration, 0.01, True, rng)
 
 
 def results(originals, released, patients, seed=7, area=None, region="whole"):
