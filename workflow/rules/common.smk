@@ -330,8 +330,9 @@ def closing_lines(config):
         "reviewer's copy (private)": f"{results}/private/reviewer.html",
         "quarantine list (private)": f"{results}/private/quarantine.tsv",
     }
-    lines = [f"{name + ':':26} {place}" for name, place in places.items() if os.path.exists(place)]
-    return "\n".join([*lines, *withdrawn_words(f"{results}/private")])
+    lines = [f"{name}:".ljust(27) + place for name, place in places.items() if os.path.exists(place)]
+    lines.extend(withdrawn_words(PRIVATE))
+    return "\n".join(lines)
 
 
 complete(config)
