@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env models demo test test-slurm soak fuzz bench bench-gpu bench-scale lint format tables clean
+.PHONY: help env models demo test test-exhaustive test-slurm soak fuzz bench bench-gpu bench-scale lint format tables clean
 
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -11,6 +11,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo    set up, make a demo cohort and de-identify it (about 10 minutes on 2 cores)"
 	@echo "make test    set up and run the tests"
+	@echo "make test-exhaustive   run the tests that take minutes each"
 	@echo "make test-slurm   run the workflow on a SLURM of one node, installed here (root on Debian; 4 minutes)"
 	@echo "make soak    strike runs with random faults, here and on SLURM (root on Debian; a quarter of an hour)"
 	@echo "make fuzz    damage photographs of every format and count what intake says of them (some minutes; ARGS=--help)"
@@ -38,7 +39,10 @@ demo: models demo/key demo/cohort/samples.tsv
 	@$(BIN)/deidlib run demo/cohort/samples.tsv --key demo/key --results demo/results --cores $(CORES)
 
 test: models
-	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not exhaustive"
+
+test-exhaustive: models
+	@$(BIN)/python -m pytest -n $(CORES) -m exhaustive
 
 test-slurm: models
 	@$(BIN)/python -m pytest tests/slurm -rs

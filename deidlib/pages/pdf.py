@@ -16,6 +16,8 @@ _FACES = (
     ("DejaVu Sans Mono", "DejaVuSansMono.ttf", 400, "normal"),
 )
 
+_BREAK_ANYWHERE = "* { break-inside: auto !important; break-before: auto !important; break-after: auto !important }"
+
 
 def to_pdf(html: str) -> bytes:
     """Lay out the page for paper: PDF/UA-1 (tagged, readable by screen readers).
@@ -36,9 +38,13 @@ def to_pdf(html: str) -> bytes:
     style = weasyprint.CSS(string=faces, font_config=fonts)
     self_contained = URLFetcher(allowed_protocols={"data"}, fail_on_errors=True)
     page = weasyprint.HTML(string=html, url_fetcher=self_contained)
-    return page.write_pdf(
-        stylesheets=[style],
-        font_config=fonts,
-        pdf_variant="pdf/ua-1",
-        pdf_identifier=hashlib.sha256(html.encode()).digest()[:16],
-    )
+    about = {
+        "font_config": fonts,
+        "pdf_variant": "pdf/ua-1",
+        "pdf_identifier": hashlib.sha256(html.encode()).digest()[:16],
+    }
+    try:
+        return page.write_pdf(stylesheets=[style], **about)
+    except AssertionError:
+        # WeasyPrint finds no page break in some runs of rows that are to stay together: then they need not.
+        return page.write_pdf(stylesheets=[style, weasyprint.CSS(string=_BREAK_ANYWHERE)], **about)

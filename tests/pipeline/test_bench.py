@@ -36,6 +36,7 @@ def benches():
     return inversion, gpu
 
 
+@pytest.mark.exhaustive
 def test_bench_compares_the_methods(tmp_path):
     write_cohort(tmp_path, patients=1, shards=1)
     figures = tmp_path / "figures.json"
@@ -101,6 +102,7 @@ def test_no_floor_for_a_device_whose_peaks_nobody_gave(benches):
         gpu.peak_of("NVIDIA H100 80GB HBM3", 100.0, None)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is not measured where there is no GPU")
 def test_without_a_gpu_costs_are_counted_and_the_rest_is_said_not_to_be(tmp_path):
     figures = tmp_path / "figures.json"

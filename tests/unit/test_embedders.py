@@ -146,6 +146,7 @@ def test_the_judge_does_not_lead():
     assert "dlib" not in LED_BY
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", TRAINED)
 def test_what_was_fitted_knows_people_again_in_another_pose_and_light(name, generator):
     """Virtual people that nothing was fitted to: most of their views lie nearer together than impostors do."""

@@ -70,6 +70,7 @@ def shard(generator, model_files, yunet, sface):
     return photos, landmarks, regions, donors
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("batch", [1, 2])
 def test_faces_do_not_depend_on_workers_or_parts(shard, networks, batch):

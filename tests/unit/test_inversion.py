@@ -91,6 +91,7 @@ def test_area_is_fitted_and_the_code_stays_near_the_donor(networks, prior, targe
     assert np.allclose(distances, after.distance, rtol=0.02)
 
 
+@pytest.mark.exhaustive
 def test_the_background_stays_the_donors(networks, targets):
     def drift(background: float) -> np.ndarray:
         made = invert(networks, targets, SETTINGS | {"steps": 12, "background_weight": background})
@@ -157,6 +158,7 @@ def test_mesh_looks_where_mediapipe_does(model_files, landmarker, astronaut, tar
         assert apart < 0.008
 
 
+@pytest.mark.exhaustive
 def test_mouth_is_read_where_it_was(networks, landmarker, targets):
     """By MediaPipe itself, which finds the face anew in every image."""
 
@@ -172,6 +174,7 @@ def test_mouth_is_read_where_it_was(networks, landmarker, targets):
     assert shifts(25.0).mean() < 0.8 * shifts(0.0).mean(), "25 is the default"
 
 
+@pytest.mark.exhaustive
 def test_those_that_lead_bring_an_impostors_likeness_and_the_donor(networks, targets):
     """As each of them sees the composite at full size, in a crop that the loss does not look at."""
     ensemble = networks.ensemble
@@ -220,6 +223,7 @@ def test_result_does_not_depend_on_company_order_or_place(networks, targets, bat
     assert (one == one_alone).all(), "the last batch is filled up"
 
 
+@pytest.mark.exhaustive
 def test_a_batch_is_as_good_as_one_at_a_time(networks, targets):
     settings = SETTINGS | {"steps": 25}
     single, batched = (invert(networks, targets, settings | {"batch": n}) for n in (1, 2))
@@ -290,6 +294,7 @@ def test_a_step_stays_on_its_device(networks, targets):
         assert loss.device.type == gradient.device.type == "meta"
 
 
+@pytest.mark.exhaustive
 def test_a_step_compiles_whole(networks, targets):
     """Without a break, which is what CUDA graphs need; and to the loss and gradient that it has uncompiled."""
     settings = SETTINGS | {"bf16": False}

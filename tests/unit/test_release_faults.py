@@ -134,6 +134,7 @@ def test_no_parquet_writer_takes_a_full_disk_for_something_else(tmp_path):
         write_embedded(tmp_path, index)
 
 
+@pytest.mark.exhaustive
 def test_a_kill_at_any_moment_leaves_a_whole_version_or_none(folder, undisturbed):
     total = int(run(f"{folder}:kill:0")[0].split()[1])
     assert total > 20

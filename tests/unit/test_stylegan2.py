@@ -456,6 +456,7 @@ def _assert_close_up_is_the_image(generator, w):
         assert torch.allclose(part, whole[:, :, y : y + 224, x : x + 224], atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_preview_is_fitted_measured_and_used_only_if_good(tmp_path):
     """Where the larger sizes repeat what lies below, the estimate is near; where they do not, it says so."""
     from deidlib.generators.running_rgb import LEAST_PSNR, fit_running_rgb, save_running_rgb, use_running_rgb
