@@ -212,7 +212,8 @@ def _search_criterion(
         verdict, note = False, f"Not tried by {', '.join(lacking)}; a missing result fails."
     elif patients < fewest[0]:
         verdict, small = NOT_JUDGED, True
-        tried = f"{patients:,} {'patient' if patients == 1 else 'patients'} could be tried" if made else "it could not be tried on these patients"
+        people = "patient" if patients == 1 else "patients"
+        tried = f"{patients:,} {people} could be tried" if made else "it could not be tried on these patients"
         note = f"Not judged: {tried}; to pass takes {fewest[0]:,}, to fail {fewest[1]:,}."
     return criterion(
         name,
