@@ -324,7 +324,8 @@ def same_look_attack(
         title=f"Among people of the same look, {words}",
         chance=float(tried.chance.mean()) if len(tried) else None,
         tried=tried,
-        explanation=(
+        explanation=("" if len(tried) else "Not tried: there are too few patients. ")
+        + (
             f"{attacker.title} searches a released photograph among the patient's originals and those of the "
             f"{LOOK_ALIKES} others who look most alike (apparent sex, age and skin tone, which the new face imitates "
             "on purpose), or of all there are. A hit is the patient in first place. A rate above chance means that "

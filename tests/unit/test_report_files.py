@@ -50,7 +50,8 @@ def test_audit_gives_the_measures_before_and_after(tmp_path):
     assert found["limits"] == pytest.approx([-spread, spread], abs=0.05)  # in classes of 0.1: a number is a key
     assert audit["fidelity"]["smile"]["lip_line"]["n"] == 0
     assert audit["fidelity"]["smile"]["lip_line"]["mean"] is None
-    assert "+0.00" in html
+    assert "+0.0" in html
+    assert "+0.00" not in html
     assert any(figure["aria-label"].startswith("Clinical measures") for figure in Page(html).all("svg"))
 
 
