@@ -15,7 +15,8 @@ from deidlib.logs import say
 def run(
     context: typer.Context,
     sheet: Annotated[
-        Path, typer.Argument(help="Sample sheet, TSV or CSV; its photographs lie in its folder.", show_default=False)
+        Path,
+        typer.Argument(help="Sample sheet (TSV, CSV, Excel) in the folder of its photographs.", show_default=False),
     ],
     key: Annotated[
         Path | None,

@@ -55,10 +55,11 @@ def plan(
     key, rules = secret(key_file), settings(given)["release"]["columns"]
     results = Results.of_plan(out)
     refuse_key_inside(key_file, results.root)
-    _show_preview(sheet, rules)
+    opened = cohort.open_sheet(sheet, rules)
+    _show_preview(opened)
     seen = results.contents
     known = contents.read_known(seen)
-    photos = cohort.read_sheet(sheet, known, rules=rules)
+    photos = cohort.read_sheet(opened, known)
     open_private(out)
     if gone := forget_withdrawn(out.parent, photos, key):
         say(f"plan: {len(gone)} tables of face templates held one of a photograph that left the cohort; removed")
@@ -87,16 +88,17 @@ def preview(
       deidlib preview cohort/samples.tsv --configfile my.yaml
     """
     from deidlib import config
+    from deidlib.intake.cohort import open_sheet
 
     cfg = config.load_config(configfile, {"cohort": str(sheet)}) if configfile else settings("{}")
-    _show_preview(sheet, cfg["release"]["columns"])
+    _show_preview(open_sheet(sheet, cfg["release"]["columns"]))
 
 
-def _show_preview(sheet: Path, rules: dict) -> None:
+def _show_preview(opened) -> None:
     from deidlib.intake.preview import in_words
     from deidlib.intake.preview import preview as look
 
-    found = look(sheet, rules)
+    found = look(opened)
     say(in_words(found))
     if found.stops:
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,57 @@ _MOST_PHOTOS = 1000
 _JSON_ROWS = 65536
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """A sample sheet as it was read, with its faults: what the preview and the plan both start from.
+
+    Attributes
+    ----------
+    path : Path
+        The sheet.
+    cells, row
+        As :func:`deidlib.intake.sheet.read_cells` gives them, with views as words.
+    photos, masks
+        As :func:`deidlib.intake.paths.files_of` gives them.
+    rules : mapping
+        ``release.columns`` of the config.
+    faults : list of Fault
+        The faults that stop a run (:func:`faults_of`).
+    """
+
+    path: Path
+    cells: dict[str, pa.Array]
+    row: np.ndarray
+    photos: list[str | None]
+    masks: dict[int, str | None]
+    rules: Mapping[str, Mapping]
+    faults: list[faults.Fault]
+
+
+def open_sheet(path: Path | str, rules: Mapping[str, Mapping] | None = None) -> Sheet:
+    """Read and check the cells of a sample sheet, and look up its files.
+
+    Parameters
+    ----------
+    path : path
+        See :func:`read_sheet`.
+    rules : mapping, optional
+        See :func:`read_sheet`.
+
+    Raises
+    ------
+    CohortError
+        The sheet cannot be read as a table.
+    """
+    path = Path(path)
+    cells, row = read_cells(path)
+    cells["view"] = pa.array([view_of(view) for view in cells["view"].to_pylist()], pa.string())
+    photos, masks = files_of(path.parent, cells)
+    return Sheet(path, cells, row, photos, masks, rules or {}, faults_of(cells, row, photos, rules))
+
+
 def read_sheet(
-    path: Path | str,
+    sheet: Path | str | Sheet,
     known: contents.Known | None = None,
     progress: Callable[[], object] | None = None,
     rules: Mapping[str, Mapping] | None = None,
@@ -48,10 +98,11 @@ def read_sheet(
 
     Parameters
     ----------
-    path : path
+    sheet : path or Sheet
         TSV (.tsv, .tab), CSV (comma, semicolon or tab, whichever gives the header most columns), both UTF-8 with
         or without BOM, or an Excel workbook (.xlsx). Cells are text without the blanks around them ("007" stays
-        "007"); ids are brought to Unicode's NFC form. Rows without any cell are left out.
+        "007"); ids are brought to Unicode's NFC form. Rows without any cell are left out. A sheet that is open
+        already is not read again.
     known : mutable mapping, optional
         What an earlier plan read of the files (:func:`deidlib.intake.contents.digests`); updated in place.
     progress : callable, optional
@@ -72,11 +123,9 @@ def read_sheet(
     deidlib.intake.contents.ContentError
         A photograph or mask is there and cannot be read.
     """
-    path = Path(path)
-    cells, row = read_cells(path)
-    cells["view"] = pa.array([view_of(view) for view in cells["view"].to_pylist()], pa.string())
-    photos, masks = files_of(path.parent, cells)
-    _refuse(path, faults_of(cells, row, photos, rules))
+    opened = sheet if isinstance(sheet, Sheet) else open_sheet(sheet, rules)
+    path, cells, row, photos, masks = opened.path, opened.cells, opened.row, opened.photos, opened.masks
+    _refuse(path, opened.faults)
     schema = load_schema("samples")["properties"]
     further = sorted(set(cells) - set(schema))
     distinct = pc.value_counts(cells["photo_id"])

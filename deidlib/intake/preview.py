@@ -17,14 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib.intake import contents, faults, workbook
-from deidlib.intake.cohort import faults_of
+from deidlib.intake.cohort import Sheet, open_sheet
 from deidlib.intake.column_names import meant
 from deidlib.intake.consent import agrees, without_consent
 from deidlib.intake.faults import lines
-from deidlib.intake.paths import files_of, spellings
-from deidlib.intake.sheet import MAX_FAULTS_SHOWN, read_cells
+from deidlib.intake.paths import spellings
+from deidlib.intake.sheet import MAX_FAULTS_SHOWN
 from deidlib.intake.spelling import plain
-from deidlib.intake.views import view_of
 from deidlib.schema import load_schema
 
 #: Words that mean yes or no in other languages or in forms: a cell with one of them was probably filled in on purpose.
@@ -86,12 +85,12 @@ class Preview:
     stops: tuple[str, ...]
 
 
-def preview(path: Path | str, rules: Mapping[str, Mapping] | None = None) -> Preview:
-    """Read a sheet and look up its files.
+def preview(sheet: Path | str | Sheet, rules: Mapping[str, Mapping] | None = None) -> Preview:
+    """Count what a run would do with a sheet.
 
     Parameters
     ----------
-    path : path
+    sheet : path or Sheet
         See :func:`deidlib.intake.cohort.read_sheet`.
     rules : mapping, optional
         ``release.columns`` of the config. Cells that it releases are screened; columns that it names are not suspected.
@@ -103,10 +102,8 @@ def preview(path: Path | str, rules: Mapping[str, Mapping] | None = None) -> Pre
     deidlib.intake.contents.ContentError
         The network share with the photographs is gone.
     """
-    path = Path(path)
-    cells, row = read_cells(path)
-    cells["view"] = pa.array([view_of(view) for view in cells["view"].to_pylist()], pa.string())
-    photos, masks = files_of(path.parent, cells)
+    opened = sheet if isinstance(sheet, Sheet) else open_sheet(sheet, rules)
+    path, cells, row, photos, masks = opened.path, opened.cells, opened.row, opened.photos, opened.masks
     states = contents.states(photos)
     mask_states = dict(zip(masks, contents.states(list(masks.values())), strict=True))
     patients, photo_ids = cells["patient_id"].to_pylist(), cells["photo_id"].to_pylist()
@@ -132,9 +129,9 @@ def preview(path: Path | str, rules: Mapping[str, Mapping] | None = None) -> Pre
         outside=_lines(row, np.flatnonzero(outside)),
         masks_missing=_lines(row, sorted(no_mask)),
         duplicates=_lines(row, np.flatnonzero(double)),
-        ignored=tuple((name, meant(name)) for name in cells if name not in known and name not in (rules or {})),
+        ignored=tuple((name, meant(name)) for name in cells if name not in known and name not in opened.rules),
         remarks=tuple(_remarks(path, cells, row, np.flatnonzero(missing | outside))),
-        stops=tuple(map(str, faults_of(cells, row, photos, rules))),
+        stops=tuple(map(str, opened.faults)),
     )
 
 

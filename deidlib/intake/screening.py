@@ -110,6 +110,7 @@ class Finding:
     what: str
 
 
+@functools.lru_cache(maxsize=65536)  # asked again for every row that is released
 def cell_problem(text: str) -> str | None:
     """Why a cell identifies a person by itself, without its column and the other cells; None: it does not.
 
@@ -133,6 +134,7 @@ def cell_problem(text: str) -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=65536)
 def timepoint_problem(text: str) -> str | None:
     """What is wrong with a time point; None: it has one of the forms that samples.schema.yaml describes."""
     return None if _timepoint().search(unicodedata.normalize("NFKC", text)) else "is no name of a time point"

@@ -12,7 +12,7 @@ import yaml
 from deidlib import config, keys
 from deidlib.errors import InputError
 from deidlib.intake import contents
-from deidlib.intake.cohort import read_sheet
+from deidlib.intake.cohort import open_sheet, read_sheet
 from deidlib.intake.preview import in_words, preview
 from deidlib.intake.sheet import CohortError
 from deidlib.storage.atomic import write_file
@@ -92,12 +92,13 @@ def check_sheet(
     CohortError
         The sheet is wrong: nothing may start.
     """
-    found = preview(sheet, rules)
+    opened = open_sheet(sheet, rules)
+    found = preview(opened)
     if found.stops:
         raise CohortError(in_words(found))
     seen = Results.of_folder(results).contents
     known = contents.read_known(seen)
-    read_sheet(sheet, known, progress, rules=rules)
+    read_sheet(opened, known, progress)
     results.mkdir(parents=True, exist_ok=True)
     with _private_files():
         open_private(seen)
