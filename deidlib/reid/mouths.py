@@ -9,12 +9,15 @@ import numpy as np
 
 from deidlib.logs import progress
 from deidlib.regions.area import cut_region, preserved_area
-from deidlib.reid.restored import released_images, rows_of
+from deidlib.reid.restored import by_photo, released_images
 from deidlib.reid.side_channels import Photo
 from deidlib.reid.teeth import MOST_PHOTOS, Seen, mouth_of
 from deidlib.storage.images import decode_png
 from deidlib.storage.results import Results, stage_table
+from deidlib.storage.stage import read_photos
 from deidlib.vision.landmarks import points_of
+
+_REGION = ["route", "crop_left", "crop_top", "crop_side", "core", "band"]
 
 
 def sampled(photos: Sequence[Photo], most: int = MOST_PHOTOS) -> list[Photo]:
@@ -56,19 +59,12 @@ def seen_mouths(
     with progress("teeth", len(wanted)) as step:
         for shard in shards:
             folder = Results(private).shard(shard)
-            pictures = rows_of(stage_table(folder, "photos"), "PHOTOS", ["release_photo_id", "image"], list(wanted))
+            pictures = read_photos(stage_table(folder, "photos"), "PHOTOS", wanted, ["release_photo_id", "image"])
             here = pictures["release_photo_id"].to_pylist()
-            columns = ["release_photo_id", "route", "crop_left", "crop_top", "crop_side", "core", "band"]
-            regions, landmarks = (
-                {
-                    row["release_photo_id"]: row
-                    for row in rows_of(stage_table(folder, name), schema, wants, here).to_pylist()
-                }
-                for name, schema, wants in (
-                    ("regions", "REGIONS", columns),
-                    ("landmarks", "LANDMARKS", ["release_photo_id", "points"]),
-                )
-            )
+            if not here:
+                continue
+            regions = by_photo(folder, "regions", _REGION, here)
+            landmarks = by_photo(folder, "landmarks", ["points"], here)
             released = released_images(folder, {i: attempts[i] for i in here if i in attempts}, encoded)
             for batch in pictures.to_batches(max_chunksize=1):
                 (row,) = batch.to_pylist()

@@ -10,12 +10,10 @@ import numpy as np
 
 from deidlib.logs import progress
 from deidlib.storage.results import Results, stage_table
-from deidlib.storage.stage import read
+from deidlib.storage.stage import read_photos
 from deidlib.vision.networks import open_recognisers
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from deidlib.reid.attack import Attack
     from deidlib.reid.face_attacks import Attacker
     from deidlib.reid.reversal import Pairs
@@ -83,17 +81,12 @@ def _pairs(
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for shard in shards:
         folder = Results(private).shard(shard)
-        photos = rows_of(stage_table(folder, "photos"), "PHOTOS", ["release_photo_id", "image"], list(patient_of))
+        photos = read_photos(stage_table(folder, "photos"), "PHOTOS", patient_of, ["release_photo_id", "image"])
         here = photos["release_photo_id"].to_pylist()
         if not here:
             continue
-        landmarks, regions = (
-            {row["release_photo_id"]: row for row in rows_of(folder / name, schema, columns, here).to_pylist()}
-            for name, schema, columns in (
-                ("landmarks.parquet", "LANDMARKS", ["release_photo_id", "aligned_to_native"]),
-                ("regions.parquet", "REGIONS", ["release_photo_id", "route", "crop_left", "crop_top"]),
-            )
-        )
+        landmarks = by_photo(folder, "landmarks", ["aligned_to_native"], here)
+        regions = by_photo(folder, "regions", ["route", "crop_left", "crop_top"], here)
         released = released_images(folder, {i: attempts[i] for i in here}, encoded)
         for batch in photos.to_batches(max_chunksize=1):
             (photo,) = batch.to_pylist()
@@ -112,13 +105,10 @@ def _pairs(
     return Pairs(np.array(names, str), np.array([patient_of[i] for i in names], str), images, originals)
 
 
-def rows_of(path: Path, schema: str, columns: list[str], wanted: list[str]) -> pa.Table:
-    """Rows of a shard's table that belong to these photographs."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = read(path, schema, columns)
-    return table.filter(pc.is_in(table["release_photo_id"], pa.array(wanted, pa.string())))
+def by_photo(folder: Path, name: str, columns: list[str], wanted: list[str]) -> dict[str, dict]:
+    """Rows of a shard's table that belong to these photographs, by ``release_photo_id``."""
+    rows = read_photos(stage_table(folder, name), name.upper(), wanted, ["release_photo_id", *columns])
+    return {row["release_photo_id"]: row for row in rows.to_pylist()}
 
 
 def released_images(
@@ -131,6 +121,6 @@ def released_images(
     for attempt in sorted(set(attempts.values())):
         wanted = [i for i, number in attempts.items() if number == attempt]
         path = stage_table(folder, "blended", attempt)
-        for row in rows_of(path, "BLENDED", ["release_photo_id", "image"], wanted).to_pylist():
+        for row in read_photos(path, "BLENDED", wanted, ["release_photo_id", "image"]).to_pylist():
             found[row["release_photo_id"]] = row["image"]
     return found

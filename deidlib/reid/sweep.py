@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from deidlib.config import stage_options
 from deidlib.contract.routes import GENERATE
@@ -17,7 +16,7 @@ from deidlib.reid.embeddings import faces_of
 from deidlib.reid.price import price_rows
 from deidlib.reid.tradeoff import draw_sample, preserved_share, released_rows, settings_to_sweep, sweep_shard
 from deidlib.storage.results import Results, stage_table
-from deidlib.storage.stage import read
+from deidlib.storage.stage import read, read_photos
 
 
 def sampled(private: Path, shards: list[str], preserve: str, n: int) -> dict[str, dict[str, int]]:
@@ -60,16 +59,11 @@ def sweep_rows(
 
 def _tables(folder: Path, chosen: dict[str, int]) -> tuple[pa.Table, ...]:
     """Rows of the sampled photographs: photos, landmarks, regions, and the donors of their attempts."""
-
-    def rows(path: Path, schema: str, wanted: list[str]) -> pa.Table:
-        table = read(path, schema)
-        return table.filter(pc.is_in(table["release_photo_id"], pa.array(wanted, pa.string())))
-
     photos, landmarks, regions = (
-        rows(stage_table(folder, name), name.upper(), list(chosen)) for name in ("photos", "landmarks", "regions")
+        read_photos(stage_table(folder, name), name.upper(), chosen) for name in ("photos", "landmarks", "regions")
     )
     donors = [
-        rows(stage_table(folder, "donors", attempt), "DONORS", [p for p, a in chosen.items() if a == attempt])
+        read_photos(stage_table(folder, "donors", attempt), "DONORS", [p for p, a in chosen.items() if a == attempt])
         for attempt in sorted(set(chosen.values()))
     ]
     return photos, landmarks, regions, pa.concat_tables(donors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,15 @@ def read(path: Path, schema: str, columns: list[str] | None = None) -> pa.Table:
         return tables.read(path, getattr(tables, schema), columns)
     except FileNotFoundError:
         raise InputError(f"no table {path.name}; run the stage that writes it first") from None
+
+
+def read_photos(path: Path, schema: str, wanted: Collection[str], columns: list[str] | None = None) -> pa.Table:
+    """Rows of a stage's table that belong to these photographs (``release_photo_id``)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = read(path, schema, columns)
+    return table.filter(pc.is_in(table["release_photo_id"], pa.array(list(wanted), pa.string())))
 
 
 def read_json(path: Path) -> dict:
