@@ -88,7 +88,7 @@ class Calibration:
 
     def same(self, scores: np.ndarray) -> np.ndarray:
         """Which scores count as the same person."""
-        return np.asarray(scores) >= self.threshold if self.same_above else np.asarray(scores) <= self.threshold
+        return reaches(scores, self.threshold, self.same_above)
 
     @property
     def fnmr(self) -> float | None:
@@ -232,7 +232,7 @@ def calibrate(
     threshold = min(known) if same_above else max(known)
     synthetic = None
     if len(of_bank):
-        synthetic = float(np.mean(of_bank >= threshold if same_above else of_bank <= threshold))
+        synthetic = float(np.mean(reaches(of_bank, threshold, same_above)))
     look = LookThreshold(0, None, None)
     if classes is not None:
         measured = classes >= 0
@@ -250,6 +250,12 @@ def look_threshold(alike: np.ndarray, fmr: float, same_above: bool) -> LookThres
         return LookThreshold(len(alike), None, None)
     rate = min(max(fmr, LEAST_FALSE_MATCHES / len(alike)), 1.0 - 1 / len(alike))
     return LookThreshold(len(alike), rate, threshold_at(alike, rate, same_above))
+
+
+def reaches(scores: np.ndarray, threshold: float, same_above: bool) -> np.ndarray:
+    """Which scores are at least as alike as the threshold."""
+    scores = np.asarray(scores)
+    return scores >= threshold if same_above else scores <= threshold
 
 
 def threshold_at(impostor: np.ndarray, fmr: float, same_above: bool) -> float:

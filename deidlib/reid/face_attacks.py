@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deidlib.reid.attack import Attack, attack_from_trials
-from deidlib.reid.calibration import Calibration
+from deidlib.reid.calibration import Calibration, reaches
 from deidlib.reid.embeddings import Faces
 from deidlib.reid.identification import Search, open_set, search, search_among
 from deidlib.reid.looks import LOOK_ALIKES, NOBODY, PeopleLooks
@@ -82,6 +82,11 @@ class Attacker:
         return attack_from_trials(
             hits, patients, self.rng, **({"recogniser": self.recogniser, "region": "whole"} | about)
         )
+
+    def rank1(self, found: Search, **about: Any) -> Attack:
+        """Result of a search among the originals that succeeds where the patient is in first place."""
+        about = {"chance": found.chance(1), "tried": found.first()} | about
+        return self.attack(found.ranks <= 1, found.patients, **about)
 
     def look_rng(self) -> np.random.Generator:
         """Random state by which people who are equally alike are ordered: the same for every recogniser."""
@@ -156,7 +161,7 @@ def _verified_by_look(attacker: Attacker, name: str, title: str, best: Best) -> 
     """The same with a threshold from pairs of people of the same look."""
     look = attacker.calibration.look
     return attacker.attack(
-        best.scores >= look.threshold if attacker.same_above else best.scores <= look.threshold,
+        reaches(best.scores, look.threshold, attacker.same_above),
         best.patients,
         name=f"{name}{SAME_LOOK}",
         title=f"1:1 verification, {title}, threshold by people of the same look",
@@ -254,14 +259,11 @@ def floor(attacker: Attacker, region: str) -> Attack:
     """1:N among originals shown the same way, without the same photograph: what region and context each give away."""
     probes, originals = attacker.faces[PROBE[region]], attacker.faces[ALIKE[region]]
     found = search(probes, originals, None, attacker.same_above, drop_own=True)
-    return attacker.attack(
-        found.ranks <= 1,
-        found.patients,
+    return attacker.rank1(
+        found,
         name=FLOOR,
         title=f"1:N identification by another photograph, rank 1{REGION_TITLE[region]}",
         region=region,
-        chance=found.chance(1),
-        tried=found.first(),
         explanation=(
             f"{attacker.title} searches a released photograph among {found.gallery:,} originals without the one that "
             "it was made of, so that only another photograph of the patient can betray "
@@ -276,14 +278,11 @@ def _area_in_same_search(attacker: Attacker) -> Attack:
     """Search the preserved area alone among whole originals: the same search as that of the whole picture."""
     probes, originals = attacker.faces["released_region"], attacker.faces["original"]
     found = search(probes, originals, None, attacker.same_above, drop_own=True)
-    return attacker.attack(
-        found.ranks <= 1,
-        found.patients,
+    return attacker.rank1(
+        found,
         name=AREA_IN_SAME_SEARCH,
         title=f"1:N identification by another photograph, whole originals, rank 1{REGION_TITLE['region_only']}",
         region="region_only",
-        chance=found.chance(1),
-        tried=found.first(),
         explanation=(
             f"{attacker.title} searches the preserved area among {found.gallery:,} whole originals without the one "
             f"that it was made of.{SEEN['region_only']} The gate compares this with what the whole picture finds."

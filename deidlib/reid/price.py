@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deidlib.reid.attack import interval
+from deidlib.reid.calibration import reaches
 from deidlib.reid.embeddings import Faces
 from deidlib.reid.face_attacks import RANK1_ORIGINALS
 from deidlib.reid.identification import search
@@ -42,9 +43,9 @@ def price_rows(seen: Sequence[Mapping[str, Any]], same_above: Mapping[str, bool]
     rows = []
     for area in dict.fromkeys(entry["preserve"] for entry in seen):
         for recogniser, above in same_above.items():
+            originals = _faces(seen, area, recogniser, "square")
             for region, suffix in _SUFFIX.items():
-                probes = _faces(seen, area, recogniser, "released" + suffix)
-                found = search(probes, _faces(seen, area, recogniser, "square"), None, above)
+                found = search(_faces(seen, area, recogniser, "released" + suffix), originals, None, above)
                 chance = found.chance(1)
                 columns = found.photos.tolist(), found.patients.tolist(), found.mate.tolist(), found.ranks.tolist()
                 for photo, patient, score, rank in zip(*columns, strict=True):
@@ -140,7 +141,7 @@ def _of_sample(
     patients = [row["patient"] for row in found]
     hits = {
         "rank1": np.array([row["first"] for row in found], bool),
-        "verified": scores >= threshold if same_above else scores <= threshold,
+        "verified": reaches(scores, threshold, same_above),
     }
     parts = {
         name: {"hits": int(hit.sum()), "trials": len(hit), "ci95": list(interval(hit, patients, rng))}

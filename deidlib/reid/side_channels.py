@@ -137,7 +137,7 @@ def size_attack(photos: Sequence[Photo], rng: np.random.Generator) -> Attack:
     known = _drawn([photo for photo in photos if photo.side is not None], rng)
     sides = np.array([photo.side for photo in known], float)
     probes = [i for i, photo in enumerate(known) if photo.released]
-    hits = [_nearest_is_own(np.abs(sides - sides[i]), i, rng) for i in probes]
+    hits = [_nearest(np.abs(sides - sides[i]), rng) == i for i in probes]
     return attack_from_trials(
         hits,
         [known[i].patient for i in probes],
@@ -216,9 +216,7 @@ def published_numbers_attack(
             own = similarities[name].to_patients(known[i].photo, patients) if name in similarities else fixed[name]
             difference = np.abs(own - value)
             apart += np.nan_to_num(difference / max(float(np.nanstd(own)), 1e-9), nan=np.inf)
-        apart = np.round(apart, 6)
-        picked = int(rng.choice(np.flatnonzero(apart == apart.min())))
-        hits.append(patients[picked] == patients[i])
+        hits.append(patients[_nearest(np.round(apart, 6), rng)] == patients[i])
     count = Counter(patients)
     said = (
         f"Used are the columns {', '.join(used)}."
@@ -249,8 +247,7 @@ def hash_attack(released: Faces, squares: Faces, rng: np.random.Generator) -> At
     probes = [i for i, photo in enumerate(released.photos) if photo in place]
     gallery = squares.vectors[entries]
     hits = [
-        _nearest_is_own(np.abs(gallery - released.vectors[i]).sum(axis=1), place[released.photos[i]], rng)
-        for i in probes
+        _nearest(np.abs(gallery - released.vectors[i]).sum(axis=1), rng) == place[released.photos[i]] for i in probes
     ]
     return attack_from_trials(
         hits,
@@ -274,6 +271,6 @@ def _drawn(photos: list[Photo], rng: np.random.Generator, most: int = MOST) -> l
     return photos if len(photos) <= most else [photos[i] for i in sorted(rng.permutation(len(photos))[:most])]
 
 
-def _nearest_is_own(distances: np.ndarray, own: int, rng: np.random.Generator) -> bool:
-    """Whether a draw from the nearest entries (those that tie) is the own one."""
-    return bool(rng.choice(np.flatnonzero(distances == distances.min())) == own)
+def _nearest(distances: np.ndarray, rng: np.random.Generator) -> int:
+    """The nearest entry; of those that tie, one that is drawn."""
+    return int(rng.choice(np.flatnonzero(distances == distances.min())))

@@ -80,16 +80,13 @@ def fused_attacks(attacker: Attacker, looks: dict[str, Faces], seed: int) -> lis
         found = search(*pair, None, same_above=False, drop_own=True)
         missing = len(faces[PROBE[region]]) - len(pair[0])
         attacks.append(
-            attacker.attack(
-                found.ranks <= 1,
-                found.patients,
+            attacker.rank1(
+                found,
                 name=FUSED,
                 title=f"Soft biometrics with a recogniser: rank 1 by another photograph{REGION_TITLE[region]}",
                 region=region,
-                chance=found.chance(1),
                 explanation=_explained(region, found.gallery, missing, f"With {attacker.title}, the attacker")
                 + f" The score of {attacker.title} is added.",
-                tried=found.first(),
             )
         )
         if region == "whole":

@@ -20,6 +20,7 @@ from deidlib.inversion.faces import invert_faces
 from deidlib.inversion.objective import Networks
 from deidlib.regions.area import cut_region, preserve_regions, preserved_area
 from deidlib.reid.attack import interval
+from deidlib.reid.calibration import reaches
 from deidlib.reid.embeddings import Faces, embed_renderings, renderings
 from deidlib.reid.price import PRICED
 from deidlib.storage import tables
@@ -117,17 +118,17 @@ def sweep_shard(
         faces = pa.concat_tables(
             [tables.FACES.empty_table(), *invert_faces([part], networks, inversion, workers, step)]
         )
-        share = {row["release_photo_id"]: preserved_share(row) for row in fitting.to_pylist()}
+        region_of = {row["release_photo_id"]: row for row in fitting.to_pylist()}
         for row in blend_faces(photos, landmarks, regions, faces, stage_options(config, "blending")).to_pylist():
             photo = row["release_photo_id"]
-            image = decode_png(row["image"])
+            image, region = decode_png(row["image"]), region_of[photo]
+            share = preserved_share(region)
             about = {"preserve": area, "identity_weight": weight, "photo": photo, "patient": patient_of[photo]}
             for recogniser in recognisers:
                 vector = recogniser.embed(image)
                 score = None if vector is None else likeness(vector, about["patient"], originals, recogniser)
-                rows.append(about | {"recogniser": recogniser.name, "score": score, "share": share[photo]})
+                rows.append(about | {"recogniser": recogniser.name, "score": score, "share": share})
             if area in PRICED and area != config["preserve"]:
-                (region,) = (one for one in fitting.to_pylist() if one["release_photo_id"] == photo)
                 key = {name: about[name] for name in ("preserve", "photo", "patient")}
                 seen += _seen(image, decode_png(original_of[photo]), region, recognisers, key)
     return rows, seen
@@ -248,7 +249,7 @@ def tradeoff(
             if not found:
                 continue
             scores = np.array([row["score"] for row in found])
-            hit = scores >= threshold[name] if same_above[name] else scores <= threshold[name]
+            hit = reaches(scores, threshold[name], same_above[name])
             rng = np.random.default_rng([seed, *name.encode(), 4])
             entries.append(
                 {
