@@ -51,6 +51,20 @@ def hold_results(results: Path, about: Mapping[str, Any]) -> TextIO:
     return lock
 
 
+def last_run(results: Results) -> dict[str, Any]:
+    """What the run that last worked in a results folder said of itself to :func:`hold_results`.
+
+    Raises
+    ------
+    InputError
+        No run worked there.
+    """
+    try:
+        return dict(json.loads(results.run_file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise InputError("no run worked in this folder; name the results folder of a run") from None
+
+
 def refuse_slurm_jobs(folder: Path) -> None:
     """Raise where SLURM jobs of an earlier start still work in a folder, or wait to.
 

@@ -87,7 +87,7 @@ def reid(
     from deidlib.reid.mouths import seen_mouths
     from deidlib.reid.parrot import parrot_attacks
     from deidlib.reid.price import price
-    from deidlib.reid.suite import Evidence, run_suite
+    from deidlib.reid.suite import Evidence, role_of, run_suite
     from deidlib.reid.teeth import teeth_attacks
     from deidlib.reid.tradeoff import tradeoff, words
     from deidlib.vision.networks import measure_of
@@ -111,7 +111,8 @@ def reid(
         cohort = finished_release(private, shards, index, release, read_bytes(release, SUMS_FILE), cfg, known, encoded)
     bank, bank_sum = bank_faces(cfg["generator"], names)
     crowd = gallery_faces(Path(folder), names, known, Results(private).reid) if folder else {}
-    about = {name: {**known[name], **measure_of(name)} for name in names}
+    inversion = stage_options(cfg, "inversion")
+    about = {name: {**known[name], **measure_of(name), "role": role_of(name, inversion)} for name in names}
     evidence = Evidence(cohort.photos, cohort.embeddings, about, bank, crowd, cohort.risk)
     more = [lambda attacker: parrot_attacks(attacker, cfg["reid"]["fmr"], cfg["reid"]["seed"])]
     if cfg["reid"]["reversal_steps"]:
@@ -122,7 +123,7 @@ def reid(
     teeth = teeth_attacks(mouths, np.random.default_rng([cfg["reid"]["seed"], 9]))
     result = run_suite(evidence, cfg["reid"], cfg["identity"], more, teeth)
     above = {name: about[name]["same_above"] for name in names}
-    weight = stage_options(cfg, "inversion")["identity_weight"]
+    weight = inversion["identity_weight"]
     swept = read_json(sweep) if sweep else {}
     measured = result["calibration"], above, cfg["reid"]["seed"]
     result["tradeoff"] = tradeoff(swept.get("rows", []), cfg["preserve"], weight, *measured)

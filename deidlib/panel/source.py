@@ -16,6 +16,7 @@ from deidlib.release.decision import GATE, NOTHING, read_decision
 from deidlib.release.layout import content_digest
 from deidlib.release.reading import listed_sums, read_bytes, read_index
 from deidlib.review.pictures import Gone, Pictures
+from deidlib.run_lock import last_run
 from deidlib.storage.results import Results
 
 
@@ -157,8 +158,8 @@ def pending_version(results: Results) -> str:
         No run worked there.
     """
     try:
-        return json.loads(results.run_file.read_text(encoding="utf-8"))["version"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return last_run(results)["version"]
+    except (InputError, KeyError):
         raise PanelError("no run worked in this folder; name the results folder of a run, or a release") from None
 
 

@@ -168,6 +168,14 @@ def run_suite(
     }
 
 
+def role_of(name: str, inversion: Mapping) -> str:
+    """Part of a recogniser in this run: ``identity_loss`` if it led the inversion, else ``judge``.
+
+    ``inversion`` is the config's block of that name: the registry says only who leads by default.
+    """
+    return "identity_loss" if inversion["identity_weight"] and name in inversion["identity_led_by"] else "judge"
+
+
 def _about(name: str, about: Mapping) -> dict:
     keys = ("title", "role", "measure", "same_above", "licence", "published_accuracy", "published_threshold", "sha256")
     return {"name": name, **{key: about.get(key) for key in keys}}

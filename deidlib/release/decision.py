@@ -56,6 +56,8 @@ class Decision(NamedTuple):
         Digest of the photographs that passed their own checks, each with its attempt.
     review : dict
         What reviewers did (:func:`deidlib.review.effect.review_numbers`).
+    not_judged : int
+        Criteria of the release gate that the cohort is too small to judge.
     """
 
     release: bool
@@ -65,6 +67,7 @@ class Decision(NamedTuple):
     held: int
     chosen: str
     review: dict
+    not_judged: int = 0
 
 
 def decide(
@@ -106,7 +109,8 @@ def decide(
     rows = (_crosswalk_row(outcome, paths, held_by) for outcome in all_outcomes(private, shards))
     held = _write(Results(private), rows, all_outcomes(private, shards), held_by, _sheet_paths(private, shards))
     why = GATE if failed else REVIEW if review["waiting"] else NOTHING if nothing else None
-    decision = Decision(why is None, why, failed, len(ids), held, digest, review)
+    small = sum(bool(one.get("small")) for one in attacks.get("gate", {}).get("criteria", []))
+    decision = Decision(why is None, why, failed, len(ids), held, digest, review, small)
     write_json(decision._asdict(), Results(private).decision)
     return decision
 

@@ -15,6 +15,7 @@ from deidlib.review.decisions import Decision, by_photo, decisions_file, read_de
 from deidlib.review.pictures import Pictures
 from deidlib.review.remarks import failures, near_misses
 from deidlib.review.verdicts import Verdict, verdict
+from deidlib.run_lock import last_run
 from deidlib.storage import tables
 from deidlib.storage.results import Results, stage_table
 
@@ -78,10 +79,7 @@ def read_settings(results: Path) -> Settings:
     InputError
         No run worked there.
     """
-    try:
-        run = json.loads(Results.of_folder(results).run_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError("no run worked in this folder; name the results folder of a run") from None
+    run = last_run(Results.of_folder(results))
     defaults = complete_config({"cohort": "samples.tsv"})
     checks = run.get("checks") or stage_options(defaults, "checks")
     return Settings(checks, run.get("reviewers", defaults["reviewers"]))

@@ -19,7 +19,7 @@ from deidlib.errors import InputError
 from deidlib.intake.consent import agrees
 from deidlib.review.decisions import drop_decisions, shards_with_decisions
 from deidlib.storage import sealed, tables
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, stage_table
 
 #: Table of the user's own gallery, which holds no patient.
 _GALLERY = "gallery.parquet"
@@ -42,18 +42,18 @@ def forget_withdrawn(private: Path, cohort: pa.Table, key: bytes) -> list[str]:
     list of str
         Tables that were removed, relative to ``private``.
     """
-    private = Path(private)
+    private, results = Path(private), Results(Path(private))
     rows = cohort.select(["patient_id", "photo_id", "consent"]).to_pylist()
     here = {(row["patient_id"], row["photo_id"]) for row in rows if agrees(row["consent"])}
     removed = []
-    if files := [*private.glob("shards/*/embeddings.parquet"), *Results(private).reid.glob("**/*.parquet")]:
+    if files := [*results.shards.glob("*/embeddings.parquet"), *results.reid.glob("**/*.parquet")]:
         names = {keys.pseudonym(key, "photo", *pair) for pair in here}
-        for path in sorted(path for path in files if path != Results(private).reid / _GALLERY):
+        for path in sorted(path for path in files if path != results.reid / _GALLERY):
             if not _holds_only(path, names):
                 path.unlink(missing_ok=True)
                 removed.append(path.relative_to(private).as_posix())
     for shard in shards_with_decisions(private):
-        drop_decisions(private, shard, _left(Results(private).shard(shard) / "photos.parquet", here))
+        drop_decisions(private, shard, _left(stage_table(results.shard(shard), "photos"), here))
     return removed
 
 

@@ -219,6 +219,8 @@ def _add_decided(shard: Shard, found: Mapping[Step, pa.Table], configured: int, 
             continue
         if chosen.get(of_group) in passed.get(photo_id, ()):
             shard.passed += 1
+        elif passed.get(photo_id):
+            shard.reasons["passed_with_another_face"] += 1
         else:
             shard.reasons[lost.get(photo_id, "gate_failed")] += 1
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from virtual_faces import summary
 
+from deidlib import config
+from deidlib.models import recognisers
 from deidlib.reid import side_channels
 from deidlib.reid.calibration import calibrate, det_curve, threshold_at
 from deidlib.reid.embeddings import Faces, faces_of
 from deidlib.reid.identification import open_set, search, search_among
 from deidlib.reid.search import nearest
-from deidlib.reid.suite import Evidence, _facts
+from deidlib.reid.suite import Evidence, _facts, role_of
 from deidlib.reid.verification import best_impostor, best_of_patient
 from deidlib.storage import tables
 
@@ -260,3 +262,12 @@ def test_an_embedding_that_gives_no_finite_score_counts_as_missing(rng, broken):
     found = faces_of(tables.from_rows(rows, tables.EMBEDDINGS), "dlib", "released")
     assert (list(found.photos), found.missing) == (["p0", "p1", "p3"], 1)
     assert np.isfinite(found.vectors @ found.vectors.T).all()
+
+
+def test_who_led_the_run_is_no_witness():
+    """The part of a recogniser follows from the config; the registry says the same of the defaults."""
+    options = config.stage_options(config.complete_config({"cohort": "samples.tsv"}), "inversion")
+    for name, about in recognisers().items():
+        assert role_of(name, options) == about["role"]
+        assert role_of(name, options | {"identity_led_by": [name]}) == "identity_loss"
+        assert role_of(name, options | {"identity_led_by": [name], "identity_weight": 0.0}) == "judge"

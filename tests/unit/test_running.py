@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from deidlib import config, keys
 from deidlib.cli import app
+from deidlib.reid.verdicts import NOT_JUDGED, RELEASE, criterion
 from deidlib.running import follow
 from deidlib.running.ending import ending
 from deidlib.running.preview import check_sheet, write_settings
@@ -227,6 +228,19 @@ def test_the_end_of_a_release_is_five_lines(finished):
     assert "gate is kept; no person has looked" in lines[2]
     for place in ("release/1.0.0", "report/1.0.0/audit.html", "private/quarantine.tsv"):
         assert str(results / place) in lines[3]
+
+
+def test_the_end_of_a_small_cohort_claims_no_pass(finished):
+    results, settings = finished()
+    file = Results(results / "private").attacks
+    attacks = json.loads(file.read_text())
+    attacks["gate"]["small_cohort"] = RELEASE
+    attacks["gate"]["criteria"].append(criterion("rank1", "No more are found", None, 0, 2, NOT_JUDGED, small=True))
+    file.write_text(json.dumps(attacks))
+    lines = last_lines(results, settings)
+    assert "as version 1.0.0" in lines[0]
+    assert "too few patients for 1 criteria" in lines[2]
+    assert "kept" not in lines[2]
 
 
 def test_the_end_says_what_the_gate_forbids(finished):
