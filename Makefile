@@ -9,7 +9,7 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 
 help:
-	@echo "make demo    set up, make a demo cohort and de-identify it (about 10 minutes on 2 cores)"
+	@echo "make demo    set up, make a demo cohort and de-identify it (a quarter of an hour on 2 cores)"
 	@echo "make test    set up and run the tests"
 	@echo "make test-exhaustive   run the tests that take minutes each"
 	@echo "make test-slurm   run the workflow on a SLURM of one node, installed here (root on Debian; 4 minutes)"
