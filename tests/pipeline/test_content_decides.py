@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from test_workflow import jobs, snakemake
+from snakemake_runs import jobs, snakemake
 
 from deidlib import keys
 
