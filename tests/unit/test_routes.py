@@ -34,8 +34,9 @@ from deidlib.release.reading import read_index
 from deidlib.report.page import build_audit
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
+from deidlib.vision.alignment import FACE_OVAL, LIPS_INNER
 from deidlib.vision.face_search import FaceSearch
-from deidlib.vision.landmarks import FACE_OVAL, LIPS_INNER, find_landmarks
+from deidlib.vision.landmarks import find_landmarks
 
 VIEWS = config.complete_config({"cohort": "samples.tsv"})["views"]
 LANDMARK_OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32}
