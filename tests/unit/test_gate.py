@@ -18,8 +18,9 @@ from deidlib.reid.comparison import (
     more_than_area,
     more_than_chance,
 )
-from deidlib.reid.gate import SEARCHES, release_gate
+from deidlib.reid.gate import release_gate
 from deidlib.reid.looks import KINDS, LOOK_VALUES
+from deidlib.reid.searches import SEARCHES
 from deidlib.reid.side_channels import Photo
 from deidlib.reid.suite import Evidence, run_suite
 from deidlib.reid.verdicts import FAILED, NOT_APPLICABLE, NOT_JUDGED, PASSED, RELEASE, WITHHOLD, blocks
