@@ -192,7 +192,7 @@ def floor(attacker: Attacker, region: str) -> Attack:
             "it was made of, so that only another photograph of the patient can betray "
             f"it.{SEEN[region]}{_LIKEWISE if region != 'whole' else ''} A hit is "
             "the patient in first place. The preserved area alone is the floor for every method that keeps it; what "
-            "the whole photograph gives beyond is this method's doing."
+            "the whole photograph gives away beyond that comes from this method."
         ),
     )
 

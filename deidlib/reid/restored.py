@@ -27,7 +27,7 @@ def reversal(
     encoded: Callable[[str], bytes] | None,
     options: Mapping,
 ) -> Callable[[Attacker], list[Attack]]:
-    """Train the networks on a sample, and give the attack that uses them.
+    """Train the networks on a sample, and return the attack that uses them.
 
     Parameters
     ----------

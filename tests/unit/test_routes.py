@@ -164,7 +164,7 @@ def test_a_face_labelled_intraoral_is_quarantined(patient, stages, picture, head
     assert len(masked) == 0
 
 
-def test_a_turned_head_is_told_to_be_a_profile_and_released_as_one(patient, stages):
+def test_the_reason_of_a_turned_head_names_the_profile_and_a_profile_is_released(patient, stages):
     side = patient["side"]
     landmarks, _, masked = stages(photos_table((side, "three_quarter"), (side, None), (side, "profile")))
     assert outcome(landmarks) == [
