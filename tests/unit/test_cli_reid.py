@@ -159,7 +159,7 @@ def test_a_finished_release_is_judged_by_the_settings_that_made_it(private, tmp_
     assert (with_preset["reid"]["fpir"], with_preset["reid"]["seed"]) == (0.05, 4)
 
 
-@pytest.mark.parametrize("preset", ["/etc/hostname", "absent.yaml", None, {"inversion": {"no_such_key": 1}}])
+@pytest.mark.parametrize("preset", ["/etc/hostname", "absent.yaml", None, {"inversion": {"no_such_weight": 1}}])
 def test_a_release_with_unknown_settings_is_refused_and_no_path_in_them_is_followed(private, tmp_path, preset):
     release = write_release(private, tmp_path / "release", ["s0000"], 2, "1.0.0", CONFIG, MODELS)
     settings = json.loads((release / "settings.json").read_text())
