@@ -13,7 +13,7 @@ help:
 	@echo "make test    set up and run the tests"
 	@echo "make test-exhaustive   run the tests that take minutes each"
 	@echo "make test-slurm   run the workflow on a SLURM of one node, installed here (root on Debian; 4 minutes)"
-	@echo "make soak    strike runs with random faults, here and on SLURM (root on Debian; a quarter of an hour)"
+	@echo "make soak    inject random faults into runs, here and on SLURM (root on Debian; a quarter of an hour)"
 	@echo "make fuzz    damage photographs of every format and count what intake says of them (some minutes; ARGS=--help)"
 	@echo "make bench   the seed method against deidlib's inversion, side by side (a quarter of an hour; ARGS=--help)"
 	@echo "make bench-gpu  photographs a second for each batch size, and the device's floor (ARGS=--help)"
@@ -38,11 +38,15 @@ demo/cohort/samples.tsv: | models
 demo: models demo/key demo/cohort/samples.tsv
 	@$(BIN)/deidlib run demo/cohort/samples.tsv --key demo/key --results demo/results --cores $(CORES)
 
+# A file's tests run in one process, in the order of tests/conftest.py (the longest files first). A process computes with
+# one thread: two on each core only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+
 test: models
-	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not exhaustive"
+	@$(PYTEST) -m "not exhaustive"
 
 test-exhaustive: models
-	@$(BIN)/python -m pytest -n $(CORES) -m exhaustive
+	@$(PYTEST) -m exhaustive
 
 test-slurm: models
 	@$(BIN)/python -m pytest tests/slurm -rs

@@ -20,16 +20,16 @@ def device(asked: str) -> str:
 def pin_order() -> None:
     """Make torch sum in the same order every time, so that the same photograph gives the same bytes.
 
-    On a CPU that is one thread. Cores are used by handling several photographs, or shards, at a time: twice as fast on
-    two cores, where two threads of torch are a fifth faster than one. On a GPU it is the deterministic algorithms.
+    On a CPU, torch uses one thread. Two threads are a fifth faster than one; two photographs, or shards, at a time are
+    twice as fast on two cores. On a GPU, torch uses its deterministic algorithms.
     """
     import torch
 
     torch.set_num_threads(1)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS wants for it, before its first use
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads this at its first use
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes memory twice
+        torch.utils.deterministic.fill_uninitialized_memory = False  # it writes memory twice, for debugging alone
 
 
 def quiet_native_libraries() -> None:

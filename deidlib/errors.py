@@ -18,7 +18,7 @@ class ReleaseError(DeidlibError):
 
 
 class GateFailed(ReleaseError):
-    """The release gate is not kept, so there is no release."""
+    """The release gate failed, so there is no release."""
 
 
 class ReviewPending(ReleaseError):

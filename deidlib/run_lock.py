@@ -1,4 +1,4 @@
-"""One run at a time in a results folder: a lock that goes with its process, and a look for SLURM jobs left over.
+"""One run at a time in a results folder: a lock that ends with its process, and a search for left-over SLURM jobs.
 
 Snakemake's own lock outlives a killed run and has to be removed by hand, so the profiles switch it off.
 """
@@ -93,6 +93,6 @@ def refuse_slurm_jobs(folder: Path) -> None:
     if left:
         raise InputError(
             f"SLURM jobs of another start work in this folder, or wait to: {left}. If that start was killed, cancel "
-            f"them (scancel {left}), wait until squeue shows them no more, and start again. If it lives (with other "
-            "results), wait for it, or start this one from another folder."
+            f"them (scancel {left}), wait until squeue shows them no more, and start again. If that start still "
+            "runs (with other results), wait for it, or start this one from another folder."
         )

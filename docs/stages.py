@@ -20,7 +20,7 @@ from deidlib.generators import opened
 from deidlib.regions.area import cut_region
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
-from deidlib.vision.landmarks import matrix_of
+from deidlib.vision.alignment import matrix_of
 
 SHOWN = ("CASE-001-smile", "CASE-003-rest", "CASE-005-smile")
 TITLES = ("photograph", "preserved area", "donor", "inversion", "released")

@@ -10,6 +10,30 @@ from deidlib import models
 hypothesis.settings.register_profile("deidlib", deadline=None)  # timings belong to tests/bench
 hypothesis.settings.load_profile("deidlib")
 
+#: Files that take longest: they begin first, so that at the end no process is left alone with one of them.
+LONGEST_FIRST = (
+    "test_whole_run.py",
+    "test_workflow.py",
+    "test_content_decides.py",
+    "test_panel_analysis.py",
+    "test_routes.py",
+    "test_donors.py",
+    "test_cli_reid.py",
+    "test_report_attacks.py",
+    "test_report.py",
+    "test_inversion.py",
+    "test_stylegan2.py",
+    "test_checks.py",
+    "test_text.py",
+    "test_hostile_release.py",
+    "test_intake.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
 
 @pytest.fixture(scope="session")
 def model_files():

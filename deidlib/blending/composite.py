@@ -27,7 +27,7 @@ from deidlib.regions.area import (
 )
 from deidlib.storage import tables
 from deidlib.storage.images import RELEASED_LEVEL, decode_png, encode_png
-from deidlib.vision.landmarks import eye_centres, invert_similarity, matrix_of, points_of, resample
+from deidlib.vision.alignment import eye_centres, invert_similarity, matrix_of, points_of, resample
 
 _LEAST_SKIN = 64  # pixels; fewest from which a tint is measured
 _CLEAR_OF_LIPS = 0.04  # of the distance between the eyes

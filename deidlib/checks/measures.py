@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER, eye_centres
+from deidlib.vision.alignment import LIPS_INNER, LIPS_OUTER, eye_centres
 
 HIGH_PASS = 2.0  # px; standard deviation of the Gaussian that is subtracted
 SOURCE_BLURS = (0.0, 0.7, 1.2)  # px; blurred copies are searched as well

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deidlib.models import DATA_FOLDER
-from deidlib.vision.landmarks import ALIGNED_SIDE, aligned_to_native, resample
+from deidlib.vision.alignment import ALIGNED_SIDE, aligned_to_native, resample
 
 NETWORK_FILE = DATA_FOLDER / "realism.npz"
 SIDE = 128  # px of the view

@@ -16,7 +16,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER, MOUTH_CORNERS, eye_centres
+from deidlib.vision.alignment import LIPS_INNER, LIPS_OUTER, MOUTH_CORNERS, eye_centres
 
 #: The measures, in the order of ``tables.CHECKS``.
 MEASURES = ("smile_width", "lip_line", "midline_offset", "buccal_corridor", "cant")

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from deidlib.errors import DeidlibError, InputError
 from deidlib.logs import say
-from deidlib.storage.results import PRIVATE, Results
+from deidlib.storage.results import PRIVATE, Results, stage_table
 
 if TYPE_CHECKING:
     pass
@@ -90,12 +90,12 @@ class Commands(TyperGroup):
             if hasattr(error, "exit_code"):  # wrong usage, which Typer reports
                 raise
             name = f"deidlib {ctx.invoked_subcommand or ''}".strip()
-            say(f"{name}: {_discarded(error) or _told(error)}")
+            say(f"{name}: {_discarded(error) or _in_words(error)}")
             raise typer.Exit(1) from None
 
 
 def _discarded(error: Exception) -> str | None:
-    """Remove a damaged table of the results, so that the next start of the workflow makes it anew."""
+    """Remove a damaged table of the results, so that the next start of the workflow makes it again."""
     sealed = sys.modules.get("deidlib.storage.sealed")
     if sealed is None or not isinstance(error, sealed.Damaged):
         return None
@@ -105,14 +105,14 @@ def _discarded(error: Exception) -> str | None:
         return None
     try:
         path.unlink(missing_ok=True)
-        if path.name == "cohort.parquet":  # written beside the plan, which Snakemake knows alone
+        if path == stage_table(path.parent, "cohort"):  # written beside the plan, which Snakemake knows alone
             Results(private).plan.unlink(missing_ok=True)
     except OSError:
         return None
-    return f"{path.relative_to(private)} is damaged and was removed; start the workflow again, which makes it anew"
+    return f"{path.relative_to(private)} is damaged and was removed; start the workflow again, which makes it again"
 
 
-def _told(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     if isinstance(error, DeidlibError):
         return str(error)
     if os.environ.get("DEIDLIB_DEBUG"):
@@ -154,7 +154,7 @@ def stage_options(stage: str, text: str, generator: str | None = None) -> dict:
     from deidlib import config
 
     try:
-        return config.complete_options(stage, _json_object(text, "--options"), generator)
+        return config.complete_options(stage, json_object(text, "--options"), generator)
     except config.ConfigError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -164,7 +164,7 @@ def settings(given: str | dict) -> dict:
     from deidlib import config
 
     try:
-        given = _json_object(given, "--config") if isinstance(given, str) else given
+        given = json_object(given, "--config") if isinstance(given, str) else given
         return config.complete_config({"cohort": "samples.tsv", **given})
     except config.ConfigError as error:
         raise typer.BadParameter(str(error)) from None
@@ -181,7 +181,8 @@ def json_list(text: str, option: str) -> list[str]:
     return given
 
 
-def _json_object(text: str, option: str) -> dict:
+def json_object(text: str, option: str) -> dict:
+    """Read a JSON object."""
     try:
         given = json.loads(text)
     except ValueError:

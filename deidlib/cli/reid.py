@@ -8,15 +8,13 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import Out, Plan, Settings, settings
+from deidlib.cli.common import Out, Plan, Settings, json_object, settings
 from deidlib.errors import InputError
 from deidlib.logs import say
 from deidlib.reid.verdicts import FAILED, NOT_JUDGED, PASSED
 from deidlib.storage.atomic import write_json
 from deidlib.storage.results import Results
 from deidlib.storage.stage import open_private, read_json
-
-SUMS_FILE = "SHA256SUMS"
 
 
 def embeddings(
@@ -71,28 +69,25 @@ def reid(
 
     Writes every number to the JSON file. The exit code is 0 even if the gate fails: the file has the verdict, and
     `deidlib release` follows it. With RELEASE, the images of a finished release are attacked instead, for example with
-    another recogniser or gallery; the exit code is then 1 if the gate fails.
+    another recogniser or gallery; the exit code is then 1 if the gate fails. How a finished release was made is read
+    from its settings.json, and of --config the block reid alone counts.
 
     Example:
       deidlib reid --plan results/private/plan.json --out results/private/reid/attacks.json
       deidlib reid results/release/1.0.0 --plan results/private/plan.json --out again.json --recogniser dlib
     """
-    import numpy as np
-
     from deidlib import compute
-    from deidlib.config import stage_options
     from deidlib.models import recognisers
     from deidlib.reid.cohort import finished_release, would_be_released
-    from deidlib.reid.distractors import bank_faces, gallery_faces
-    from deidlib.reid.mouths import seen_mouths
-    from deidlib.reid.parrot import parrot_attacks
-    from deidlib.reid.price import price
-    from deidlib.reid.suite import Evidence, role_of, run_suite
-    from deidlib.reid.teeth import teeth_attacks
-    from deidlib.reid.tradeoff import tradeoff, words
-    from deidlib.vision.networks import measure_of
+    from deidlib.reid.stage import attack
 
     cfg = settings(given)
+    index, encoded = None, None
+    if release is not None:
+        from deidlib.release.settings import settings_of_release
+
+        index, encoded = _opened_release(release)
+        cfg = settings_of_release(release, json_object(given, "--config").get("reid"))
     compute.pin_order()
     if recogniser:
         cfg["reid"]["recognisers"] = list(dict.fromkeys(recogniser))
@@ -100,46 +95,25 @@ def reid(
     if lacking := [name for name in names if name not in known]:
         raise InputError(f"no recogniser called {lacking[0]}; config/models.yaml has {', '.join(sorted(known))}")
     open_private(out)
-    folder = gallery or cfg["reid"]["gallery"]
     private, shards = Results.of_plan(plan).private, read_json(plan)["shards"]
-    index, encoded = _opened_release(release) if release is not None else (None, None)
     if release is None:
         cohort = would_be_released(private, shards, cfg)
     else:
+        from deidlib.release.layout import SUMS_FILE
         from deidlib.release.reading import read_bytes
 
         cohort = finished_release(private, shards, index, release, read_bytes(release, SUMS_FILE), cfg, known, encoded)
-    bank, bank_sum = bank_faces(cfg["generator"], names)
-    crowd = gallery_faces(Path(folder), names, known, Results(private).reid) if folder else {}
-    inversion = stage_options(cfg, "inversion")
-    about = {name: {**known[name], **measure_of(name), "role": role_of(name, inversion)} for name in names}
-    evidence = Evidence(cohort.photos, cohort.embeddings, about, bank, crowd, cohort.risk)
-    more = [lambda attacker: parrot_attacks(attacker, cfg["reid"]["fmr"], cfg["reid"]["seed"])]
-    if cfg["reid"]["reversal_steps"]:
-        from deidlib.reid.restored import reversal
-
-        more.append(reversal(private, cohort.photos, cohort.attempts, shards, encoded, cfg["reid"]))
-    mouths = seen_mouths(private, cohort.photos, cohort.attempts, shards, encoded)
-    teeth = teeth_attacks(mouths, np.random.default_rng([cfg["reid"]["seed"], 9]))
-    result = run_suite(evidence, cfg["reid"], cfg["identity"], more, teeth)
-    above = {name: about[name]["same_above"] for name in names}
-    weight = inversion["identity_weight"]
-    swept = read_json(sweep) if sweep else {}
-    measured = result["calibration"], above, cfg["reid"]["seed"]
-    result["tradeoff"] = tradeoff(swept.get("rows", []), cfg["preserve"], weight, *measured)
-    result["price"] = price(swept.get("price", []), result["attacks"], cfg["preserve"], *measured)
-    result["words"] += words(result["tradeoff"])
-    result["inputs"] = {**cohort.inputs, "bank": bank_sum}
-    if crowd:
-        result["inputs"]["gallery faces"] = {name: len(vectors) for name, vectors in crowd.items()}
+    swept = read_json(sweep) if sweep else None
+    result = attack(private, shards, cohort, cfg, gallery or cfg["reid"]["gallery"], swept, encoded)
     write_json(result, out)
-    _told(result, len(shards))
+    _say_verdict(result, len(shards))
     if release is not None and not result["gate"]["passed"]:
         raise typer.Exit(1)
 
 
 def _opened_release(release: Path):
     """Index of a finished release, and the way to its images."""
+    from deidlib.release.layout import SUMS_FILE
     from deidlib.release.reading import read_bytes, read_index
 
     if not (release / SUMS_FILE).is_file():
@@ -149,11 +123,11 @@ def _opened_release(release: Path):
     return index, lambda photo_id: read_bytes(release, path_of[photo_id] or "")
 
 
-def _told(result: Mapping, shards: int) -> None:
+def _say_verdict(result: Mapping, shards: int) -> None:
     gate = result["gate"]
     words = {PASSED: "passed", FAILED: "FAILED", NOT_JUDGED: "not judged in full: the cohort is too small"}
     say(f"reid: {len(result['attacks'])} attacks on {shards} shards; release gate {words[gate['verdict']]}")
     for criterion in gate["criteria"]:
         if criterion["verdict"] == FAILED or criterion["small"]:
-            said = "not kept" if criterion["verdict"] == FAILED else "not judged"
+            said = "failed" if criterion["verdict"] == FAILED else "not judged"
             say(f"  {said}: {criterion['statement']}. {criterion['note']}".rstrip())

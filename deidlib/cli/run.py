@@ -54,6 +54,7 @@ def run(
     from deidlib.running.ending import ending
     from deidlib.running.preview import check_settings, check_sheet, write_settings
     from deidlib.running.status import read_status
+    from deidlib.storage.results import Results
 
     options = {"cohort": str(sheet)} | ({"results": os.path.normpath(results)} if results else {})
     overrides = config.nested([*(given or []), *context.args]) | options
@@ -61,7 +62,7 @@ def run(
     key_file = check_settings(cfg, key)
     out = Path(cfg["results"])
     say(check_sheet(sheet, out, cfg["release"]["columns"]))
-    log, mine = out / "logs" / "run.log", write_settings(overrides, out)
+    log, mine = Results.of_folder(out).run_log, write_settings(overrides, out)
     say(f"settings are right; the workflow starts at {datetime.now():%H:%M}, its full log is {log}")
     cores = cores or (len(os.sched_getaffinity(0)) if profile == "default" else None)
     line = follow.command(profile, cores, [*([configfile] if configfile else []), mine])

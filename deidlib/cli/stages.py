@@ -50,7 +50,7 @@ def plan(
     from deidlib.intake import cohort, contents
     from deidlib.review.withdrawal import forget_withdrawn
 
-    if out.name != "plan.json":
+    if out != Results.of_plan(out).plan:
         raise typer.BadParameter("the plan is called plan.json, as the stages after it expect")
     key, rules = secret(key_file), settings(given)["release"]["columns"]
     results = Results.of_plan(out)

@@ -17,8 +17,9 @@ from deidlib.donors.glasses import glasses_score
 from deidlib.errors import InputError
 from deidlib.models import DATA_FOLDER
 from deidlib.storage import tables
+from deidlib.vision.alignment import ALIGNED_SIDE, aligned_to_native, transform_points
 from deidlib.vision.detectors import AgeSex, YuNet
-from deidlib.vision.landmarks import ALIGNED_SIDE, FaceLandmarker, aligned_to_native, transform_points
+from deidlib.vision.landmarks import FaceLandmarker
 
 BANK_FILE = DATA_FOLDER / "donors-mobilestylegan.parquet"
 _TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
@@ -177,9 +178,9 @@ def describe_faces(
     Returns
     -------
     looks : Looks
-        Of a preview without a face the row holds zeros.
+        The row of a preview without a face holds zeros.
     found : ndarray, (n,), bool
-        Which show exactly one face that SFace can embed.
+        Whether each shows exactly one face that SFace can embed.
     """
     rows: list[dict | None] = []
     for small in faces:

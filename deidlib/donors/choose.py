@@ -214,7 +214,7 @@ def choose_donors(
     key : bytes
         The secret key.
     attempt : int
-        Attempt number; each draws anew.
+        Attempt number; each draws another donor.
     identity : str
         ``per_patient`` or ``per_photo``.
     options : dict

@@ -5,16 +5,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deidlib.vision.detectors import AgeSex
-from deidlib.vision.landmarks import (
+from deidlib.vision.alignment import (
     ALIGNED_SIDE,
     LIPS_INNER,
     LIPS_OUTER,
-    Face,
     align_photo,
     invert_similarity,
     transform_points,
 )
+from deidlib.vision.detectors import AgeSex
+from deidlib.vision.landmarks import Face
 
 FEATURE_SIDE = 512  # px; side of the aligned face that is measured
 _TO_FEATURE = FEATURE_SIDE / ALIGNED_SIDE

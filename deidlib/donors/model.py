@@ -75,7 +75,8 @@ def likenesses(photos: pa.Table, landmarks: pa.Table, handle: list[str], jaws: C
     """
     from deidlib.donors.choose import Likeness
     from deidlib.donors.features import measure_photo
-    from deidlib.vision.landmarks import Face, matrix_of, points_of
+    from deidlib.vision.alignment import matrix_of, points_of
+    from deidlib.vision.landmarks import Face
 
     detector, estimate = yunet(), age_sex()
     recogniser = sface(detector)

@@ -43,7 +43,7 @@ def folded_id(text: str) -> tuple[str, ...]:
     return tuple(joined) or (plain(text).strip(),)
 
 
-def telling(id_runs: tuple[str, ...]) -> bool:
+def distinctive(id_runs: tuple[str, ...]) -> bool:
     """Whether an id can be distinguished from a common number or word in a text."""
     digits = sum(len(run) for run in id_runs if run[0].isdecimal())
     letters = sum(len(run) for run in id_runs if not run[0].isdecimal())
@@ -55,7 +55,7 @@ class Ids:
 
     def __init__(self, ids: Iterable[str]):
         found = ((given, runs(given)) for given in set(ids))
-        self._known = {key if key else (plain(given).strip(),) for given, key in found if not key or telling(key)}
+        self._known = {key if key else (plain(given).strip(),) for given, key in found if not key or distinctive(key)}
         self._longest = max(map(len, self._known), default=0)
 
     def within(self, text: str) -> bool:

@@ -19,7 +19,7 @@ from deidlib.inversion.objective import WORK_SIDE, Networks, Targets
 from deidlib.regions.area import band_depth, band_width, cut_square, depth_inside, fade_weight
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
-from deidlib.vision.landmarks import (
+from deidlib.vision.alignment import (
     ALIGNED_SIDE,
     MOUTH_CORNERS,
     align_photo,

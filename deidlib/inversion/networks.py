@@ -27,7 +27,7 @@ def inversion_networks(name: str, place, led_by: Sequence[str] = LED_BY):
     from deidlib.inversion.identity import Ensemble
     from deidlib.inversion.mesh import Mesh
     from deidlib.inversion.objective import Networks
-    from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
+    from deidlib.vision.alignment import LIPS_INNER, LIPS_OUTER
 
     network = generator(name)
     prior = latent_prior(network)  # on the CPU, so that every device gets the same samples

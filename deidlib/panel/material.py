@@ -21,7 +21,7 @@ from deidlib.regions.area import cut_region
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
 from deidlib.storage.results import stage_table
-from deidlib.vision.landmarks import points_of
+from deidlib.vision.alignment import points_of
 
 GREY = 128  # what surrounds the mouth where it is shown alone
 #: Least part of the released square that the photograph itself must fill, or an original is not comparable with it.

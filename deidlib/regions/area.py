@@ -17,7 +17,7 @@ from deidlib.errors import InputError
 from deidlib.intake.missing import is_blank
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
-from deidlib.vision.landmarks import ALIGNED_SIDE, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
+from deidlib.vision.alignment import ALIGNED_SIDE, LIPS_INNER, LIPS_OUTER, matrix_of, points_of
 
 _SUBPIXEL_BITS = 4
 _NOSE_BASE = 2

@@ -40,8 +40,8 @@ def bank_faces(generator: str, names: list[str]) -> tuple[dict[str, np.ndarray],
     return faces, sha256(path)
 
 
-def gallery_faces(folder: Path, names: list[str], known: Mapping, private: Path) -> dict[str, np.ndarray]:
-    """Embed the photographs of a folder; what was embedded before (by content and network) is taken from a table."""
+def gallery_faces(folder: Path, names: list[str], known: Mapping, kept: Path) -> dict[str, np.ndarray]:
+    """Embed the photographs of a folder; what was embedded before (by content and network) is taken from ``kept``."""
     import numpy as np
 
     from deidlib.intake.decoding import Undecodable, decode_photo
@@ -49,7 +49,6 @@ def gallery_faces(folder: Path, names: list[str], known: Mapping, private: Path)
 
     if not folder.is_dir():
         raise InputError("reid.gallery: no such folder; name a folder of photographs, or leave it out")
-    kept = private / "gallery.parquet"
     open_private(kept)
     cached = read(kept, "EMBEDDINGS").to_pylist() if kept.is_file() else []
     cache = {(row["release_photo_id"], row["recogniser"]): row for row in cached}

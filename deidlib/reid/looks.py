@@ -16,20 +16,19 @@ from deidlib.donors.features import FEATURE_SIDE, SKIN_PATCHES, measure
 from deidlib.donors.fit import tone
 from deidlib.reid.embeddings import Faces, show_only
 from deidlib.reid.search import nearest
-from deidlib.vision.detectors import AgeSex
-from deidlib.vision.landmarks import (
+from deidlib.vision.alignment import (
     ALIGNED_SIDE,
     FACE_OVAL,
     LEFT_EYE,
     LIPS_OUTER,
     RIGHT_EYE,
-    Face,
-    FaceLandmarker,
     align_photo,
     aligned_to_native,
     invert_similarity,
     transform_points,
 )
+from deidlib.vision.detectors import AgeSex
+from deidlib.vision.landmarks import Face, FaceLandmarker
 
 _BROWS = [70, 63, 105, 66, 107, 336, 296, 334, 293, 300]
 _NOSE = [168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 48, 278]

@@ -15,7 +15,7 @@ from deidlib.reid.teeth import MOST_PHOTOS, Seen, mouth_of
 from deidlib.storage.images import decode_png
 from deidlib.storage.results import Results, stage_table
 from deidlib.storage.stage import read_photos
-from deidlib.vision.landmarks import points_of
+from deidlib.vision.alignment import points_of
 
 _REGION = ["route", "crop_left", "crop_top", "crop_side", "core", "band"]
 

@@ -14,9 +14,9 @@ from itertools import product
 import numpy as np
 
 from deidlib.reid.attack import Attack, Tried, attack_from_trials
+from deidlib.reid.attacker import PROBE, REGION_TITLE, SEEN, Attacker, same_look_attack
 from deidlib.reid.calibration import compared, threshold_at
 from deidlib.reid.embeddings import Faces, joined
-from deidlib.reid.face_attacks import PROBE, REGION_TITLE, SEEN, Attacker, same_look_attack
 from deidlib.reid.identification import Search, search
 from deidlib.reid.maps import LEARNERS, Learner, best_map
 
@@ -137,7 +137,7 @@ def parrot_attacks(attacker: Attacker, fmr: float, seed: int) -> list[Attack]:
 def same_look_of_halves(
     attacker: Attacker, name: str, words: str, folds: list[tuple[Faces, Faces]], same_above: bool
 ) -> Attack:
-    """:func:`deidlib.reid.face_attacks.same_look_attack` in each half, with the people of that half."""
+    """:func:`deidlib.reid.attacker.same_look_attack` in each half, with the people of that half."""
     others: dict[str, list[str]] = {}
     for _, originals in folds:
         others |= attacker.people.alike(originals.patients, attacker.look_rng())

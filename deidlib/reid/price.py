@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from deidlib.reid.attack import interval
+from deidlib.reid.attacker import RANK1_ORIGINALS
 from deidlib.reid.calibration import reaches
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.face_attacks import RANK1_ORIGINALS
 from deidlib.reid.identification import search
 
 #: Areas whose price is reported.

@@ -15,7 +15,7 @@ from deidlib.vision.networks import open_recognisers
 
 if TYPE_CHECKING:
     from deidlib.reid.attack import Attack
-    from deidlib.reid.face_attacks import Attacker
+    from deidlib.reid.attacker import Attacker
     from deidlib.reid.reversal import Pairs
 
 
@@ -27,7 +27,7 @@ def reversal(
     encoded: Callable[[str], bytes] | None,
     options: Mapping,
 ) -> Callable[[Attacker], list[Attack]]:
-    """Train the networks on a sample, and give the attack that uses them.
+    """Train the networks on a sample, and return the attack that uses them.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def _pairs(
     from deidlib.contract.routes import GENERATE
     from deidlib.reid.reversal import SIDE, Pairs, aligned_pair
     from deidlib.storage.images import decode_png
-    from deidlib.vision.landmarks import matrix_of
+    from deidlib.vision.alignment import matrix_of
 
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for shard in shards:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deidlib.reid.face_attacks import Attacker
+from deidlib.reid.attacker import Attacker
 from deidlib.reid.verification import best_of_patient
 
 #: Width of a score class (bin).

@@ -15,7 +15,7 @@ from deidlib.reid.search import alikeness
 
 #: Most photographs that are tried; from a larger release, this number is drawn.
 MOST = 5000
-#: The same, where each has to be compared with each.
+#: The same for an attack that compares each photograph with every other one.
 MOST_PAIRED = 2000
 #: Numeric columns that the image file itself shows: they are the size's side channel.
 SHOWN_BY_THE_IMAGE = ("width", "height")

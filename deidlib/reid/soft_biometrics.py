@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from deidlib.reid.attack import Attack, attack_from_trials
+from deidlib.reid.attacker import PROBE, REGION_TITLE, SEEN, Attacker, same_look_attack
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.face_attacks import PROBE, REGION_TITLE, SEEN, Attacker, same_look_attack
 from deidlib.reid.identification import search
 from deidlib.reid.looks import KINDS, TITLES, standardised
 

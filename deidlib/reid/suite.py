@@ -14,9 +14,9 @@ import numpy as np
 
 from deidlib.reid import face_attacks, side_channels
 from deidlib.reid.attack import Attack
+from deidlib.reid.attacker import FLOOR, SHOWN, Attacker
 from deidlib.reid.calibration import Calibration, calibrate
 from deidlib.reid.embeddings import LOOKS, PHASH, Faces, cohort_faces
-from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.gate import release_gate
 from deidlib.reid.looks import PeopleLooks, people_looks
 from deidlib.reid.scores import score_classes
@@ -32,7 +32,7 @@ GATED = ("sface", "dlib")
 _LIKENESS = {"sface_cosine": "sface", "dlib_distance": "dlib"}
 #: Form of ``attacks.json``.
 SCHEMA_VERSION = 2
-#: Further attacks: called with what one recogniser knows, they give their results.
+#: A further attack: the data of one recogniser → results.
 MoreAttacks = Callable[[Attacker], Sequence[Attack]]
 
 
@@ -73,7 +73,7 @@ class Evidence:
         identity: str,
         people: PeopleLooks,
     ) -> Attacker:
-        """Arrange what one recogniser sees."""
+        """Collect the data of one recogniser."""
         others = [known[recogniser] for known in (self.bank, self.gallery) if recogniser in known]
         return Attacker(
             recogniser=recogniser,
@@ -129,7 +129,7 @@ def run_suite(
     unmeasured = sum(len(wanted - set(looks[shown].photos.tolist())) for shown in ("square", "released"))
     for name, about in evidence.recognisers.items():
         rng = np.random.default_rng([options["seed"], *name.encode(), 1])
-        faces = cohort_faces(evidence.embeddings(), name, face_attacks.SHOWN)
+        faces = cohort_faces(evidence.embeddings(), name, SHOWN)
         unmeasured += sum(len(wanted - set(faces[shown].photos)) for shown in ("original", "released"))
         calibration = calibrate(
             name,
@@ -156,7 +156,7 @@ def run_suite(
     attacks += look_attacks(looks, np.random.default_rng([options["seed"], 7]))
     attacks += others
     attacks += _side_channels(evidence, similarities, np.random.default_rng([options["seed"], 2]))
-    verdict = release_gate(attacks, evidence.recognisers, _facts(evidence, unmeasured), options)
+    verdict = release_gate(attacks, evidence.recognisers, _summary(evidence, unmeasured), options)
     return {
         "schema_version": SCHEMA_VERSION,
         **{key: results[key] for key in ("recognisers", "calibration", "scores", "ranks")},
@@ -210,7 +210,7 @@ def _generated(photos: Sequence[Photo]) -> set[str]:
     return {photo.photo for photo in photos if photo.released and photo.generated}
 
 
-def _facts(evidence: Evidence, unmeasured: int) -> dict[str, Any]:
+def _summary(evidence: Evidence, unmeasured: int) -> dict[str, Any]:
     """Summary that the gate judges besides the attacks; ``unmeasured``: missing embeddings and looks of new faces."""
     released = [photo for photo in evidence.photos if photo.released]
     patients_of = defaultdict(set)
@@ -251,7 +251,7 @@ def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
         "or a recogniser made for teeth, sees as little.",
     ]
     for name, about in evidence.recognisers.items():
-        rates = {a.region: a for a in attacks if (a.name, a.recogniser) == (face_attacks.FLOOR, name)}
+        rates = {a.region: a for a in attacks if (a.name, a.recogniser) == (FLOOR, name)}
         if rates and all(attack.trials for attack in rates.values()):
             whole, region, context = (rates[key] for key in ("whole", "region_only", "context_only"))
             words.append(

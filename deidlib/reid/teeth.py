@@ -16,7 +16,7 @@ import numpy as np
 
 from deidlib.checks.smile import teeth_pixels
 from deidlib.reid.attack import Attack, attack_from_trials
-from deidlib.vision.landmarks import LIPS_INNER, eye_centres
+from deidlib.vision.alignment import LIPS_INNER, eye_centres
 
 #: Most photographs that are compared with each other.
 MOST_PHOTOS = 160

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from deidlib.columns import rules as columns
-from deidlib.columns.table_risk import protect
+from deidlib.columns.protect import protect
 from deidlib.errors import ReleaseError
 from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest, read_outcomes
 from deidlib.outcomes.selection import selection

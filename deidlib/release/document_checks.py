@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deidlib.columns.table_risk import claimed_k
+from deidlib.columns.protect import claimed_k
 from deidlib.release import card, redact
 from deidlib.release.embedded import embedded_files, embedded_schema
 from deidlib.release.layout import (

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deidlib.columns.faces import words as shown_words
-from deidlib.columns.table_risk import claim, measured_k
+from deidlib.columns.protect import claim, measured_k
 from deidlib.contract.checks import LIKENESS
 from deidlib.contract.routes import GENERATE
 from deidlib.outcomes.selection import words as selection_words
@@ -61,7 +61,7 @@ class Summary:
     released_columns : list of str
         Columns that came from the sheet by the configuration.
     k_claim : dict
-        What the index claims: see :func:`deidlib.columns.table_risk.claim`.
+        What the index claims: see :func:`deidlib.columns.protect.claim`.
     k_measured : int or None
         Patients that share the rarest record; None where the columns tell nobody apart.
     selection : dict

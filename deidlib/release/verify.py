@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from deidlib.columns.protect import CLAIM_KEY, k_problems
 from deidlib.columns.rules import identifying
-from deidlib.columns.table_risk import CLAIM_KEY, k_problems
 from deidlib.errors import InputError
 from deidlib.intake.capture import CAPTURE
 from deidlib.logs import printable

@@ -21,9 +21,6 @@ from deidlib.review.decisions import drop_decisions, shards_with_decisions
 from deidlib.storage import sealed, tables
 from deidlib.storage.results import Results, stage_table
 
-#: Table of the user's own gallery, which holds no patient.
-_GALLERY = "gallery.parquet"
-
 
 def forget_withdrawn(private: Path, cohort: pa.Table, key: bytes) -> list[str]:
     """Remove templates, and reviewers' decisions, of photographs that are no longer in the cohort.
@@ -48,7 +45,7 @@ def forget_withdrawn(private: Path, cohort: pa.Table, key: bytes) -> list[str]:
     removed = []
     if files := [*results.shards.glob("*/embeddings.parquet"), *results.reid.glob("**/*.parquet")]:
         names = {keys.pseudonym(key, "photo", *pair) for pair in here}
-        for path in sorted(path for path in files if path != results.reid / _GALLERY):
+        for path in sorted(path for path in files if path != results.gallery):
             if not _holds_only(path, names):
                 path.unlink(missing_ok=True)
                 removed.append(path.relative_to(private).as_posix())

@@ -72,21 +72,24 @@ def _verdict(decision: Decision) -> str:
     if decision.why == GATE:
         further = len(decision.failed) - 1
         more = f" (and {further} more)" if further > 0 else ""
-        return f"the release gate is not kept: {decision.failed[0]}{more}"
+        return f"the release gate failed: {decision.failed[0]}{more}"
     if decision.why == REVIEW:
         return f"{decision.review['waiting']:,} photographs wait for a reviewer"
     if decision.why == NOTHING:
         return "no photograph passed its checks"
     looked, few = decision.review["looked_at"], decision.not_judged
-    kept = f"is not judged in full: too few patients for {few:,} criteria; no other one failed" if few else "is kept"
-    return f"the release gate {kept}; " + (
+    judged = "passed"
+    if few:
+        criteria = "criterion" if few == 1 else "criteria"
+        judged = f"is not judged in full: too few patients for {few:,} {criteria}; no other one failed"
+    return f"the release gate {judged}; " + (
         f"a person looked at {looked:,} photographs" if looked else "no person has looked at the photographs yet"
     )
 
 
 def _places(run: Results, version: str, decision: Decision) -> str:
     release = f"{run.releases / version}; " if decision.release else ""
-    return f"{release}audit {run.reports / version / 'audit.html'}; held back {run.quarantine}"
+    return f"{release}audit {run.audit(version)}; held back {run.quarantine}"
 
 
 def _next(run: Results, version: str, decision: Decision) -> str:

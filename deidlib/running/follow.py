@@ -113,7 +113,7 @@ class _Log:
     """New lines of a log: the stages of which a job failed, each once."""
 
     def __init__(self, path: Path, start: int):
-        self._path, self._at, self._told = path, start, set()
+        self._path, self._at, self._reported = path, start, set()
 
     def failed(self) -> list[str]:
         with open(self._path, "rb") as file:
@@ -122,8 +122,8 @@ class _Log:
         whole = text.rfind(b"\n") + 1
         self._at += whole
         found = dict.fromkeys(_FAILED.findall(text[:whole].decode(errors="replace")))
-        new = [rule for rule in found if rule not in self._told]
-        self._told.update(new)
+        new = [rule for rule in found if rule not in self._reported]
+        self._reported.update(new)
         return new
 
 
@@ -138,7 +138,7 @@ def _follow(process: subprocess.Popen, results: Path, log: _Log, show: Callable)
                 show.warn(f"a job of the stage {rule} failed; what does not depend on it goes on, and the log says why")
         try:
             status = reader.status()
-        except (OSError, ValueError, DeidlibError):  # not planned yet, or the plan is being made anew
+        except (OSError, ValueError, DeidlibError):  # not planned yet, or the plan is being made again
             status = None
         if process.returncode is not None:
             return
@@ -179,7 +179,7 @@ def _shown() -> Iterator:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-    texts = TextColumn("{task.description}"), TextColumn("{task.fields[told]}")
+    texts = TextColumn("{task.description}"), TextColumn("{task.fields[done]}")
     columns = (SpinnerColumn(), texts[0], BarColumn(bar_width=None), texts[1])
     with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
         yield _Bar(bar)
@@ -187,15 +187,15 @@ def _shown() -> Iterator:
 
 class _Bar:
     def __init__(self, bar):
-        self._bar, self._task = bar, bar.add_task("getting ready", total=1.0, told="")
+        self._bar, self._task = bar, bar.add_task("getting ready", total=1.0, done="")
 
     def __call__(self, status: Status | None, found: Pace | None) -> None:
         if status is not None:
             name, through, photos = status.now()
             name += f" ({through:,}/{photos:,})" if through is not None else ""
-            told = f"{status.decided:,}/{status.photos:,} photographs"
-            told += f", {duration(found.left)} left" if found.left is not None else ""
-            self._bar.update(self._task, completed=found.share, description=name, told=told)
+            done = f"{status.decided:,}/{status.photos:,} photographs"
+            done += f", {duration(found.left)} left" if found.left is not None else ""
+            self._bar.update(self._task, completed=found.share, description=name, done=done)
 
     def warn(self, text: str) -> None:
         self._bar.console.print(text, highlight=False, markup=False)

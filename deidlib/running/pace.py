@@ -53,7 +53,7 @@ class Pace:
 
 
 def pace(status: Status, now: float) -> Pace:
-    """Tell how fast a run goes.
+    """Estimate how fast a run goes.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def duration(seconds: float) -> str:
     return f"{minutes / 1440:.1f} days"
 
 
-def told(found: Pace, now: datetime) -> str:
+def in_words(found: Pace, now: datetime) -> str:
     """One line: work done, pace, end."""
     parts = [f"{found.share:.0%} of the work done"]
     if found.per_hour is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from deidlib.review.verdicts import DISAGREEMENT, OFF, UNDECIDED
-from deidlib.running.pace import pace, told
+from deidlib.running.pace import in_words, pace
 from deidlib.running.status import LATER_STAGES, Status
 
 
@@ -33,7 +33,7 @@ def page(status: Status, now: datetime) -> str:
     lines += ["", *_review_lines(status.review)]
     lines += ["", f"releases: {', '.join(status.versions) or 'none yet'}"]
     if status.damaged:
-        lines.append(f"damaged (start the workflow again, which makes them anew): {', '.join(status.damaged)}")
+        lines.append(f"damaged (start the workflow again, which makes them again): {', '.join(status.damaged)}")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -48,7 +48,7 @@ def _going_on(status: Status, now: datetime) -> list[str]:
     lines = [doing.get(status.running, "this file system cannot tell whether a run is going on")]
     if status.running is not False:
         lines.append(f"at work on {at_work(status)}")
-    return [*lines, told(pace(status, now.timestamp()), now)]
+    return [*lines, in_words(pace(status, now.timestamp()), now)]
 
 
 def _review_lines(review: dict | str) -> list[str]:
@@ -58,12 +58,12 @@ def _review_lines(review: dict | str) -> list[str]:
     if review["mode"] == OFF:
         return ["review: off"]
     people = "two people have to make the same decision" if review["reviewers"] > 1 else "one person decides"
-    told = {UNDECIDED: "to be decided", DISAGREEMENT: "reviewers disagree"}
+    names = {UNDECIDED: "to be decided", DISAGREEMENT: "reviewers disagree"}
     verdicts = {UNDECIDED: 0} | review["verdicts"]
     return [
         f"review: {review['mode']}, {people}; {review['photographs']:,} photographs passed the checks, "
         f"{review['looked_at']:,} were looked at",
-        *(_line(f"  {told.get(state, state.replace('_', ' '))}", count, "") for state, count in verdicts.items()),
+        *(_line(f"  {names.get(state, state.replace('_', ' '))}", count, "") for state, count in verdicts.items()),
     ]
 
 

@@ -17,7 +17,7 @@ from deidlib.contract.checks import WITHOUT_FACE
 from deidlib.outcomes.attempts import GROUP_COLUMN, photos_to_retry, released_attempts
 from deidlib.outcomes.outcomes import PASSED
 from deidlib.storage import sealed, tables
-from deidlib.storage.results import stage_table
+from deidlib.storage.results import Results, stage_table
 
 #: Before the attempts, and within each: table → name of its stage.
 STAGES = {"photos": "intake", "landmarks": "landmarks", "regions": "regions"}
@@ -54,10 +54,9 @@ class Step:
         """Its table in a shard's folder."""
         return stage_table(shard, self.table, None if self.attempt < 0 else self.attempt)
 
-    def log(self, results: Path, shard: str) -> Path:
-        """The log that the workflow lets it write."""
-        name = shard if self.attempt < 0 else f"{shard}.attempt-{self.attempt}"
-        return results / "logs" / _NAMES[self.table] / f"{name}.log"
+    def log(self, results: Results, shard: str) -> Path:
+        """Log of its job on a shard."""
+        return results.stage_log(_NAMES[self.table], shard, None if self.attempt < 0 else self.attempt)
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _state(file: Path) -> tuple[int, int] | None:
 def _read(step: Step, folder: Path, shard: Shard) -> pa.Table | None:
     try:
         return tables.read(step.file(folder), *_COLUMNS[step.table])
-    except FileNotFoundError:  # taken away in this moment, to be made anew
+    except FileNotFoundError:  # removed at this moment, to be made again
         return None
     except (sealed.Damaged, ValueError):
         shard.damaged.append(str(step.file(folder).relative_to(folder.parent)))

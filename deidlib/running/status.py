@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deidlib.errors import DeidlibError
 from deidlib.logs import last_progress
+from deidlib.release.layout import SUMS_FILE
 from deidlib.review.effect import review_numbers
 from deidlib.review.verdicts import OPTIONAL
 from deidlib.review.workflow import made_attempts
@@ -170,7 +171,7 @@ class Reader:
         status.review = _review(results, plan["shards"], mode)
         if running is not False and begun is not None:
             status.under = _under_way(results, plan["shards"], status)
-        status.versions = sorted(file.parent.name for file in results.releases.glob("*/SHA256SUMS"))
+        status.versions = sorted(file.parent.name for file in results.releases.glob(f"*/{SUMS_FILE}"))
         _add_later(results, status, about.get("version"))
         return status
 
@@ -226,7 +227,7 @@ def _attempts_seen(results: Results, shards: list[str]) -> int:
 
 
 def _since(jobs: Mapping[str, int], shards: int, attempts: int, begun: float | None) -> dict[str, float]:
-    """Tables that the run makes anew for every shard: what is older than the run does not count."""
+    """Tables that the run makes again for every shard: what is older than the run does not count."""
     if begun is None or not shards:
         return {}
     tables = [(table, rule, shards) for table, rule in (STAGES | LAST_STAGES).items()]
@@ -239,13 +240,13 @@ def _under_way(results: Results, shards: list[str], status: Status) -> list[Unde
     found = []
     for name, shard in zip(shards, status.shards, strict=True):
         step = next((step for step in steps(shard.attempts) if step not in shard.done), None)
-        told = _told(step.log(results.root, name), status.begun) if step else None
-        if told:
-            found.append(Under(step, *told))
+        reported = _reported(step.log(results, name), status.begun) if step else None
+        if reported:
+            found.append(Under(step, *reported))
     return found
 
 
-def _told(log: Path, begun: float) -> tuple[int, int] | None:
+def _reported(log: Path, begun: float) -> tuple[int, int] | None:
     try:
         if log.stat().st_mtime < begun:  # of an earlier run
             return None
@@ -262,8 +263,8 @@ def _add_later(results: Results, status: Status, version: str | None) -> None:
     files = {
         "sweep": [results.sweep],
         "attacks": [results.attacks],
-        "release": list(results.releases.glob(f"{version or '*'}/SHA256SUMS")),
-        "report": list(results.reports.glob(f"{version or '*'}/audit.html")),
+        "release": list(results.releases.glob(f"{version or '*'}/{SUMS_FILE}")),
+        "report": results.audits(version),
     }
     last = status.steps[-1]
     whole = bool(status.shards) and all(last in shard.done for shard in status.shards)

@@ -1,4 +1,4 @@
-"""The paths of a results folder."""
+"""The paths of a results folder. The workflow's own are in ``pathvars`` of workflow/Snakefile."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 PRIVATE = "private"
 #: Folder of an attempt, below its shard's.
 _ATTEMPT = "attempt-{}"
+_AUDIT = "audit.html"
 
 
 def stage_table(shard: Path, name: str, attempt: int | None = None) -> Path:
@@ -80,6 +81,11 @@ class Results:
         return Path(self.private) / "panel"
 
     @property
+    def gallery(self) -> Path:
+        """Embeddings of the user's own gallery, which holds no patient."""
+        return self.reid / "gallery.parquet"
+
+    @property
     def sweep(self) -> Path:
         """Privacy against utility: scores of the sample."""
         return self.reid / "sweep.json"
@@ -123,6 +129,29 @@ class Results:
     def ledger(self) -> Path:
         """The ids of every photograph that a version released."""
         return Path(self.private) / "released.parquet"
+
+    def audit(self, version: str) -> Path:
+        """Page of a version's audit."""
+        return self.reports / version / _AUDIT
+
+    def audits(self, version: str | None = None) -> list[Path]:
+        """Pages of the audits that were written: of one version, or of all."""
+        return sorted(self.reports.glob(f"{version or '*'}/{_AUDIT}"))
+
+    @property
+    def logs(self) -> Path:
+        """Folder of all logs."""
+        return self.root / "logs"
+
+    @property
+    def run_log(self) -> Path:
+        """What Snakemake says in ``deidlib run``."""
+        return self.logs / "run.log"
+
+    def stage_log(self, stage: str, shard: str, attempt: int | None = None) -> Path:
+        """Log of a stage's job on a shard; a stage of an attempt needs the attempt's number."""
+        name = shard if attempt is None else f"{shard}.{_ATTEMPT.format(attempt)}"
+        return self.logs / stage / f"{name}.log"
 
     @property
     def run_file(self) -> Path:

@@ -30,7 +30,7 @@ from deidlib.training.specimens import (
     people,
     specimens,
 )
-from deidlib.vision.landmarks import resample
+from deidlib.vision.alignment import resample
 
 _FACELESS = 0.08  # share of the broken ones that show no face at all
 _IN_PART = 0.35  # share of the faces of which only a part is broken (or put in again)

@@ -50,7 +50,8 @@ from deidlib.regions.area import cut_square, fade_weight
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.vision import networks as vision_networks
-from deidlib.vision.landmarks import FaceLandmarker, align_photo, matrix_of
+from deidlib.vision.alignment import align_photo, matrix_of
+from deidlib.vision.landmarks import FaceLandmarker
 
 KEY = b"the same donors in every bench run"[:32]
 BASELINE_STEPS, FULL_STEPS, WORKERS = 100, 36, len(os.sched_getaffinity(0))

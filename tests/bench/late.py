@@ -5,10 +5,10 @@ python tests/bench/late.py 200 400 --side 1024 --threads 1 2     # what pixels c
 python tests/bench/late.py 8 32 96 --side 1024 --embed           # one shard's embeddings
 python tests/bench/late.py 1000000 --documents                      # index, anonymity and documents of so many rows
 
-The tables are written as the stages leave them (one attempt, all of which pass), with
-drawings for images, and the gate's verdict is set to kept. Then the stage runs three times: a new version, the same
+The tables are written as the stages leave them (one attempt, all of which pass), with drawings for images, and the
+gate's verdict is set to passed. Then the decision is taken, and the release runs three times: a new version, the same
 version again (which compares it with what is there), and `deidlib verify`; or, with `--embed`, the first shard is
-embedded. `--documents` makes an index of so many rows up and writes what lies in a release beside its images.
+embedded. `--documents` invents an index of so many rows and writes what lies in a release beside its images.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from scale import measured
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests" / "unit")]
-from deidlib.release.gate import chosen_digest  # noqa: E402
 from shard_tables import CONFIG, MODELS, Spec, write_private  # noqa: E402
 
-from deidlib import config, tables  # noqa: E402
 from deidlib.columns import rules as columns  # noqa: E402
-from deidlib.columns.table_risk import protect  # noqa: E402
-from deidlib.outcomes.outcomes import read_outcomes  # noqa: E402
+from deidlib.columns.protect import protect  # noqa: E402
+from deidlib.outcomes.outcomes import all_outcomes, chosen_digest  # noqa: E402
 from deidlib.release import documents  # noqa: E402
 from deidlib.release.layout import image_paths  # noqa: E402
+from deidlib.storage import tables  # noqa: E402
+from deidlib.storage.results import Results, stage_table  # noqa: E402
 
 SETTINGS = {
     "attempts": 1,
@@ -45,28 +45,26 @@ SETTINGS = {
 
 def write_results(folder: Path, photos: int, side: int, of_shard: int) -> None:
     """Write the tables of all stages before the release, the plan and the verdict."""
-    private = folder / "results" / "private"
-    cfg = config.complete_config({"cohort": "samples.tsv", **SETTINGS})
-    shards, outcomes = [], []
-    for first in range(0, photos, of_shard):
-        name = f"s{first // of_shard:04d}"
-        numbers = range(first, min(first + of_shard, photos))
-        specs = [Spec(f"P{i // 3}", f"F{i}", sex="FM"[i // 3 % 2], shard=name, side=side) for i in numbers]
-        shards += write_private(private, specs, attempts=1)
-        outcomes += read_outcomes(private, name, 1, cfg["checks"], cfg["identity"])
-        donors = private / "shards" / name / "attempt-0" / "donors.parquet"
+    results = Results.of_folder(folder / "results")
+    specs = [
+        Spec(f"P{i // 3}", f"F{i}", sex="FM"[i // 3 % 2], shard=f"s{i // of_shard:04d}", side=side)
+        for i in range(photos)
+    ]
+    shards = write_private(results.private, specs, attempts=1)
+    for name in shards:
+        donors = stage_table(results.shard(name), "donors", 0)
         rows = tables.read(donors, tables.DONORS).to_pylist()
         rows = [row | {"donor_id": row["release_photo_id"], "w": [0.0] * 512} for row in rows]
         tables.write(tables.from_rows(rows, tables.DONORS), donors, tables.DONORS)
-    (private / "plan.json").write_text(json.dumps({"shards": shards}))
+    results.plan.write_text(json.dumps({"shards": shards}))
     verdict = {"passed": True, "criteria": [{"passed": True, "statement": "set by the bench", "note": ""}]}
-    (private / "reid").mkdir()
-    attacks = {"gate": verdict, "inputs": {"chosen": chosen_digest(outcomes)}}
-    (private / "reid" / "attacks.json").write_text(json.dumps(attacks))
+    results.reid.mkdir()
+    attacks = {"gate": verdict, "inputs": {"chosen": chosen_digest(all_outcomes(results.private, shards))}}
+    results.attacks.write_text(json.dumps(attacks))
 
 
 def write_documents_of(rows: int, folder: Path) -> None:
-    """Protect an index of invented rows and write every paper of it."""
+    """Protect an index of invented rows and write every document of it."""
     rng = np.random.default_rng(5)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz234567"))
     names, patients = (["".join(row) for row in letters[rng.integers(0, 32, (rows, 16))]] for _ in range(2))
@@ -125,10 +123,19 @@ def main() -> None:
             what = f"embeddings, {photos} photographs of {given.side}²"
             measured(what, [*deidlib, *embed, "--config", json.dumps(SETTINGS)], given.folder)
             continue
+        decide = [*deidlib, "decide", "--plan", "results/private/plan.json", "--config", json.dumps(SETTINGS)]
+        measured(f"decide, {photos} photographs", decide, given.folder)
         for threads in given.threads:
             shutil.rmtree(given.folder / "results" / "release", ignore_errors=True)
             release = [*deidlib, "release", "--plan", "results/private/plan.json", "--out", "results/release/1.0.0"]
-            release += ["--threads", threads, "--config", json.dumps(SETTINGS)]
+            release += [
+                "--sheet",
+                "results/private/samples.tsv",
+                "--threads",
+                threads,
+                "--config",
+                json.dumps(SETTINGS),
+            ]
             what = f"{photos} photographs of {given.side}², {threads} threads"
             measured(f"release, {what}", release, given.folder)
             measured("  again, the version being there", release, given.folder)

@@ -55,7 +55,8 @@ def virtual_mouths(people: int) -> Iterator[Clean]:
 
     from deidlib.demo import _REST, _SMILE
     from deidlib.donors.bank import to_uint8
-    from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER, FaceLandmarker
+    from deidlib.vision.alignment import LIPS_INNER, LIPS_OUTER
+    from deidlib.vision.landmarks import FaceLandmarker
 
     torch.set_num_threads(1)
     network, editor, _ = donor_model("mobilestylegan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from test_workflow import jobs, snakemake
+from snakemake_runs import jobs, snakemake
 
 from deidlib import keys
 
@@ -37,16 +38,23 @@ def rows(*consents: str) -> str:
     return HEADER + "".join(f"P{i}\tF{i}\t{i}.png\t{consent}\n" for i, consent in enumerate(consents))
 
 
-@pytest.fixture
-def cohort(tmp_path):
+@pytest.fixture(scope="module")
+def read_once(tmp_path_factory):
     """Three patients of whom intake has read two photographs."""
-    keys.write_new_key(tmp_path / "key")
-    (tmp_path / "cohort").mkdir()
+    folder = tmp_path_factory.mktemp("read")
+    keys.write_new_key(folder / "key")
+    (folder / "cohort").mkdir()
     for i in range(3):
-        write(tmp_path / "cohort" / f"{i}.png", picture(i))
-    write(tmp_path / "cohort" / "samples.tsv", rows("yes", "yes", "no"))
-    run(tmp_path)
-    return tmp_path
+        write(folder / "cohort" / f"{i}.png", picture(i))
+    write(folder / "cohort" / "samples.tsv", rows("yes", "yes", "no"))
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def cohort(read_once, tmp_path):
+    """A copy of these, with Snakemake's records."""
+    return shutil.copytree(read_once, tmp_path / "copy")
 
 
 def run(folder: Path) -> dict[str, int]:

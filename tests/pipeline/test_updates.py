@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 from skimage import data
-from test_workflow import SETTINGS, jobs, snakemake
+from snakemake_runs import SETTINGS, jobs, snakemake
 
 from deidlib import keys
 from deidlib.demo import virtual_patients
@@ -75,6 +75,7 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_added_and_withdrawn_patients_touch_their_shard_alone(tmp_path, model_files):
     model_files("mobilestylegan")
     generator, editor, _ = model.donor_model("mobilestylegan")

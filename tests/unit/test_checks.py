@@ -24,8 +24,8 @@ from deidlib.intake.photos import pixels_sha256
 from deidlib.regions.area import area_of_landmarks, cut_square, distance_outside, released_square
 from deidlib.storage import tables
 from deidlib.storage.images import encode_png
+from deidlib.vision.alignment import aligned_to_native, eye_centres
 from deidlib.vision.face_search import FaceSearch
-from deidlib.vision.landmarks import aligned_to_native, eye_centres
 
 BOUNDS = {
     "sface_max": 0.363,

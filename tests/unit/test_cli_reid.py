@@ -1,13 +1,16 @@
 """`deidlib reid` on tables: what it reads, what it writes, and what it refuses. Embeddings are random vectors."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-from shard_tables import CONFIG, Spec, ids, publish, write_private
+from shard_tables import CONFIG, MODELS, Spec, ids, publish, write_private, write_release
 from typer.testing import CliRunner
 
 from deidlib.cli import app
+from deidlib.errors import InputError
+from deidlib.release.settings import settings_of_release
 from deidlib.storage import tables
 from deidlib.storage.images import encode_png
 
@@ -53,10 +56,18 @@ def tables_of(folder, specs, kinds):
     return folder
 
 
-@pytest.fixture
-def private(tmp_path):
+@pytest.fixture(scope="module")
+def once_attacked(tmp_path_factory):
+    """A private folder with the attacks' file, what the command printed, and what the file holds."""
     kinds = ("original", "square", "square_region", "released", "released_region", "donor")
-    return tables_of(tmp_path / "private", SPECS, kinds)
+    private = tables_of(tmp_path_factory.mktemp("run") / "private", SPECS, kinds)
+    return private, *attacked(private)
+
+
+@pytest.fixture
+def private(once_attacked, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(once_attacked[0], tmp_path / "private")
 
 
 def attacked(private, *further):
@@ -65,10 +76,11 @@ def attacked(private, *further):
     return done, json.loads(out.read_text()) if out.is_file() else None
 
 
-def test_the_file_holds_what_release_and_report_read_and_names_nobody(private):
-    done, result = attacked(private)
+def test_the_file_holds_what_release_and_report_read_and_names_nobody(once_attacked):
+    private, done, result = once_attacked
     assert done.exit_code == 0
     assert set(result) == CONTRACT
+    assert result["tradeoff"] == [], "nothing was swept"
     fields = {"name", "title", "recogniser", "region", "rate", "hits", "trials", "chance", "ci95", "threshold", "fmr"}
     assert all(fields <= set(attack) and attack["explanation"] for attack in result["attacks"])
     assert {entry["role"] for entry in result["recognisers"]} == {"identity_loss", "judge"}
@@ -77,8 +89,8 @@ def test_the_file_holds_what_release_and_report_read_and_names_nobody(private):
     assert (private / "reid" / "attacks.json").stat().st_mode & 0o077 == 0
 
 
-def test_donors_that_are_not_known_fail_the_gate_and_the_release_obeys(private, tmp_path):
-    done, result = attacked(private)
+def test_donors_that_are_not_known_fail_the_gate_and_the_release_obeys(once_attacked, private, tmp_path):
+    _, done, result = once_attacked
     failed = {entry["name"] for entry in result["gate"]["criteria"] if not entry["passed"]}
     assert "distinct_donors" in failed
     assert "release gate FAILED" in done.output
@@ -128,6 +140,35 @@ def test_what_cannot_be_attacked_is_refused_in_words(private):
     assert "no release" in done.output
 
 
+def test_a_finished_release_is_judged_by_the_settings_that_made_it(private, tmp_path):
+    """SFace leads by default; this release was made without it, which its documents state."""
+    preset = {**CONFIG["preset"], "name": "without-sface", "inversion": {"identity_led_by": ["arcface"]}}
+    made_with = {**CONFIG, "preset": preset, "reid": {"reversal_steps": 0, "recognisers": ["sface"], "seed": 4}}
+    release = write_release(private, tmp_path / "release", ["s0000"], 2, "1.0.0", made_with, MODELS)
+    for attempt in (0, 1):  # without donors, no face has to be drawn
+        donors = private / "shards" / "s0000" / f"attempt-{attempt}" / "donors.parquet"
+        tables.write(tables.DONORS.empty_table(), donors, tables.DONORS)
+    out, other = private / "again.json", {"reid": {"seed": 5}, "preset": {"inversion": {"identity_led_by": ["sface"]}}}
+    done = run("reid", release, "--plan", private / "plan.json", "--out", out, "--config", json.dumps(other))
+    assert done.exit_code == 1, done.output  # drawings without a face cannot be measured
+    result = json.loads(out.read_text())
+    assert {one["name"]: one["role"] for one in result["recognisers"]} == {"sface": "judge"}
+    assert result["seeds"]["reid"] == 5, "how it is attacked is decided now"
+    with_preset = settings_of_release(release, {"fpir": 0.05})
+    assert with_preset["preset"]["name"] == "without-sface"
+    assert with_preset["preset"]["checks"]["mouth_shift_max"] == CONFIG["preset"]["checks"]["mouth_shift_max"]
+    assert (with_preset["reid"]["fpir"], with_preset["reid"]["seed"]) == (0.05, 4)
+
+
+@pytest.mark.parametrize("preset", ["/etc/hostname", "absent.yaml", None, {"inversion": {"no_such_weight": 1}}])
+def test_a_release_with_unknown_settings_is_refused_and_no_path_in_them_is_followed(private, tmp_path, preset):
+    release = write_release(private, tmp_path / "release", ["s0000"], 2, "1.0.0", CONFIG, MODELS)
+    settings = json.loads((release / "settings.json").read_text())
+    (release / "settings.json").write_text(json.dumps(settings | {"preset": preset}))
+    with pytest.raises(InputError, match=r"settings\.json"):
+        settings_of_release(release)
+
+
 def test_learned_attacks_and_the_sweep_are_part_of_the_file(tmp_path):
     """Nine patients: enough to learn from half of them, with images that a recogniser sees no face in."""
     specs = [Spec(f"Miller-{i}", f"MillerPhoto-{i}") for i in range(9)]
@@ -143,9 +184,6 @@ def test_learned_attacks_and_the_sweep_are_part_of_the_file(tmp_path):
     assert attacks["reversal", "sface", "whole"]["explanation"].startswith("Not tried")
     (point,) = result["tradeoff"]
     assert (point["operating_point"], point["hits"], point["trials"]) == (True, 0, 1)
-    without, result = attacked(private)
-    assert without.exit_code == 0
-    assert result["tradeoff"] == []
 
 
 def test_a_sample_of_no_photograph_is_swept_at_once(private):

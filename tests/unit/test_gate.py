@@ -18,8 +18,9 @@ from deidlib.reid.comparison import (
     more_than_area,
     more_than_chance,
 )
-from deidlib.reid.gate import SEARCHES, release_gate
+from deidlib.reid.gate import release_gate
 from deidlib.reid.looks import KINDS, LOOK_VALUES
+from deidlib.reid.searches import SEARCHES
 from deidlib.reid.side_channels import Photo
 from deidlib.reid.suite import Evidence, run_suite
 from deidlib.reid.verdicts import FAILED, NOT_APPLICABLE, NOT_JUDGED, PASSED, RELEASE, WITHHOLD, blocks
@@ -262,7 +263,7 @@ def test_a_large_cohort_is_judged_by_upper_ends(rng):
     assert failed(good(rng), interval_upper=0.01) == ["interval_upper_ends"]
 
 
-def test_what_the_area_gives_away_excuses_no_verification_and_is_told(rng):
+def test_what_the_area_gives_away_excuses_no_verification_and_is_stated(rng):
     whole = result("parrot_linear", 24, 200, rng, 0.001)
     area = result("parrot_linear", 15, 200, rng, 0.001, region="region_only")
     _, criteria = judged([*good(rng), whole, area])
@@ -290,13 +291,13 @@ PEOPLE = 13
 def morphed(likeness, seed=3):
     """Tables of 13 patients with two photographs each, released as morphs of a given SFace cosine to the patient.
 
-    Originals and strangers are people of the donor bank; the second photograph of a patient lies near the first. The
+    Originals and impostors are people of the donor bank; the second photograph of a patient lies near the first. The
     area alone shows somebody else, and so do the looks.
     """
     rng = np.random.default_rng(seed)
     faces = read_bank().sface[rng.permutation(2000)[: 4 * PEOPLE]].astype(np.float64)
     faces -= read_bank().sface.mean(axis=0)  # faces of one generator are more alike than people are
-    first, strangers, elsewhere, seen = np.split(faces / np.linalg.norm(faces, axis=1, keepdims=True), 4)
+    first, impostors, elsewhere, seen = np.split(faces / np.linalg.norm(faces, axis=1, keepdims=True), 4)
     looks = rng.normal(size=(2, PEOPLE, LOOK_VALUES)).astype(np.float32)
     looks[..., KINDS["sex"]] = rng.random((2, PEOPLE, 1))
     rows = []
@@ -305,7 +306,7 @@ def morphed(likeness, seed=3):
         return (x / np.linalg.norm(x)).astype(np.float32)
 
     for k in range(PEOPLE):
-        across = unit(strangers[k] - (strangers[k] @ first[k]) * first[k])
+        across = unit(impostors[k] - (impostors[k] @ first[k]) * first[k])
         for which in range(2):
             photo = f"photo{k:02d}{which}"
             own = unit(first[k] + 0.01 * rng.standard_normal(first.shape[1]))
@@ -353,7 +354,7 @@ def test_morphs_just_past_the_bounds_of_single_photographs_fail():
     assert gate["passed"] is False
 
 
-def test_strangers_in_place_of_morphs_are_not_judged_for_thirteen_are_few():
+def test_impostors_in_place_of_morphs_are_not_judged_for_thirteen_are_few():
     gate, criteria, _ = suite_of(0.0)
     for name in SEARCHES:
         assert criteria[name]["verdict"] == NOT_JUDGED, criteria[name]

@@ -108,9 +108,11 @@ def run(folder, *rows, **options):
 
 def as_planned(folder, row):
     """The row with what the plan reads of its files."""
+    if "fingerprint" in row:
+        return row
     paths = [row["path"]] + ([row["mask"]] if row.get("mask") else [])
     real = [resolve_inside(os.path.realpath(folder), path, {}) for path in paths]
-    return {"fingerprint": "|".join(contents.digests(real, {}))} | row
+    return {"fingerprint": "|".join(contents.digests(real, {})), **row}
 
 
 # --- pixels ---

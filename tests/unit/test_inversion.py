@@ -17,7 +17,7 @@ from deidlib.inversion.invert import BatchSize, invert
 from deidlib.inversion.mesh import SIDE, Mesh, fit_square
 from deidlib.inversion.networks import inversion_networks
 from deidlib.inversion.objective import BOX_SIDE, WORK_SIDE, Targets, box_corners, objective, prepare
-from deidlib.vision.landmarks import LIPS_INNER, LIPS_OUTER
+from deidlib.vision.alignment import LIPS_INNER, LIPS_OUTER
 
 SETTINGS = {
     "steps": 7,

@@ -8,9 +8,9 @@ import torch
 from scipy.stats import binom
 
 from deidlib.reid import parrot
+from deidlib.reid.attacker import SAME_LOOK, Attacker
 from deidlib.reid.calibration import calibrate
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.face_attacks import SAME_LOOK, Attacker
 from deidlib.reid.maps import LEARNERS
 
 DIM = 24

@@ -15,7 +15,7 @@ from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.regions.area import area_of_landmarks, distance_outside
 from deidlib.training.specimens import draw, weakened
-from deidlib.vision.landmarks import aligned_to_native, eye_centres
+from deidlib.vision.alignment import aligned_to_native, eye_centres
 
 #: Codes of faces that were met broken, and looked at, (N, n_styles, 512).
 BROKEN = Path(__file__).with_name("broken_codes.npz")

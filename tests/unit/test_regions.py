@@ -16,17 +16,16 @@ from deidlib.regions.area import (
 )
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
-from deidlib.vision.detectors import YuNet
-from deidlib.vision.landmarks import (
-    FaceLandmarker,
+from deidlib.vision.alignment import (
     aligned_to_native,
     eye_centres,
-    find_landmarks,
     invert_similarity,
     points_of,
     resample,
     transform_points,
 )
+from deidlib.vision.detectors import YuNet
+from deidlib.vision.landmarks import FaceLandmarker, find_landmarks
 
 OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32}
 VIEWS = {"profile": "refuse", "not_stated": "generate"}

@@ -178,7 +178,7 @@ def test_a_registered_network_is_opened_with_its_preprocessing(tmp_path, model_f
     mine |= {"path": str(file), "sha256": next(iter(entry["members"].values()))}
     mine["recogniser"] = {**entry["recogniser"], "name": "mine", "preprocessing": {"mean": 0.0, "scale": 1.0}}
     (tmp_path / "models.yaml").write_text(yaml.safe_dump(models.load_registry() | {"mine_net": mine}))
-    monkeypatch.setattr(models, "REGISTRY_PATH", tmp_path / "models.yaml")
+    monkeypatch.setattr(models.registry, "REGISTRY_PATH", tmp_path / "models.yaml")
     opened = vision_networks.recogniser("mine")
     assert opened.name == "mine"
     assert opened.compare(opened.embed(astronaut), sface.embed(astronaut)) > 0.999

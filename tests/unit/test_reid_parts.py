@@ -13,7 +13,7 @@ from deidlib.reid.calibration import calibrate, det_curve, threshold_at
 from deidlib.reid.embeddings import Faces, faces_of
 from deidlib.reid.identification import open_set, search, search_among
 from deidlib.reid.search import nearest
-from deidlib.reid.suite import Evidence, _facts, role_of
+from deidlib.reid.suite import Evidence, _summary, role_of
 from deidlib.reid.verification import best_impostor, best_of_patient
 from deidlib.storage import tables
 
@@ -242,11 +242,11 @@ def test_photographs_without_a_new_person_are_no_shared_donor():
         side_channels.Photo("b1", "b", 3, True, generated=False),
         side_channels.Photo("c1", "c", 4, True, generated=False),
     ]
-    summary = _facts(Evidence(photos, list, {}, {}, {}, None), 0)
+    summary = _summary(Evidence(photos, list, {}, {}, {}, None), 0)
     assert summary["shared_donors"] == 0
     assert summary["photographs"] == 3
     photos[1] = side_channels.Photo("b1", "b", 3, True)
-    assert _facts(Evidence(photos, list, {}, {}, {}, None), 0)["shared_donors"] == 1
+    assert _summary(Evidence(photos, list, {}, {}, {}, None), 0)["shared_donors"] == 1
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, 1e30])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, draw_face, ids, write_private, write_release
 
 from deidlib.columns import rules as columns
-from deidlib.columns.table_risk import CLAIM_KEY
+from deidlib.columns.protect import CLAIM_KEY
 from deidlib.contract import checks
 from deidlib.errors import InputError
 from deidlib.release import ReleaseError, content_digest, verify_release

@@ -10,9 +10,10 @@ import virtual_faces
 
 from deidlib.reid import reversal
 from deidlib.reid.attack import attack_from_trials
+from deidlib.reid.attacker import Attacker
 from deidlib.reid.calibration import calibrate
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.face_attacks import Attacker
+from deidlib.reid.face_restoring import train
 
 PATIENTS = 16
 
@@ -83,8 +84,8 @@ def test_every_photograph_is_restored_by_a_network_that_did_not_see_its_patient(
 
 def test_the_same_seed_gives_the_same_network_and_leaves_the_global_state_alone(originals):
     state = torch.random.get_rng_state()
-    first, second = (reversal.train(negative(originals), originals, 2, seed=1)(originals[:2]) for _ in range(2))
-    other = reversal.train(negative(originals), originals, 2, seed=2)(originals[:2])
+    first, second = (train(negative(originals), originals, 2, seed=1)(originals[:2]) for _ in range(2))
+    other = train(negative(originals), originals, 2, seed=2)(originals[:2])
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -95,7 +96,7 @@ def test_two_networks_trained_at_a_time_are_those_trained_one_after_the_other(or
     restored = reversal.restore_unseen(pairs, 2, 5)
     for k in (0, 1):
         seen = restored.half != k
-        alone = reversal.train(pairs.released[seen], pairs.originals[seen], 2, 5 + k)(pairs.released[~seen])
+        alone = train(pairs.released[seen], pairs.originals[seen], 2, 5 + k)(pairs.released[~seen])
         assert np.array_equal(restored.images[~seen], alone)
 
 

@@ -34,8 +34,9 @@ from deidlib.release.reading import read_index
 from deidlib.report.page import build_audit
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
+from deidlib.vision.alignment import FACE_OVAL, LIPS_INNER
 from deidlib.vision.face_search import FaceSearch
-from deidlib.vision.landmarks import FACE_OVAL, LIPS_INNER, find_landmarks
+from deidlib.vision.landmarks import find_landmarks
 
 VIEWS = config.complete_config({"cohort": "samples.tsv"})["views"]
 LANDMARK_OPTIONS = {"max_yaw": 35, "min_inter_ocular": 32}
@@ -163,7 +164,7 @@ def test_a_face_labelled_intraoral_is_quarantined(patient, stages, picture, head
     assert len(masked) == 0
 
 
-def test_a_turned_head_is_told_to_be_a_profile_and_released_as_one(patient, stages):
+def test_the_reason_of_a_turned_head_names_the_profile_and_a_profile_is_released(patient, stages):
     side = patient["side"]
     landmarks, _, masked = stages(photos_table((side, "three_quarter"), (side, None), (side, "profile")))
     assert outcome(landmarks) == [

@@ -239,8 +239,8 @@ def test_the_end_of_a_small_cohort_claims_no_pass(finished):
     file.write_text(json.dumps(attacks))
     lines = last_lines(results, settings)
     assert "as version 1.0.0" in lines[0]
-    assert "too few patients for 1 criteria" in lines[2]
-    assert "kept" not in lines[2]
+    assert "too few patients for 1 criterion" in lines[2]
+    assert "passed" not in lines[2]
 
 
 def test_the_end_says_what_the_gate_forbids(finished):
@@ -248,7 +248,7 @@ def test_the_end_says_what_the_gate_forbids(finished):
     lines = last_lines(results, settings)
     assert "0 of 4" in lines[0]
     assert "version" not in lines[0]
-    assert "not kept: No face is recognised. dlib: 3 of 9." in lines[2]
+    assert "failed: No face is recognised. dlib: 3 of 9." in lines[2]
     assert str(results / "release") not in lines[3]
 
 

@@ -20,6 +20,7 @@ from deidlib.running.pace import duration, pace
 from deidlib.running.page import at_work, page
 from deidlib.running.shard import Step, steps
 from deidlib.running.status import Reader, read_status
+from deidlib.storage.results import Results
 
 HOUR = 3600.0
 NOON = datetime(2030, 5, 6, 12).timestamp()
@@ -181,7 +182,7 @@ def test_status_says_what_the_bar_of_the_run_says(results):
 
 
 def test_photographs_of_a_stage_that_goes_on_are_counted_by_its_log(results):
-    log = Step("faces", 1).log(results, "s0001")
+    log = Step("faces", 1).log(Results.of_folder(results), "s0001")
     log.parent.mkdir(parents=True)
     log.write_text("a warning\ninversion: 4 photographs\ninversion: 3 of 4 photographs, 61 s\n")
     with Running(results):

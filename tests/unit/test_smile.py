@@ -8,7 +8,7 @@ import pytest
 
 from deidlib.checks.smile import MEASURES, before_and_after, smile_measures
 from deidlib.storage import tables
-from deidlib.vision.landmarks import LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
+from deidlib.vision.alignment import LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 
 SIDE, EYES = 400, 200.0  # px; the eye centres are EYES apart
 CENTRE = np.array([200.0, 290.0])  # middle of the mouth

@@ -416,7 +416,7 @@ def portrait():
     """The astronaut, grey, in the aligned frame at 256², in [−1, 1]."""
     import skimage.data
 
-    from deidlib.vision.landmarks import align_photo
+    from deidlib.vision.alignment import align_photo
 
     # The alignment that deidlib.vision.landmarks finds, written down so that this fixture needs no model.
     matrix = np.array([[0.1672, -0.0085, 143.3], [0.0085, 0.1672, 15.9]])

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, write_private, write_release
 
 from deidlib.columns.generalise import class_of
-from deidlib.columns.table_risk import claimed_k, k_problems, measured_k, outcomes_risk, protect, table_risk
+from deidlib.columns.protect import claimed_k, k_problems, measured_k, protect
+from deidlib.columns.table_risk import outcomes_risk, table_risk
 from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.release import ReleaseError, verify_release
 

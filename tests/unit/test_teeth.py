@@ -8,7 +8,7 @@ from virtual_faces import codes, draw
 from deidlib.reid.mouths import sampled
 from deidlib.reid.side_channels import Photo
 from deidlib.reid.teeth import Mouth, Seen, likenesses, mouth_of, teeth_attacks
-from deidlib.vision.landmarks import LIPS_OUTER
+from deidlib.vision.alignment import LIPS_OUTER
 
 
 def lips_of(image, points):

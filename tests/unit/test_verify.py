@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shard_tables import CONFIG, MODELS, Spec, draw_face, write_private, write_release
 
-from deidlib.columns import table_risk
+from deidlib.columns.protect import protect
 from deidlib.contract import checks
 from deidlib.release import (
     ReleaseError,
@@ -218,8 +218,8 @@ def older(tmp_path, monkeypatch) -> Path:
         "seam": lambda n: 1.1,
     }
 
-    def protect(index, config):
-        protected = table_risk.protect(index, config)
+    def with_measured(index, config):
+        protected = protect(index, config)
         table = protected.index
         for field in tables.MEASURED_ON_ORIGINALS:
             values = pa.array([measured[field.name](n) for n in range(table.num_rows)], field.type)
@@ -229,7 +229,7 @@ def older(tmp_path, monkeypatch) -> Path:
     specs = [Spec(f"patient-{n // 2}", f"photo-{n}", side=24 + n) for n in range(4)]
     shards = write_private(tmp_path / "private", specs, attempts=1)
     with monkeypatch.context() as patched:
-        patched.setattr(dataset, "protect", protect)
+        patched.setattr(dataset, "protect", with_measured)
         patched.setattr(tables, "INDEX_LAYOUT", 1)
         patched.setitem(croissant._TYPES, pa.float32(), croissant.mlc.DataType.FLOAT32)
         patched.setitem(croissant._TYPES, pa.int64(), croissant.mlc.DataType.INT64)

@@ -17,6 +17,7 @@ from deidlib.models import ModelError, bank_file, load_registry, preview_file
 from deidlib.models import recognisers as registered_recognisers
 from deidlib.panel.summary import panel_digest
 from deidlib.review import workflow as reviews
+from deidlib.storage.results import Results, stage_table
 
 # `deidlib` is found whether Snakemake was started by `uv run snakemake` or `.venv/bin/snakemake`.
 os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
@@ -109,8 +110,8 @@ def digest_of_cohort(wildcards):
 
 def cohort_of_shard(wildcards):
     """The shard's part of the sheet, which the plan wrote."""
-    folder = os.path.dirname(checkpoints.plan.get().output.plan)
-    return f"{folder}/shards/{wildcards.shard}/cohort.parquet"
+    results = Results.of_plan(checkpoints.plan.get().output.plan)
+    return str(stage_table(results.shard(wildcards.shard), "cohort"))
 
 
 def checks_before(wildcards):
@@ -171,8 +172,8 @@ def folder_of_drawn_masks():
     """Params function: option that names the folder of these masks, if it exists."""
 
     def option(wildcards):
-        folder = f"{PRIVATE}/review/masks/{wildcards.shard}"
-        return f"--drawn {shlex.quote(folder)}" if os.path.isdir(folder) else ""
+        folder = RESULTS.masks / wildcards.shard
+        return f"--drawn {shlex.quote(str(folder))}" if folder.is_dir() else ""
 
     return option
 
@@ -323,20 +324,20 @@ def closing_lines(config):
         withdrawn_words,
     )  # imported here, because it loads modules for images that jobs do not need
 
-    results, version = config["results"], config["version"]
     places = {
-        "release": f"{results}/release/{version}",
-        "report": f"{results}/report/{version}/audit.html",
-        "reviewer's copy (private)": f"{results}/private/reviewer.html",
-        "quarantine list (private)": f"{results}/private/quarantine.tsv",
+        "release": RESULTS.releases / config["version"],
+        "report": RESULTS.audit(config["version"]),
+        "reviewer's copy (private)": RESULTS.reviewer,
+        "quarantine list (private)": RESULTS.quarantine,
     }
-    lines = [f"{name}:".ljust(27) + place for name, place in places.items() if os.path.exists(place)]
+    lines = [f"{name}:".ljust(27) + str(place) for name, place in places.items() if place.exists()]
     lines.extend(withdrawn_words(PRIVATE))
     return "\n".join(lines)
 
 
 complete(config)
-PRIVATE = f"{config['results']}/private"
+RESULTS = Results.of_folder(config["results"])
+PRIVATE = str(RESULTS.private)
 KEY_CHECK = key_check(config)
 find_sheet(config)
 find_generator(config)

