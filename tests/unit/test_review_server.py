@@ -325,8 +325,7 @@ def test_no_mask_is_drawn_on_a_photograph_that_was_not_decoded(results):
             status, data, _ = ask(server, f"mask/{PHOTOS[5]}", body, **({"Content_Type": "image/png"} if body else {}))
             assert status == 400, data
             assert "decoded" in json.loads(data)["error"]
-        assert (
-            ask(server, f"mask/{PHOTOS[4]}", png, Content_Type="image/png")[0] == 200
-        )  # one that the checks hold back
+        # one that was decoded, and that the checks hold back
+        assert ask(server, f"mask/{PHOTOS[4]}", png, Content_Type="image/png")[0] == 200
     masks = results / "private" / "review" / "masks"
     assert [path.stem for path in masks.rglob("*.png")] == [PHOTOS[4]]
