@@ -62,7 +62,7 @@ def verify(
     if signer is None:
         print(
             "not signed: somebody who changed the files could have changed the checksums as well. Compare the content "
-            "digest with one that the institution published or told you"
+            "digest with one that the institution published, or sent you apart from the files"
         )
     elif public_key is None:
         print(

@@ -1,8 +1,8 @@
-"""``gallery.html``: one page on which a recipient looks through a release's photographs, from the disk, without a network.
+"""``gallery.html``: a page to look through a release's photographs, from the disk and without a network.
 
-The page holds what the index holds; it shows the image files that lie beside it. Everything but the block of data is the
-same in every release of one deidlib. Its Content-Security-Policy allows this style and this script, by their digests,
-images of the same folder, and nothing else.
+The page holds what the index holds, and shows the image files beside it. Everything but the block of data is the same
+in every release of one deidlib. Its Content-Security-Policy allows this style and this script, by their digests, images
+of the same folder, and nothing else.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import metadata as package_metadata
 from importlib.metadata import version as package_version
 from typing import Any
 
@@ -112,6 +113,12 @@ class Summary:
         return package_version("deidlib")
 
     @property
+    def deidlib_source(self) -> str:
+        """Address where the software is published, as its package states it; empty where it states none."""
+        urls = package_metadata("deidlib").get_all("Project-URL") or []
+        return next((url.partition(",")[2].strip() for url in urls), "")
+
+    @property
     def per_patient(self) -> bool:
         """Whether all photographs of a patient show the same new person."""
         return self.config.get("identity", "per_patient") == "per_patient"
@@ -201,7 +208,7 @@ def gather(
             "tombstones": tombstones,
         },
         several=sum(1 for n in patients.values() if n > 1),
-        reasons=[(code, n, tables.REASONS.get(code, "")) for code, n in sorted(reasons.items())],
+        reasons=[(code, n, tables.PUBLIC_REASONS.get(code, "")) for code, n in sorted(reasons.items())],
         tallies=[(title, tally) for title, tally in tallies if len(tally) <= _MOST_VALUES],
         missing=[(n, index[n].null_count) for n in ("view", "timepoint", *released) if index[n].null_count],
         routes=dict(_tally(index, "route")),
