@@ -230,7 +230,8 @@ def _description(found: Facts) -> list[str]:
         f"{found.sentence}, de-identified with deidlib {found.made_with}.",
         f"Each image shows the patient's own dental area, pixel for pixel. {around} README.md is the data card: it "
         "describes every column, how the images were made, what is not protected, and the licence of every model.",
-        f"Licence of images and index: {found.licence or TBA}.{' The licences of the models bind as well.' * bool(found.generator)}",
+        f"Licence of images and index: {found.licence or TBA}."
+        + (" The licences of the models bind as well." if found.generator else ""),
     ]
     if found.protocol:
         texts.append(f"Ethical review: {found.protocol}.")

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from deidlib.columns.faces import words as shown_words
 from deidlib.columns.table_risk import claim, measured_k
+from deidlib.config import NO_GENERATOR, draws_faces
 from deidlib.contract.checks import LIKENESS
 from deidlib.contract.routes import GENERATE
 from deidlib.outcomes.selection import words as selection_words
@@ -194,6 +195,8 @@ def gather(
     tallies = [(title, _tally(index, name)) for name, title in _TALLIED.items()]
     tallies += [(markdown_code(name), _tally(index, name)) for name in released]
     shown = redact.public_config(config)
+    if not draws_faces(config):
+        shown["generator"] = NO_GENERATOR  # the generator of the attacks touches no released photograph
     return Summary(
         name=options.get("name") or "De-identified dental photographs",
         licence=options.get("licence") or "not stated",
