@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import metadata as package_metadata
 from importlib.metadata import version as package_version
 from typing import Any
 
@@ -114,12 +113,6 @@ class Summary:
         return package_version("deidlib")
 
     @property
-    def deidlib_source(self) -> str:
-        """Address where the software is published, as its package states it; empty where it states none."""
-        urls = package_metadata("deidlib").get_all("Project-URL") or []
-        return next((url.partition(",")[2].strip() for url in urls), "")
-
-    @property
     def per_patient(self) -> bool:
         """Whether all photographs of a patient show the same new person."""
         return self.config.get("identity", "per_patient") == "per_patient"
@@ -195,8 +188,6 @@ def gather(
     tallies = [(title, _tally(index, name)) for name, title in _TALLIED.items()]
     tallies += [(markdown_code(name), _tally(index, name)) for name in released]
     shown = redact.public_config(config)
-    if not draws_faces(config):
-        shown["generator"] = NO_GENERATOR  # the generator of the attacks touches no released photograph
     return Summary(
         name=options.get("name") or "De-identified dental photographs",
         licence=options.get("licence") or "not stated",
@@ -224,11 +215,16 @@ def gather(
         shown_by_faces=told.get("shown_by_faces"),
         content_digest=content_digest,
         settings_digest=redact.config_digest(config),
-        config=shown | {"version": version, "release": {**shown.get("release", {}), "date": date}},
+        config=shown | _generator(config) | {"version": version, "release": {**shown.get("release", {}), "date": date}},
         models=redact.public_models(models, GENERATE in index["route"].to_pylist()),
         embedded=embedded,
         review=dict(told.get("review") or nobody_looked(index.num_rows)),
     )
+
+
+def _generator(config: Mapping) -> dict:
+    """The generator as a release states it: the one by which attacks calibrate touches no released photograph."""
+    return {} if draws_faces(config) else {"generator": NO_GENERATOR}
 
 
 def counts_sentence(counts: Mapping) -> str:
