@@ -42,7 +42,7 @@ def test_a_release_with_faces_names_every_model_with_licence_and_training_data(t
     release = released(tmp_path, "generate", "mobilestylegan")
     card, sheet = (release / "README.md").read_text(), (release / "datasheet.md").read_text()
     table = card.split("### Models")[1].split("\n\n## ")[0]
-    registered = yaml.safe_load(models.REGISTRY_PATH.read_text())
+    registered = yaml.safe_load(models.registry.REGISTRY_PATH.read_text())
     for name, entry in registered.items():
         (row,) = [line for line in table.splitlines() if line.startswith(f"| {name} |".replace("_", "_"))]
         cells = [cell.strip() for cell in row.strip("|").split("|")]

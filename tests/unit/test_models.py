@@ -253,7 +253,7 @@ def test_a_users_own_network_is_a_checked_file_beside_the_registry(tmp_path):
 
 def test_the_ready_entry_of_a_permissive_arcface_asks_for_its_file(tmp_path, monkeypatch):
     file = tmp_path / "auraface.yaml"
-    file.write_bytes((models.REGISTRY_PATH.parent / "auraface.yaml").read_bytes())
+    file.write_bytes((models.registry.REGISTRY_PATH.parent / "auraface.yaml").read_bytes())
     monkeypatch.setenv("DEIDLIB_MODELS_FILE", str(file))
     entry_ = models.load_registry()["auraface"]
     assert "Apache-2.0" in entry_["licence"]
@@ -274,7 +274,7 @@ def test_the_ready_entry_opens_a_network_and_names_it_where_it_attacked(tmp_path
 
     monkeypatch.delenv("DEIDLIB_MODELS")
     (network,) = model_files("arcface").values()  # in the place of one that is not at hand: the same kind of network
-    given = yaml.safe_load((models.REGISTRY_PATH.parent / "auraface.yaml").read_text())
+    given = yaml.safe_load((models.registry.REGISTRY_PATH.parent / "auraface.yaml").read_text())
     given["auraface"] |= {"path": str(network), "sha256": hashlib.sha256(network.read_bytes()).hexdigest()}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(given))
     monkeypatch.setenv("DEIDLIB_MODELS_FILE", str(tmp_path / "mine.yaml"))
