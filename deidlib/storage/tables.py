@@ -83,7 +83,7 @@ REASONS: dict[str, str] = {
         "A reviewer asked for another face, and none has passed the checks yet. Run the workflow again, or ask for one "
         "more."
     ),
-    "area_wrong": "A reviewer found the preserved area wrong. Draw a mask, and name it in the sheet's column mask.",
+    "area_wrong": "A reviewer found the preserved area wrong: draw a mask in `deidlib review`, or name one.",
     "reviewers_disagree": "The two reviewers decided differently. It waits until they agree.",
     "review_pending": "It waits for a reviewer: run `deidlib review` on the results folder.",
     "release_gate_failed": "It passed its own checks, but the release as a whole did not: see the report's criteria.",

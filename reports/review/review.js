@@ -253,7 +253,11 @@ function drawVerdict() {
       ? ["The mask is drawn", "Start the workflow again. It makes the picture again with this area, and you will be shown it."]
       : ["What to do", `${draw} The next run makes the picture again.`]);
   }
-  if (detail.mine === "another_face") lines.push(["What to do", "Start the workflow again. It makes another face, which you will be shown."]);
+  if (detail.mine === "another_face") {
+    lines.push(["What to do", detail.state === "another_face"
+      ? "Start the workflow again. It makes another face, which you will be shown."
+      : "The next run makes another face once both reviewers ask for one."]);
+  }
   $("verdict").className = `verdict ${kind}`;
   $("verdict").replaceChildren(...lines.map(([title, text]) => {
     const line = element("p", {}, element("b", {}, title));

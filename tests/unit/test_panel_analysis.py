@@ -100,6 +100,22 @@ def test_a_rater_who_answers_at_random_is_told_and_left_out_only_beside_the_main
     assert f"right about real or made: {100 * without['realism_accuracy']:.0f}" in page
 
 
+def test_a_study_of_some_arms_with_a_careless_rater_has_its_report(tmp_path):
+    release, private = write_small_release(tmp_path, patients=10)
+    settings = small_settings(arms=["realism", "usefulness"])
+    drawn = design_study(settings, release, private, None, private / "panel" / "first")
+    given = [
+        simulated_answers(drawn, rater, np.random.default_rng(3), random=rater.name == "rater-02")
+        for rater in drawn.raters
+    ]
+    paths = [tmp_path / f"answers-{one['rater']}.json" for one in given]
+    for path, one in zip(paths, given, strict=True):
+        path.write_text(json.dumps(one))
+    page = report_page(analyse(drawn, read_answers(drawn, paths)))
+    assert "simulated rater 02 (see" in page
+    assert "agree that results are useful for teaching" in page
+
+
 def test_one_answer_to_everything_is_told(study, tmp_path):
     paths = write_answers(study[0], tmp_path)
     given = json.loads(paths[0].read_text())

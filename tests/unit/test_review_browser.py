@@ -329,6 +329,10 @@ def test_two_reviewers_learn_of_their_disagreement(browser, tmp_path):
         wait(browser, lambda: shown(browser) == PHOTOS[0])
         assert "disagree" in text(browser, "verdict")
         assert "Reviewer 1 (clinician)" in text(browser, "verdict")
+        assert "once both reviewers ask" in text(browser, "verdict")  # one request alone makes no face
+        assert decide(first, PHOTOS[0], "another_face")[0] == 200
+        browser.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+        wait(browser, lambda: "Start the workflow again" in text(browser, "verdict"))
 
 
 def test_from_a_wrong_area_to_its_mask_and_back(browser, results):
