@@ -22,6 +22,9 @@ from deidlib.schema import load_schema
 _PRESETS = distribution.folder() / "config" / "presets"
 #: Name of a preset that changes the generator's and gives itself no name.
 _OWN = "own"
+#: The setting ``generator`` where no face is drawn, and the generator by whose faces attacks then calibrate.
+NO_GENERATOR, _CALIBRATES = "none", "mobilestylegan"
+_GENERATE, _REGION_ONLY = "generate", "region_only"  # routes, as the schema of `views` names them
 
 
 class ConfigError(InputError):
@@ -79,6 +82,7 @@ def complete_config(cfg: Mapping) -> dict:
     A block that is empty (null) counts as missing, a whole number written as 40.0 becomes 40, and where no text is
     allowed text is read as YAML: Snakemake gives the numbers inside ``--config reid="{fmr: 0.01}"`` as text. ``preset``
     may be null, the path of a YAML file, or a mapping; in the copy it is a mapping with all values and its ``name``.
+    With ``generator: none`` no view of the copy is generated, and its generator is the one by which attacks calibrate.
 
     Raises
     ------
@@ -91,12 +95,35 @@ def complete_config(cfg: Mapping) -> dict:
     # The keys of a preset are checked by its own schema.
     checked = completed | {"preset": {}} if isinstance(own, dict) else completed
     faults = schema.faults(checked, rules, elsewhere=_keys_of_presets())
+    without_faces = completed["generator"] == NO_GENERATOR
+    if without_faces:
+        faults += _draw_no_face(completed, cfg.get("views") or {})
     if not any(fault.startswith(("preset:", "generator:")) for fault in faults):
         completed["preset"], more = _preset(own, completed["generator"])
         faults += more
+        if without_faces and completed["preset"]["name"] == _CALIBRATES:
+            completed["preset"]["name"] = NO_GENERATOR  # its values for landmarks, regions and checks hold all the same
     if faults:
         raise ConfigError("the configuration is wrong (config/README.md explains every key):\n  " + "\n  ".join(faults))
     return schema.whole_numbers(completed, rules)
+
+
+def _draw_no_face(completed: dict, given: Mapping) -> list[str]:
+    """Replace ``generator: none`` and the default route; the faults of views for which a face is asked all the same."""
+    completed["generator"] = _CALIBRATES
+    asked = [view for view, route in given.items() if route == _GENERATE] if isinstance(given, Mapping) else []
+    if isinstance(completed["views"], dict):
+        routes = completed["views"].items()
+        completed["views"] = {view: _REGION_ONLY if route == _GENERATE else route for view, route in routes}
+    return [
+        f"views.{view}: generate draws a face, but generator is none; write region_only, intraoral or refuse"
+        for view in asked
+    ]
+
+
+def draws_faces(cfg: Mapping) -> bool:
+    """Whether a completed configuration has a view for which a face is generated."""
+    return _GENERATE in (cfg.get("views") or {"": _GENERATE}).values()
 
 
 def stage_options(cfg: Mapping, stage: str) -> dict:

@@ -1,4 +1,4 @@
-"""Commands for what leaves the private folder: decide, release, report."""
+"""Commands for what leaves the private folder: decide, release, report, publish."""
 
 from __future__ import annotations
 
@@ -138,6 +138,48 @@ def report(
     say(f"report {out.name}: written")
     if gone:
         say(f"{_ids(gone)} not to be released again: {_TELL} (tombstones.txt beside the audit)")
+
+
+def publish(
+    release: Annotated[Path, typer.Argument(help="Folder of a release.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(help="Folder to be made; it takes twice the release's size.", show_default=False)
+    ],
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Check and prepare, upload nothing. Required, because deidlib never uploads by itself."
+        ),
+    ] = False,
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            help="audit.json of this version; by default report/VERSION/audit.json beside release/VERSION.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Prepare a release for Zenodo and Hugging Face: verify it, check its gate, write metadata. Nothing is uploaded.
+
+    A release that has a fault, or whose release gate did not pass, is refused. TO-DO.md in the folder lists what people
+    have to fill in, and how to upload.
+
+    Example:
+      deidlib publish --check results/release/1.0.0 deposit-1.0.0
+    """
+    from deidlib.release.deposit import TO_DO_FILE, prepare_deposit
+
+    if not check:
+        raise InputError("deidlib uploads nothing by itself; add --check to check the release and prepare its upload")
+    if not release.is_dir():
+        raise InputError("this is no folder; name a release, for example results/release/1.0.0")
+    version = release.resolve()
+    audit = audit or Results.of_folder(version.parent.parent).reports / version.name / "audit.json"
+    asked = prepare_deposit(release, out, audit)
+    say("the release is whole, and its gate passed; the folder is ready, and nothing was uploaded")
+    for line in asked:
+        say(f"  to be filled in: {line}")
+    say(f"next: read {TO_DO_FILE} in that folder")
 
 
 _TELL = (

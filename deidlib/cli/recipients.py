@@ -36,6 +36,7 @@ def verify(
       deidlib verify results/release/1.0.0
     """
     from deidlib.release import content_digest, signed_by, verify_release
+    from deidlib.release.gallery import gallery_warning
     from deidlib.release.reading import listed_sums
     from deidlib.release.verify import layout_warning
 
@@ -56,10 +57,12 @@ def verify(
     print(f"content digest {digest}")
     if older := layout_warning(release):
         print(older)
+    if other := gallery_warning(release):
+        print(other)
     if signer is None:
         print(
             "not signed: somebody who changed the files could have changed the checksums as well. Compare the content "
-            "digest with one that the institution published or told you"
+            "digest with one that the institution published, or sent you apart from the files"
         )
     elif public_key is None:
         print(

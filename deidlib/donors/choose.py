@@ -241,7 +241,8 @@ def choose_donors(
         drawn_for = reference["release_photo_id" if identity == "per_photo" else "release_patient_id"]
         look = likenesses[reference["release_photo_id"]]
         if drawn_for not in drawn:
-            features = shared_look(with_record(look.features, reference["age"], reference["sex"]))
+            recorded = with_record(look.features, reference["age"], reference["sex"])
+            features = shared_look(recorded, keyed_rng(key, "tone", drawn_for))
             rngs = keyed_rng(key, "likeness", drawn_for), keyed_rng(key, "donor", drawn_for, str(attempt))
             drawn[drawn_for] = _draw_donor(bank, editor, see, look, features, reference["grey"], rngs, attempt, options)
         chosen, shares, w, sface, likeness = drawn[drawn_for]

@@ -1,7 +1,7 @@
 """How well a donor fits a patient. A donor shares no more with the patient than the preserved area requires.
 
 A released face reveals what its donor shares with the patient, and an attacker with pairs of other patients can learn
-to read it. So age and sex are shared as classes. The skin's tone, the side of the light and the shade of a beard are
+to read it. So age, sex and the skin's tone are shared as classes. The side of the light and the shade of a beard are
 shared, not nine patches. The outline of the lips is shared, and that of the jaw only if the lower face is preserved.
 """
 
@@ -19,6 +19,8 @@ _TONE_UNITS = np.array([5.0, 5.0, 5.0, 12.0, 12.0])  # of CIE Lab, in the order 
 _AGE_UNIT = 3.0  # years
 _FEMALE_UNIT = 0.18
 _AGE_CLASS = 10.0  # years
+_TONE_CLASS = np.array([8.0, 4.0, 6.0])  # of CIE Lab: width of a class of L, a and b
+_TONE_JITTER = 0.25  # of the width, to either side of a class's middle
 
 #: Methods of the preserved area that may reach the jaw; a clinician's mask can have any size.
 REACH_THE_JAW = frozenset({"lower_face", "mask"})
@@ -45,10 +47,26 @@ def with_record(features: dict, age: float | None, sex: str | None) -> dict:
     return features
 
 
-def shared_look(features: dict) -> dict:
-    """Features with age and sex as classes: the middle of ten years, and female or male (1 or 0)."""
+def shared_look(features: dict, rng: np.random.Generator) -> dict:
+    """Features with age, sex and skin tone as classes.
+
+    The age becomes the middle of ten years, the sex female or male (1 or 0). All patches of skin are moved by one
+    difference in colour, so that their mean lies near the middle of a class of tone. The preserved area shows the
+    patient's tone, and blending brings the new face to it; so nothing else of the patient's tone is released.
+
+    Parameters
+    ----------
+    features : dict
+        As :func:`deidlib.donors.features.measure` gives.
+    rng : Generator
+        Random generator, keyed by the patient: the tone's place about the middle.
+    """
     middle = (np.floor(features["age"] / _AGE_CLASS) + 0.5) * _AGE_CLASS
-    return features | {"age": float(middle), "female": float(features["female"] >= 0.5)}
+    skin = np.asarray(features["skin"], np.float64)
+    own = tone(skin)[..., :3]
+    shown = (np.floor(own / _TONE_CLASS) + 0.5 + rng.uniform(-_TONE_JITTER, _TONE_JITTER, 3)) * _TONE_CLASS
+    classes = {"age": float(middle), "female": float(features["female"] >= 0.5), "skin": skin + shown - own}
+    return features | classes
 
 
 def view_of(features: dict, jaw: bool) -> dict:

@@ -58,7 +58,7 @@ def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]
     for member, expected in entry["members"].items():
         path = Path(entry["path"]) if own else _cached(name, member)
         if not path.is_file():
-            where = "not where models_file says" if own else f"not in the model cache {cache_folder()}. {_MEND}"
+            where = _own_mend(entry) if own else f"not in the model cache {cache_folder()}. {_MEND}"
             raise ModelError(f"model {name}: {path.name} is {where}")
         if (actual := sha256_of(path)) != expected:
             mend = "Copy it again, or correct sha256 in models_file" if own else _MEND
@@ -68,6 +68,24 @@ def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]
         found[path.name] = path
     provenance.note_model(name, entry["members"].values())
     return found
+
+
+def demand_own_file(name: str, registry: dict[str, dict] | None = None) -> None:
+    """Refuse a model of the user's own whose file is not there, without reading it; others may still be fetched.
+
+    Raises
+    ------
+    ModelError
+        The model is unknown, or its file is missing; the text says where it is published.
+    """
+    entry = entry_of(registry or load_registry(), name)
+    if "path" in entry and not Path(entry["path"]).is_file():
+        raise ModelError(f"model {name}: {Path(entry['path']).name} is {_own_mend(entry)}")
+
+
+def _own_mend(entry: dict) -> str:
+    published = f"; it is published at {entry['url']} (licence: {entry['licence']})" if entry.get("url") else ""
+    return f"not where models_file says{published}. Put it there, or correct `path`"
 
 
 def fetch(

@@ -96,7 +96,7 @@ def draw_study(
             elif part == "reading":
                 sets = _reading(settings, pairs, len(raters), rng, notes)
             else:
-                sets = _identity(settings, pairs, originals, look, len(raters), rng, notes)
+                sets = _identity(settings, pairs, originals, look, group, len(raters), rng, notes)
             for sitting, of_raters in enumerate(sets):
                 drawn.setdefault((part, sitting), {}).update(zip(raters, of_raters, strict=True))
     raters = [Rater(name, group, _sessions(settings, parts, group)) for group in names for name in names[group]]
@@ -224,7 +224,8 @@ def _reading(settings, pairs, n_raters, rng, notes):
     return sittings
 
 
-def _identity(settings, pairs, originals, look, n_raters, rng, notes):
+def _identity(settings, pairs, originals, look, group, n_raters, rng, notes):
+    arm = "identity, raters who know the patients" if group == ACQUAINTED else "identity"
     wanted = settings["photographs"]["identity"]
     chosen = _chosen(pairs, None, rng)
     one_each = [*{one.patient: one for one in reversed(chosen)}.values()][::-1]  # a patient is asked for once
@@ -233,7 +234,7 @@ def _identity(settings, pairs, originals, look, n_raters, rng, notes):
             f"the arm identity shows {N_CHOICES} patients side by side, and fewer may be shown. Leave the arm out"
         )
     photos, practice = _with_practice(one_each, wanted, min(1, settings["training"]), rng)
-    _short(notes, "identity", wanted, len(photos))
+    _short(notes, arm, wanted, len(photos))
     names, patients = list(originals), np.array([one.patient for one in originals.values()])
     which = versions(len(photos), n_raters, rng)
     places = positions(len(photos), n_raters, N_CHOICES, rng)
@@ -258,14 +259,12 @@ def _identity(settings, pairs, originals, look, n_raters, rng, notes):
     ]
     if any(mixed):
         notes.append(
-            f"identity: {np.mean(mixed):.0%} of the other patients in line-ups are not of the patient's sex; results "
+            f"{arm}: {np.mean(mixed):.0%} of the other patients in line-ups are not of the patient's sex; results "
             "keep the sex, so these line-ups are easier than they should be"
         )
     share = sum(item.same_photo for item in items[0]) / max(1, len(photos))
     if share:
-        notes.append(
-            f"identity: {share:.0%} of the line-ups show the very photograph, for want of another of the patient"
-        )
+        notes.append(f"{arm}: {share:.0%} of the line-ups show the very photograph, for want of another of the patient")
     return [_sequence(items, shown, orders(len(photos), n_raters, rng), 0.0, rng)]
 
 

@@ -56,7 +56,9 @@ def findings(settings: Mapping) -> list[dict]:
             margin = item["margin"] if item["scale"] == "ordinal" else None
             asked.append(_question(item["name"], item["question"], item["scale"], item["answers"], margin, "diagnosis"))
     if "aesthetic" in settings["arms"]:
-        text = "Aesthetic component (IOTN, ICON): the grade of the ten reference photographs that fits best"
+        text = (
+            "Aesthetic component (IOTN, ICON): which of the ten reference photographs, which you have apart, fits best"
+        )
         grades = [*map(str, range(1, 11))]
         grades[0], grades[-1] = "1 (most attractive)", "10 (least attractive)"
         margin = settings["margins"].get("aesthetic_component", _AESTHETIC_MARGIN)

@@ -59,6 +59,8 @@ def report_page(results: Mapping) -> str:
         results=results,
         findings=findings,
         names=names,
+        flagged=[names[rater] for rater in results["flagged"]],
+        without=results["without_flagged"],
         figures=drawn,
         headline=headline(results),
         conditions={"result": "whole result", "mouth": "mouth alone"},

@@ -102,7 +102,7 @@ def read_study(folder: Path) -> Study:
             f"this folder holds no {STUDY_FILE}; name the folder that `deidlib panel design` wrote"
         ) from None
     except (OSError, ValueError):
-        raise PanelError(f"{STUDY_FILE} is damaged; take it from a backup, or design the study anew") from None
+        raise PanelError(f"{STUDY_FILE} is damaged; take it from a backup, or design the study again") from None
     if not isinstance(given, Mapping) or given.get("format") != FORMAT:
         raise PanelError(f"{STUDY_FILE} is from another version of deidlib; use that version")
     try:
@@ -116,4 +116,4 @@ def read_study(folder: Path) -> Study:
         ]
         return Study(given["id"], given["settings"], given["release"], raters, trials, given["notes"])
     except (KeyError, TypeError):
-        raise PanelError(f"{STUDY_FILE} is damaged; take it from a backup, or design the study anew") from None
+        raise PanelError(f"{STUDY_FILE} is damaged; take it from a backup, or design the study again") from None

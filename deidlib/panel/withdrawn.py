@@ -20,9 +20,9 @@ def withdrawn_words(private: Path) -> list[str]:
     if not any(Results(Path(private)).panel.glob(f"*/{STUDY_FILE}")):
         return []
     return [
-        f"the panel study {name} shows {photographs} photographs whose patients do not agree, or not any more: have "
-        "every copy of its raters' folders deleted, and remove its folder from private/panel/"
-        for name, photographs in photographs_without_consent(private, agreed_photos(private)).items()
+        f"the panel study {name} shows {number} photograph{'s' * (number > 1)} without the patient's consent, or "
+        "without it any more: have every copy of its raters' folders deleted, and remove its folder from private/panel/"
+        for name, number in photographs_without_consent(private, agreed_photos(private)).items()
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import metadata
+
 import yaml
 
 from deidlib.errors import InputError
@@ -36,8 +38,15 @@ def data_card(summary: Summary) -> str:
         "datacard.md.j2",
         front_matter=_front_matter(summary),
         summary=summary,
+        published_at=_published_at(),
         settings=[(key, value) for key, value in redact.flat_config(summary.config) if key.startswith(_SETTINGS)],
     )
+
+
+def _published_at() -> str:
+    """Address where the software is published, as its package states it; empty where it states none."""
+    urls = metadata("deidlib").get_all("Project-URL") or []
+    return next((url.partition(",")[2].strip() for url in urls), "")
 
 
 def datasheet(summary: Summary) -> str:

@@ -23,6 +23,7 @@ from deidlib.release.layout import (
     CROISSANT_FILE,
     DATASHEET_FILE,
     EMBEDDED_FOLDER,
+    GALLERY_FILE,
     IMAGES_FOLDER,
     INDEX_FILE,
     SETTINGS_FILE,
@@ -40,6 +41,7 @@ _PROFILES = {
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
 _FORMATS = {
+    ".html": "text/html",
     ".json": "application/json",
     ".md": "text/markdown",
     ".parquet": "application/vnd.apache.parquet",
@@ -50,6 +52,7 @@ _TITLES = {
     INDEX_FILE: "Index: one row for each photograph",
     CARD_FILE: "Data card",
     DATASHEET_FILE: "Datasheet",
+    GALLERY_FILE: "Gallery: a page to look through the photographs",
     CROISSANT_FILE: "Croissant metadata",
     SETTINGS_FILE: "Configuration of the run, without paths",
     TOMBSTONES_FILE: "Ids of earlier versions that are to be deleted",

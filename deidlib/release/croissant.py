@@ -1,12 +1,17 @@
-"""``croissant.json``: the release in the Croissant 1.0 format (mlcommons.org/croissant), with Responsible-AI fields.
+"""``croissant.json``: the release in the Croissant 1.1 format (mlcommons.org/croissant), with Responsible-AI fields.
 
 Two record sets: ``photographs`` holds the index as it is, ``images`` each photograph with its patient and its pixels.
+Provenance is stated in the terms of W3C PROV, terms of use as ``usageInfo`` (section "Responsible AI and Governance" of
+the specification). mlcroissant validates everything but these two, which it passes over. The specification asks for the
+dataset's ``url`` as well: a release has none before it is deposited, so that this one property is absent.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
+from collections.abc import Mapping
 from datetime import datetime
 
 import mlcroissant as mlc
@@ -20,11 +25,29 @@ _TYPES = {
     pa.bool_(): mlc.DataType.BOOL,
     pa.int32(): mlc.DataType.INT32,
 }
+_VERSION = "http://mlcommons.org/croissant/1.1"
+#: Terms of the specification's context that mlcroissant's writer leaves out, and the vocabularies used below.
+_CONTEXT = {
+    "annotation": "cr:annotation",
+    "arrayShape": "cr:arrayShape",
+    "containedIn": "cr:containedIn",
+    "description": {"@container": "@language"},
+    "excludes": "cr:excludes",
+    "isArray": "cr:isArray",
+    "name": {"@container": "@language"},
+    "readLines": "cr:readLines",
+    "sdVersion": "cr:sdVersion",
+    "unArchive": "cr:unArchive",
+    "value": "cr:value",
+    "prov": "http://www.w3.org/ns/prov#",
+    "duo": "http://purl.obolibrary.org/obo/DUO_",
+}
+_NO_REIDENTIFICATION = "Do not try to identify a person, and do not pass images on without these conditions."
 _FILES = "image-files"
 _FILE_NAME = mlc.Transform(regex=r"(?:.*/)?([^/]+)$")
 
 
-def croissant(summary: Summary, schema: pa.Schema, index_sha256: str) -> bytes:
+def croissant(summary: Summary, schema: pa.Schema, index_sha256: str, study: Mapping[str, str] = {}) -> bytes:
     """JSON-LD of the release.
 
     Parameters
@@ -35,6 +58,8 @@ def croissant(summary: Summary, schema: pa.Schema, index_sha256: str) -> bytes:
         Of the index.
     index_sha256 : str
         Checksum of ``index.parquet``.
+    study : mapping, optional
+        What the study states of itself; ``data_use_terms`` is read.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)  # its remarks on what is recommended are not the user's
     index = mlc.FileObject(
@@ -53,7 +78,8 @@ def croissant(summary: Summary, schema: pa.Schema, index_sha256: str) -> bytes:
         includes=[f"{IMAGES_FOLDER}/**/*.png"],
     )
     metadata = mlc.Metadata(
-        conforms_to=["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        ctx=mlc.Context(conforms_to=_VERSION),
+        conforms_to=[_VERSION, "http://mlcommons.org/croissant/RAI/1.0"],
         name=summary.name,
         description=(f"{summary.sentence.replace('*', '')} in version {summary.version}. {_shows(summary)}"),
         version=summary.version,
@@ -66,7 +92,44 @@ def croissant(summary: Summary, schema: pa.Schema, index_sha256: str) -> bytes:
         record_sets=[_photographs(schema), _images()],
         **_responsible(summary),
     )
-    return (json.dumps(metadata.to_json(), indent=2, ensure_ascii=False, default=str) + "\n").encode()
+    content = metadata.to_json()
+    content["@context"] = dict(sorted((content["@context"] | _CONTEXT).items()))
+    content |= _provenance(summary) | {"usageInfo": _terms_of_use(summary.licence, study.get("data_use_terms") or "")}
+    return (json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def _provenance(summary: Summary) -> dict:
+    """From what the release was derived, by what, with which models, and who answers for it."""
+    taken_in = summary.counts["photographs"] + summary.counts["quarantined"]
+    activity = {
+        "@type": "prov:Activity",
+        "prov:label": f"De-identification with deidlib {summary.deidlib_version}, settings {summary.settings_digest}",
+        "prov:endedAtTime": summary.date,
+        "prov:used": [
+            {"@type": "prov:Entity", "prov:label": f"{model['name']}: {model['task']}. Licence: {model['licence']}"}
+            for model in summary.models
+        ],
+    }
+    stated = {
+        "prov:wasDerivedFrom": {
+            "@type": "prov:Entity",
+            "prov:label": f"{taken_in} clinical photographs, which are not published",
+        },
+        "prov:wasGeneratedBy": activity,
+    }
+    if summary.institution:
+        stated["prov:wasAttributedTo"] = {"@type": "prov:Organization", "prov:label": summary.institution}
+    return stated
+
+
+def _terms_of_use(licence: str, own: str) -> list[dict]:
+    """The conditions as a text, and as a term of the Data Use Ontology each code that the study's own terms name."""
+    text = " ".join(part for part in (f"Licence: {licence}.", " ".join(own.split()), _NO_REIDENTIFICATION) if part)
+    codes = dict.fromkeys(re.findall(r"DUO[_:](\d{7})\b", own))
+    return [
+        {"@type": "CreativeWork", "name": "Terms of use", "text": text},
+        *({"@type": "DefinedTerm", "termCode": f"DUO_{code}", "url": f"duo:{code}"} for code in codes),
+    ]
 
 
 def _shows(summary: Summary) -> str:

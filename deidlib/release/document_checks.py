@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 from deidlib.columns.protect import claimed_k
 from deidlib.release import card, redact
 from deidlib.release.embedded import embedded_files, embedded_schema
+from deidlib.release.gallery import gallery_problems
 from deidlib.release.layout import (
     CARD_FILE,
     CRATE_FILE,
     CROISSANT_FILE,
     DATASHEET_FILE,
     EMBEDDED_FOLDER,
+    GALLERY_FILE,
     IMAGES_FOLDER,
     INDEX_FILE,
     SETTINGS_FILE,
@@ -28,7 +30,7 @@ from deidlib.release.reading import opened, read_bytes, read_json, read_text
 from deidlib.release.tombstones import read_tombstones
 from deidlib.storage import tables
 
-DOCUMENTS = (CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, CRATE_FILE, SETTINGS_FILE, TOMBSTONES_FILE)
+DOCUMENTS = (CARD_FILE, DATASHEET_FILE, GALLERY_FILE, CROISSANT_FILE, CRATE_FILE, SETTINGS_FILE, TOMBSTONES_FILE)
 _CROISSANT_TYPES = {
     pa.string(): "sc:Text",
     pa.bool_(): "sc:Boolean",
@@ -56,7 +58,7 @@ def document_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) ->
         return [f"{CARD_FILE}: missing, or without the front matter that deidlib writes"]
     problems = _card_problems(summary, index, sums)
     problems += _tombstone_problems(folder, summary, index)
-    for check in (_datasheet_problems, _settings_problems, _croissant_problems, _crate_problems):
+    for check in (_datasheet_problems, _gallery_problems, _settings_problems, _croissant_problems, _crate_problems):
         try:
             problems += check(folder, summary, index, sums)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -65,7 +67,13 @@ def document_problems(folder: Path, index: pa.Table, sums: Mapping[str, str]) ->
     return problems
 
 
-_FILES = {"datasheet": DATASHEET_FILE, "settings": SETTINGS_FILE, "croissant": CROISSANT_FILE, "crate": CRATE_FILE}
+_FILES = {
+    "datasheet": DATASHEET_FILE,
+    "gallery": GALLERY_FILE,
+    "settings": SETTINGS_FILE,
+    "croissant": CROISSANT_FILE,
+    "crate": CRATE_FILE,
+}
 
 
 def _card_problems(summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
@@ -104,6 +112,12 @@ def _datasheet_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapp
     if all(part in text for part in stated):
         return []
     return [f"{DATASHEET_FILE}: states another version, other counts or another digest than the card"]
+
+
+def _gallery_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:
+    if GALLERY_FILE not in sums:  # a release of an earlier deidlib has none; else the crate names it
+        return []
+    return gallery_problems(folder, index, summary["version"], summary["date"])
 
 
 def _settings_problems(folder: Path, summary: dict, index: pa.Table, sums: Mapping[str, str]) -> list[str]:

@@ -23,6 +23,7 @@ from deidlib.release.layout import (
     CRATE_FILE,
     CROISSANT_FILE,
     DATASHEET_FILE,
+    GALLERY_FILE,
     INDEX_FILE,
     SETTINGS_FILE,
     SUMS_FILE,
@@ -91,6 +92,7 @@ def write_documents(
     """
     from deidlib.release.crate import ro_crate, workflow_files
     from deidlib.release.croissant import croissant
+    from deidlib.release.gallery import gallery_page
 
     write_index(index, folder / INDEX_FILE)
     embedded = write_embedded(folder, index) if config.get("release", {}).get("embed") else []
@@ -102,7 +104,8 @@ def write_documents(
     documents = {
         CARD_FILE: card.data_card(summary).encode(),
         DATASHEET_FILE: card.datasheet(summary).encode(),
-        CROISSANT_FILE: croissant(summary, index.schema, sums[INDEX_FILE]),
+        GALLERY_FILE: gallery_page(index, summary.name, summary.licence, version, date),
+        CROISSANT_FILE: croissant(summary, index.schema, sums[INDEX_FILE], config.get("study") or {}),
         SETTINGS_FILE: (json.dumps(summary.config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
         TOMBSTONES_FILE: tombstones_text(tombstones).encode(),
         **workflow_files(),

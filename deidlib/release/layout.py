@@ -19,6 +19,7 @@ from pathlib import Path
 INDEX_FILE = "index.parquet"
 CARD_FILE = "README.md"
 DATASHEET_FILE = "datasheet.md"
+GALLERY_FILE = "gallery.html"
 CROISSANT_FILE = "croissant.json"
 CRATE_FILE = "ro-crate-metadata.json"
 SETTINGS_FILE = "settings.json"

@@ -21,6 +21,7 @@ from deidlib.release.layout import (
     CROISSANT_FILE,
     DATASHEET_FILE,
     EMBEDDED_FOLDER,
+    GALLERY_FILE,
     IMAGES_FOLDER,
     INDEX_FILE,
     PUBLIC_KEY_FILE,
@@ -36,6 +37,8 @@ MOST_ENTRIES, MOST_DEPTH = 4_000_000, 20
 
 #: Most bytes of a text that the program writes (card, datasheet, settings, metadata).
 DOCUMENT_BYTES = 4 << 20
+#: Most bytes of the gallery page.
+GALLERY_BYTES = 17 << 20
 _LIMITS = {
     SUMS_FILE: 512 << 20,
     SIGNATURE_FILE: 1 << 10,
@@ -43,6 +46,7 @@ _LIMITS = {
     INDEX_FILE: 1 << 30,
     CRATE_FILE: 16 << 20,
     TOMBSTONES_FILE: 32 << 20,
+    GALLERY_FILE: GALLERY_BYTES,
     **dict.fromkeys((CARD_FILE, DATASHEET_FILE, CROISSANT_FILE, SETTINGS_FILE), DOCUMENT_BYTES),
 }
 WORKFLOW_FILE = re.compile(r"workflow/Snakefile|workflow/rules/[a-z_]+\.smk")

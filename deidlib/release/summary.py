@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from deidlib.columns.faces import words as shown_words
 from deidlib.columns.protect import claim, measured_k
+from deidlib.config import NO_GENERATOR, draws_faces
 from deidlib.contract.checks import LIKENESS
 from deidlib.contract.routes import GENERATE
 from deidlib.outcomes.selection import words as selection_words
@@ -201,7 +202,7 @@ def gather(
             "tombstones": tombstones,
         },
         several=sum(1 for n in patients.values() if n > 1),
-        reasons=[(code, n, tables.REASONS.get(code, "")) for code, n in sorted(reasons.items())],
+        reasons=[(code, n, tables.PUBLIC_REASONS.get(code, "")) for code, n in sorted(reasons.items())],
         tallies=[(title, tally) for title, tally in tallies if len(tally) <= _MOST_VALUES],
         missing=[(n, index[n].null_count) for n in ("view", "timepoint", *released) if index[n].null_count],
         routes=dict(_tally(index, "route")),
@@ -214,11 +215,16 @@ def gather(
         shown_by_faces=told.get("shown_by_faces"),
         content_digest=content_digest,
         settings_digest=redact.config_digest(config),
-        config=shown | {"version": version, "release": {**shown.get("release", {}), "date": date}},
+        config=shown | _generator(config) | {"version": version, "release": {**shown.get("release", {}), "date": date}},
         models=redact.public_models(models, GENERATE in index["route"].to_pylist()),
         embedded=embedded,
         review=dict(told.get("review") or nobody_looked(index.num_rows)),
     )
+
+
+def _generator(config: Mapping) -> dict:
+    """The generator as a release states it: the one by which attacks calibrate touches no released photograph."""
+    return {} if draws_faces(config) else {"generator": NO_GENERATOR}
 
 
 def counts_sentence(counts: Mapping) -> str:

@@ -1,4 +1,4 @@
-"""The last five lines of a run: released, held back, verdict, places of the results, next step."""
+"""The last lines of a run: released, held back, verdict, places of results, next step, and what to remove by hand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from deidlib.errors import InputError
+from deidlib.panel.withdrawn import withdrawn_words
 from deidlib.release.decision import GATE, NOTHING, RELEASED, REVIEW, Decision, read_decision
 from deidlib.running.status import Status
 from deidlib.storage import tables
@@ -13,7 +14,7 @@ from deidlib.storage.results import Results
 
 
 def ending(results: Path, version: str, status: Status | None, stopped: bool, log: Path) -> list[str]:
-    """Five lines.
+    """Five lines, and one more for each panel study that shows patients who do not agree any more.
 
     Parameters
     ----------
@@ -46,6 +47,7 @@ def ending(results: Path, version: str, status: Status | None, stopped: bool, lo
         f"verdict:    {_verdict(decision)}",
         f"where:      {_places(run, version, decision)}",
         f"next:       {_next(run, version, decision)}",
+        *(f"withdrawn:  {words}" for words in withdrawn_words(run.private)),
     ]
 
 
@@ -74,7 +76,8 @@ def _verdict(decision: Decision) -> str:
         more = f" (and {further} more)" if further > 0 else ""
         return f"the release gate failed: {decision.failed[0]}{more}"
     if decision.why == REVIEW:
-        return f"{decision.review['waiting']:,} photographs wait for a reviewer"
+        waiting = decision.review["waiting"]
+        return f"{waiting:,} photographs wait for a reviewer" if waiting != 1 else "1 photograph waits for a reviewer"
     if decision.why == NOTHING:
         return "no photograph passed its checks"
     looked, few = decision.review["looked_at"], decision.not_judged

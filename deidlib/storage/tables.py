@@ -89,6 +89,41 @@ REASONS: dict[str, str] = {
     "release_gate_failed": "It passed its own checks, but the release as a whole did not: see the report's criteria.",
 }
 
+#: Reason code → what it means, for recipients of a release: no remedy, and nothing of the institution's own files.
+PUBLIC_REASONS: dict[str, str] = {
+    "consent_missing": "no consent is recorded for the patient",
+    "duplicate_photo_id": "two entries had one id, so that it was unclear which was meant",
+    "path_outside": "the file lay outside the cohort's folder",
+    "file_missing": "the file was missing",
+    "format_unsupported": "the file's format is not accepted",
+    "image_damaged": "the file was damaged or incomplete",
+    "colour_unsupported": "the file's colours could not be converted to sRGB with certainty",
+    "text_declared": "the file says that text is burnt into the picture",
+    "header_mismatch": "the file's header and the institution's records disagree",
+    "image_too_large": "it has more pixels than are accepted",
+    "image_too_small": "it has fewer pixels than are accepted",
+    "mask_unusable": "the mask of its preserved area could not be used",
+    "view_refused": "its view was left out on purpose",
+    "no_face": "no face was found",
+    "several_faces": "it shows a second person",
+    "yaw_too_large": "the head is turned too far",
+    "face_too_small": "the face is too small",
+    "mask_needed": "the preserved area could not be located reliably",
+    "face_in_intraoral": "it should show the inside of a mouth alone, and a face was found in it",
+    "area_blank": "the preserved area shows one flat colour",
+    "region_empty": "the preserved area is empty or lies outside the photograph",
+    "text_in_picture": "text or a code was found in pixels that would be released unchanged",
+    "text_unchecked": "it could not be searched for text",
+    "gate_failed": "no attempt passed the checks of privacy and quality",
+    "passed_with_another_face": "it passed only with a different new face than the patient's other photographs show",
+    "withheld_by_reviewer": "a person withheld it",
+    "another_face_asked": "a person asked for another new face, and none passed",
+    "area_wrong": "a person found the preserved area wrong",
+    "reviewers_disagree": "two people decided differently",
+    "review_pending": "no person has looked at it yet",
+    "release_gate_failed": "the release as a whole did not pass",
+}
+
 
 _PSEUDONYM = re.compile(r"[a-z2-7]{16}")
 

@@ -427,7 +427,7 @@ async function send(blob, share) {
     const answer = await fetch(location.pathname, { method: "POST", body: blob, headers: { "Content-Type": "image/png" }, credentials: "omit" });
     if (!answer.ok) throw new Error((await answer.json()).error);
     unsaved = false;
-    say(`Saved (${(100 * share).toFixed(1)} % preserved). The next run of the workflow makes the picture anew with it. You may close this tab.`);
+    say(`Saved (${(100 * share).toFixed(1)} % preserved). The next run of the workflow makes the picture again with it. You may close this tab.`);
   } catch (error) {
     const why = error instanceof TypeError ? "the review does not answer; start `deidlib review` again and draw from there" : error.message;
     say(`NOT SAVED: ${why}.`, true);

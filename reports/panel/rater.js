@@ -258,6 +258,8 @@ function choices(trial, question) {
 function answer(name, value) {
   current.values[name] = value;
   mark();
+  const open = main.querySelector("fieldset.active");
+  if (open) open.scrollIntoView({ block: "nearest" }); // the next question is never below the edge of a small screen
 }
 
 // Mark the first line without an answer, and open the way on when there is none.

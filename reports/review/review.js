@@ -250,8 +250,8 @@ function drawVerdict() {
   if (detail.mine === "area_wrong") {
     const draw = masks ? "Draw a mask of what is to be preserved." : `Draw a mask (deidlib mask-page), and name it in line ${detail.row} of the sheet, column mask.`;
     lines.push(detail.mask && masks
-      ? ["The mask is drawn", "Start the workflow again. It makes the picture anew with this area, and you will be shown it."]
-      : ["What to do", `${draw} The next run makes the picture anew.`]);
+      ? ["The mask is drawn", "Start the workflow again. It makes the picture again with this area, and you will be shown it."]
+      : ["What to do", `${draw} The next run makes the picture again.`]);
   }
   if (detail.mine === "another_face") lines.push(["What to do", "Start the workflow again. It makes another face, which you will be shown."]);
   $("verdict").className = `verdict ${kind}`;

@@ -6,7 +6,9 @@ FOLDER (private: it holds what identifies) keeps intake, landmarks and donors, s
 inversion, and the faces by --name, so that a run goes on, and another blending needs none; a sheet of all faces is
 written into it. For each judge: how many released photographs it verifies as the patient at an FMR of 1 % (threshold:
 that quantile of the originals' impostor pairs), and how often the patient comes first among the originals, shown
-the whole picture, all but the preserved area, or that area alone. First attempts only, nothing selected.
+the whole picture, all but the preserved area, or that area alone. With eight patients or more, maps from a result's
+embedding to its original's are also learned on one half of the patients and attack the other half, and the other way
+round; their false match rate is held among the originals of that half. First attempts only, nothing selected.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ from deidlib.embedders.lead import LEADS, LED_BY, TRAINED  # noqa: E402
 from deidlib.embedders.opened import embedder  # noqa: E402
 from deidlib.inversion.networks import inversion_networks  # noqa: E402
 from deidlib.regions.area import cut_square, preserve_regions, preserved_area  # noqa: E402
-from deidlib.reid.embeddings import embed_renderings, renderings  # noqa: E402
+from deidlib.reid.calibration import compared, threshold_at  # noqa: E402
+from deidlib.reid.embeddings import Faces, embed_renderings, renderings  # noqa: E402
+from deidlib.reid.identification import search  # noqa: E402
+from deidlib.reid.maps import LEARNERS  # noqa: E402
+from deidlib.reid.parrot import guesses  # noqa: E402
 from deidlib.storage import tables  # noqa: E402
 from deidlib.storage.images import decode_png  # noqa: E402
 from deidlib.vision import networks  # noqa: E402
@@ -105,6 +111,7 @@ def judged(judge, stage: dict, results: dict[str, np.ndarray]) -> dict[str, dict
     impostors = matrix[np.triu(patients[:, None] != patients[None], 1)]
     threshold = np.quantile(impostors, 1 - FMR)
     found = {name: {"n": 0, "verified": 0, "first": 0, "genuine": []} for name in SHOWN}
+    embedded: dict[str, list] = {name: [] for name in SHOWN}
     for photo, _, region in rows(stage):
         i = photo["release_photo_id"]
         area = preserved_area(decode_png(region["core"]), decode_png(region["band"]))
@@ -120,6 +127,7 @@ def judged(judge, stage: dict, results: dict[str, np.ndarray]) -> dict[str, dict
             found[name]["verified"] += int(own[same].max() >= threshold)
             found[name]["first"] += int(same[own.argmax()])
             found[name]["genuine"].append(sign * float(own[same].max()))
+            embedded[name].append((i, photo["release_patient_id"], embedding))
     chance = float(np.mean([np.mean(patients == patient) for patient in patients]))
     summary = {"threshold": sign * float(threshold), "pairs": len(impostors), "chance": chance}
     for name, row in found.items():
@@ -127,7 +135,33 @@ def judged(judge, stage: dict, results: dict[str, np.ndarray]) -> dict[str, dict
             **{key: row[key] for key in ("n", "verified", "first")},
             "mean": float(np.mean(row["genuine"])) if row["genuine"] else None,
         }
+    known = as_faces([(i, photos[i]["release_patient_id"], e) for i, e in originals.items() if e is not None])
+    for name in ("whole", "area alone"):
+        summary[name]["maps"] = learned(as_faces(embedded[name]), known)
     return summary
+
+
+def as_faces(rows: list[tuple]) -> Faces:
+    """(photograph, patient, embedding) of each, as arrays."""
+    photos, patients, vectors = zip(*rows, strict=True)
+    return Faces(np.array(photos), np.array(patients), np.array(vectors, np.float32))
+
+
+def learned(released: Faces, originals: Faces) -> dict[str, dict]:
+    """What maps that are learned on other patients make of the results: verified at ``FMR``, and rank 1."""
+    found = {}
+    for number, (name, (_, learn)) in enumerate(LEARNERS.items()):
+        folds = guesses(released, originals, learn, np.random.default_rng([1, number]))
+        n = verified = first = 0
+        for fold in folds:
+            scores = fold.mapped.vectors @ fold.originals.vectors.T
+            apart = fold.mapped.patients[:, None] != fold.originals.patients[None]
+            limit = threshold_at(scores[apart], FMR, same_above=True)
+            n += len(fold.mapped)
+            verified += int((compared(fold.mapped.vectors, fold.originals.vectors, same_above=True) >= limit).sum())
+            first += int((search(fold.mapped, fold.originals, None, same_above=True).ranks <= 1).sum())
+        found[name] = {"n": n, "verified": verified, "first": first}
+    return found
 
 
 def measures(stage: dict, results: dict, blended: pa.Table, faces: pa.Table) -> dict[str, float]:
@@ -234,6 +268,8 @@ def main() -> None:
             print(
                 f"  {shown:12s} verified {cell['verified']} of {cell['n']}, rank 1 {rank:.2f}, mean {score}", flush=True
             )
+            for learner, hits in cell.get("maps", {}).items():
+                print(f"    {learner}: verified {hits['verified']} of {hits['n']}, rank 1 {hits['first']}", flush=True)
     print({k: v for k, v in report.items() if not isinstance(v, dict)})
     (asked.folder / f"{asked.name}.json").write_text(json.dumps(report, indent=1) + "\n")
 

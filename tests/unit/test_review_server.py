@@ -16,6 +16,7 @@ from review_results import HOSTILE, SIDE, specs, write_results
 from shard_tables import draw_face, ids
 
 from deidlib.errors import InputError
+from deidlib.report.mask import mask_page, read_photograph
 from deidlib.review.cases import Cohort
 from deidlib.review.decisions import read_decisions
 from deidlib.review.server import ReviewServer
@@ -309,3 +310,22 @@ def test_a_mask_is_kept_where_intake_finds_it_and_what_is_none_is_refused(result
     assert all(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in list(kept.parents)[:3])
     with serving(results) as server:  # a review that opens no mask page takes no mask
         assert ask(server, f"mask/{PHOTOS[0]}", good, Content_Type="image/png")[0] == 404
+
+
+def test_no_mask_is_drawn_on_a_photograph_that_was_not_decoded(results):
+    """Its size is not known, so no mask can fit it; the page says so, and nothing is written."""
+
+    def draw(photo):
+        return mask_page(read_photograph(results / "private", ["s0000"], photo), sends=True)
+
+    png = images.encode_png(np.eye(SIDE, dtype=np.uint8) * 255)
+    with serving(results, mask_page=draw) as server:
+        assert get(server, f"photo/{PHOTOS[5]}")["size"] == [None, None]
+        for body in (png, None):  # sent past the page, and the page itself
+            status, data, _ = ask(server, f"mask/{PHOTOS[5]}", body, **({"Content_Type": "image/png"} if body else {}))
+            assert status == 400, data
+            assert "decoded" in json.loads(data)["error"]
+        # one that was decoded, and that the checks hold back
+        assert ask(server, f"mask/{PHOTOS[4]}", png, Content_Type="image/png")[0] == 200
+    masks = results / "private" / "review" / "masks"
+    assert [path.stem for path in masks.rglob("*.png")] == [PHOTOS[4]]

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from shard_tables import CONFIG, Spec, outcomes_of, publish, verdict_on, write_private
+from shard_tables import CONFIG, Spec, outcomes_of, pseudonym, publish, verdict_on, write_private
 from typer.testing import CliRunner
 
 from deidlib import config, keys
 from deidlib.cli import app
+from deidlib.panel.study import PANEL, STUDY_FILE, Picture, Rater, Study, Trial, to_json
 from deidlib.reid.verdicts import NOT_JUDGED, RELEASE, criterion
 from deidlib.running import follow
 from deidlib.running.ending import ending
@@ -257,6 +258,22 @@ def test_the_end_asks_for_the_review_that_is_required(finished):
     lines = last_lines(results, settings)
     assert "2 photographs wait for a reviewer" in lines[2]
     assert f"deidlib review {results}" in lines[4]
+
+
+def test_the_end_names_the_panel_studies_of_patients_who_withdrew(finished):
+    """What lies in private/panel/ is removed by a person, who reads these lines and not the log of a stage."""
+    results, settings = finished()
+    study = Results(results / "private").panel / "spring"
+    study.mkdir(parents=True)
+    gone = pseudonym("photo", "D", "d1")
+    picture = Picture("x.png", gone, "original")
+    trial = Trial("t1", "rater-01", 1, "realism", False, None, gone, pseudonym("patient", "D"), "original", [picture])
+    drawn = Study("0" * 16, {}, {"version": "1.0.0"}, [Rater("rater-01", PANEL, [])], [trial])
+    (study / STUDY_FILE).write_text(to_json(drawn))
+    lines = last_lines(results, settings)
+    assert len(lines) == 6
+    assert "panel study spring shows 1 photograph without" in lines[5]
+    assert gone not in "".join(lines)
 
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path):

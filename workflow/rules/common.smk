@@ -13,7 +13,7 @@ from deidlib import keys, run_lock
 from deidlib.embedders.lead import LEADS
 from deidlib.errors import DeidlibError, InputError
 from deidlib.intake import cohort
-from deidlib.models import ModelError, bank_file, load_registry, preview_file
+from deidlib.models import ModelError, bank_file, demand_own_file, load_registry, preview_file
 from deidlib.models import recognisers as registered_recognisers
 from deidlib.panel.summary import panel_digest
 from deidlib.review import workflow as reviews
@@ -275,7 +275,13 @@ def recogniser_models():
             refuse(
                 f"reid.recognisers: no recogniser called {name}; config/models.yaml has {', '.join(sorted(known))}"
             )
-    return [known[name]["model"] for name in config["reid"]["recognisers"]]
+    models = [known[name]["model"] for name in config["reid"]["recognisers"]]
+    for model in models:
+        try:
+            demand_own_file(model, REGISTRY)
+        except ModelError as error:
+            refuse(error)
+    return models
 
 
 def leading_models():
