@@ -140,8 +140,9 @@ def test_what_cannot_be_attacked_is_refused_in_words(private):
     assert "no release" in done.output
 
 
-def test_a_finished_release_is_judged_by_the_settings_that_made_it(private, tmp_path):
+def test_a_finished_release_is_judged_by_the_settings_that_made_it(private, tmp_path, monkeypatch):
     """SFace leads by default; this release was made without it, which its documents state."""
+    monkeypatch.setenv("DEIDLIB_DEBUG", "1")  # native libraries are silenced by closing the stream that CliRunner reads
     preset = {**CONFIG["preset"], "name": "without-sface", "inversion": {"identity_led_by": ["arcface"]}}
     made_with = {**CONFIG, "preset": preset, "reid": {"reversal_steps": 0, "recognisers": ["sface"], "seed": 4}}
     release = write_release(private, tmp_path / "release", ["s0000"], 2, "1.0.0", made_with, MODELS)
