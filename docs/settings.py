@@ -20,7 +20,7 @@ _TABLE = re.compile(r"<!-- (settings|preset) ?(\w*) -->\n.*?<!-- end -->", re.S)
 
 
 def with_tables(text: str) -> str:
-    """The README with its tables made anew."""
+    """The README with its tables written again."""
 
     def table(found: re.Match) -> str:
         rows = _preset() if found[1] == "preset" else _settings(found[2])

@@ -65,21 +65,21 @@ def analyse(study: Study, returned: Sequence[Returned]) -> dict:
 
 def headline(results: Mapping) -> dict:
     """The key results."""
-    told = {}
+    found = {}
     if results["realism"]:
-        told["realism_accuracy"] = results["realism"]["accuracy"]["rate"]
+        found["realism_accuracy"] = results["realism"]["accuracy"]["rate"]
     if results["reading"]:
-        told["equivalent_findings"] = sum(
+        found["equivalent_findings"] = sum(
             one["equivalence"]["equivalent"] is True for one in results["reading"] if one["equivalence"]
         )
-        told["tested_findings"] = sum(one["equivalence"] is not None for one in results["reading"])
+        found["tested_findings"] = sum(one["equivalence"] is not None for one in results["reading"])
     if results["usefulness"]:
-        told["useful"] = {one["name"]: one["agree"]["rate"] for one in results["usefulness"]}
+        found["useful"] = {one["name"]: one["agree"]["rate"] for one in results["usefulness"]}
     if results["identity"]:
-        told["identity"] = {
+        found["identity"] = {
             f"{one['group']} {one['condition']}": one["accuracy"]["rate"] for one in results["identity"]["rates"]
         }
-    return told
+    return found
 
 
 def _arms(study: Study, returned: Sequence[Returned]) -> dict:

@@ -20,7 +20,7 @@ from deidlib.panel.source import Source
 from deidlib.regions.area import cut_region
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
-from deidlib.storage.results import stage_table
+from deidlib.storage.results import Results, stage_table
 from deidlib.vision.alignment import points_of
 
 GREY = 128  # what surrounds the mouth where it is shown alone
@@ -231,7 +231,7 @@ def _by_photo(path: Path, schema, columns: list[str]) -> dict[str, dict]:
 
 
 def _shards(private: Path) -> list[Path]:
-    folders = sorted(path.parent for path in Path(private).glob("shards/*/photos.parquet"))
+    folders = sorted(path.parent for path in Results(private).shards.glob("*/photos.parquet"))
     if not folders:
         raise PanelError("this private folder holds no photographs; name the results' private folder of a finished run")
     return folders

@@ -47,19 +47,19 @@ def complete(given: Mapping) -> dict:
     faults = sorted(
         jsonschema.Draft202012Validator(schema).iter_errors(settings), key=lambda fault: str(fault.json_path)
     )
-    told = [f"{fault.json_path.removeprefix('$.')}: {fault.message}" for fault in faults]
-    if not told and settings["consent_column"] and settings["consent_reference"]:
-        told = ["consent_column, consent_reference: give one of the two"]
-    if not told:
+    wrong = [f"{fault.json_path.removeprefix('$.')}: {fault.message}" for fault in faults]
+    if not wrong and settings["consent_column"] and settings["consent_reference"]:
+        wrong = ["consent_column, consent_reference: give one of the two"]
+    if not wrong:
         names = [item["name"] for item in settings["free_items"]]
         taken = schema["properties"]["findings"]["default"] + ["aesthetic_component"]
-        told = [
+        wrong = [
             f"free_items: the name {name} is taken"
             for name in sorted({n for n in names if names.count(n) > 1 or n in taken})
         ]
-        told += [f"margins.{name}: no such finding" for name in sorted(set(settings["margins"]) - set(taken))]
-    if told:
-        raise PanelError("the study file is wrong (docs/panel-study.md explains every key):\n  " + "\n  ".join(told))
+        wrong += [f"margins.{name}: no such finding" for name in sorted(set(settings["margins"]) - set(taken))]
+    if wrong:
+        raise PanelError("the study file is wrong (docs/panel-study.md explains every key):\n  " + "\n  ".join(wrong))
     return settings
 
 

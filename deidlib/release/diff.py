@@ -125,11 +125,11 @@ def compare_images(old: Path, new: Path) -> ImageDifference:
     """
     before, after = _by_photo(_index(old)), _by_photo(_index(new))
     common = sorted(before.keys() & after.keys())
-    anew = [name for name in common if before[name]["sha256"] != after[name]["sha256"]]
+    altered = [name for name in common if before[name]["sha256"] != after[name]["sha256"]]
     differing = {}
     with ThreadPoolExecutor(reading_threads()) as pool:
-        for start in range(0, len(anew), _AT_A_TIME):
-            few = anew[start : start + _AT_A_TIME]
+        for start in range(0, len(altered), _AT_A_TIME):
+            few = altered[start : start + _AT_A_TIME]
             found = pool.map(lambda name: _pixel_difference(old, before[name], new, after[name]), few)
             differing |= {name: one for name, one in zip(few, found, strict=True) if one is not None}
     return ImageDifference(len(common) - len(differing), differing)
@@ -286,8 +286,8 @@ def _why_added(row: Mapping, patients: set[str]) -> str:
     return "new photograph of a patient released before" if row["release_patient_id"] in patients else "new patient"
 
 
-def _why_removed(name: str, gone: set[str], told: bool, why: Mapping[str, str | None]) -> str:
-    if told:
+def _why_removed(name: str, gone: set[str], explained: bool, why: Mapping[str, str | None]) -> str:
+    if explained:
         code = why.get(name)
         return f"{code}: {tables.REASONS[code]}" if code in tables.REASONS else "no longer on the sample sheet"
     if name in gone:
@@ -301,8 +301,8 @@ def _why_changed(old: Mapping, new: Mapping, settings: list[str]) -> str:
     reasons = []
     if old["sha256"] != new["sha256"]:
         made = [name for name in ("region_method", "attempt", "width", "core_pixels") if name in columns]
-        told = "; ".join(f"{name} {old[name]} → {new[name]}" for name in made if name in old and name in new)
-        kept = "image made anew" + (f" ({told})" if told else "")
+        details = "; ".join(f"{name} {old[name]} → {new[name]}" for name in made if name in old and name in new)
+        kept = "image made again" + (f" ({details})" if details else "")
         # Settings of the release alone describe a photograph, they do not draw it.
         drawn = [line for line in settings if not line.startswith(("release.", "report."))]
         reasons.append(kept + (" with other settings" if drawn else ""))
@@ -311,5 +311,5 @@ def _why_changed(old: Mapping, new: Mapping, settings: list[str]) -> str:
     if "path" in columns and old["sha256"] == new["sha256"]:
         reasons.append("moved to another folder, which held too many images or no longer does")
     if not reasons:
-        reasons.append(f"measured anew: {', '.join(columns)}")
+        reasons.append(f"measured again: {', '.join(columns)}")
     return printable("; ".join(reasons))

@@ -12,9 +12,8 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from deidlib.storage.results import Results
+from deidlib.storage.results import Results, attempt_number
 
-_ATTEMPT = re.compile(r"attempt-([0-9]+)")
 #: Names of atomic temporary files that a killed tables.write leaves: ".photos.parquet." and a random end.
 _UNFINISHED = re.compile(r"\.[^/]+\.(parquet|json|tsv)\.[^/]+")
 
@@ -43,8 +42,8 @@ def drop_leftovers(private: Path, shards: Iterable[str], attempts: Callable[[str
             continue
         most = attempts(folder.name)
         for path in sorted(folder.rglob("*")):
-            match = _ATTEMPT.fullmatch(path.name)
-            beyond = path.is_dir() and match is not None and int(match[1]) >= most
+            number = attempt_number(path.name)
+            beyond = path.is_dir() and number is not None and number >= most
             if beyond or (path.is_file() and _UNFINISHED.fullmatch(path.name)):
                 removed.append(path)
     for path in removed:

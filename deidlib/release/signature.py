@@ -85,7 +85,7 @@ def sign_release(folder: Path, key_file: Path) -> str:
     if there is not None and there != public:
         raise ReleaseError(
             f"{folder.name} is signed with another key already ({fingerprint(there)}); remove {SIGNATURE_FILE} and "
-            f"{PUBLIC_KEY_FILE} from it to sign it anew"
+            f"{PUBLIC_KEY_FILE} from it to sign it again"
         )
     signature = key.sign(read_bytes(folder, SUMS_FILE))
     for name, data in ((SIGNATURE_FILE, signature), (PUBLIC_KEY_FILE, public)):

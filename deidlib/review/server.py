@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             case [name] if name in _ASSETS:
                 self._send(HTTPStatus.OK, asset(name), _ASSETS[name])
             case ["overview"]:
-                told = {
+                overview = {
                     "patients": views.overview(cohort, reviewer),
                     "texts": views.texts(),
                     "reviewers": cohort.settings.reviewers,
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "role": self.server.role,
                     "masks": self.server.mask_page is not None,
                 }
-                self._send_json(told)
+                self._send_json(overview)
             case ["mask", photo] if self.server.mask_page:
                 text = self.server.mask_page(cohort.case(photo).photo)
                 self._send(HTTPStatus.OK, text.encode(), "text/html; charset=utf-8", _MASK_POLICY)

@@ -61,17 +61,17 @@ def _write(cohort: Cohort, folder: Path, role: str, reviewer: int, progress: Cal
     details = {}
     for cases in cohort.patients().values():
         for case in cases:
-            told = views.detail(cohort, case, reviewer, original_ids=False)
+            detail = views.detail(cohort, case, reviewer, original_ids=False)
             shown: dict[str, Callable[[], bytes]] = {}
-            if told["original"]:
+            if detail["original"]:
                 shown["original"] = lambda case=case: cohort.pictures.original(case.shard, case.photo)
-            if told["image"]:
+            if detail["image"]:
                 shown["result"] = lambda case=case: cohort.pictures.result(case.shard, case.attempt, case.photo)
             for which, read in shown.items():
                 png = read()
                 (folder / "pictures" / f"{case.photo}-{which}.png").write_bytes(png)
                 (folder / "pictures" / f"{case.photo}-{which}.jpg").write_bytes(cohort.pictures.thumbnail(png))
-            details[case.photo] = told
+            details[case.photo] = detail
             progress(1)
     data = {
         "review": secrets.token_hex(8),  # a browser keeps decisions under this name

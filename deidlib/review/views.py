@@ -71,7 +71,7 @@ def detail(cohort: Cohort, case: Case, reviewer: int, original_ids: bool = True)
         "again": found.against_before and not _mine(found, reviewer),
         "allowed": allowed(case),
         "mask": mask_file(cohort.private, case.shard, case.photo).is_file(),
-        "decisions": [_told(one) for one in _shown(found, reviewer)],
+        "decisions": [_decision_json(one) for one in _shown(found, reviewer)],
         "seen": known,
     }
 
@@ -160,5 +160,5 @@ def _shown(found: Verdict, reviewer: int) -> list[Decision]:
     return list(found.decisions) if mine else []
 
 
-def _told(one: Decision) -> dict:
+def _decision_json(one: Decision) -> dict:
     return {name: getattr(one, name) for name in ("decision", "reason", "note", "role", "reviewer", "time")}

@@ -17,6 +17,13 @@ def stage_table(shard: Path, name: str, attempt: int | None = None) -> Path:
     return folder / f"{name}.parquet"
 
 
+def attempt_number(folder: str) -> int | None:
+    """Number of the attempt whose folder has this name; None where it is no attempt's."""
+    prefix = _ATTEMPT.format("")
+    digits = folder.removeprefix(prefix)
+    return int(digits) if folder.startswith(prefix) and digits.isascii() and digits.isdecimal() else None
+
+
 @dataclass(frozen=True)
 class Results:
     """The paths of one results folder.

@@ -273,7 +273,7 @@ def test_diff_names_added_removed_and_changed_with_reasons(tmp_path):
     assert list(found.removed) == [name["photo-3"]]
     assert "delete it and what was derived from it (tombstones.txt)" in found.removed[name["photo-3"]]
     assert found.changed[name["photo-2"]] == "columns changed: age, timepoint"
-    assert found.changed[name["photo-4"]].startswith("image made anew (width 48 → 52)")
+    assert found.changed[name["photo-4"]].startswith("image made again (width 48 → 52)")
     assert found.changed[name["photo-4"]].endswith("with other settings")
     assert found.settings == ["checks.dlib_min: 0.6 → 0.61", 'release.name: "Synthetic test cohort" → "New name"']
     assert found.unchanged == 1

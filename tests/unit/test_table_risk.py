@@ -142,7 +142,7 @@ def test_an_index_that_breaks_its_claim_is_found():
     broken = after.set_column(after.schema.get_field_index("sex"), "sex", sexes)
     assert not k_problems(after)
     assert k_problems(broken) == ["claims 5-anonymity over age, sex, but has k = 1"]
-    assert k_problems(after.drop_columns(["age"])) == ["declares the quasi-identifier age, which it has not"]
+    assert k_problems(after.drop_columns(["age"])) == ["declares the quasi-identifier age, which it does not have"]
     assert k_problems(after.replace_schema_metadata(None)) == ["does not say which k-anonymity it keeps"]
 
 
