@@ -186,6 +186,7 @@ function show(i) {
   }));
   const own = Array.from({ length: counts[p] }, (_, k) => firstOf[p] + k);
   at("siblings").textContent = own.length > 1 ? `This patient's ${own.length} photographs` : "This patient's only photograph";
+  at("strip").hidden = own.length === 1;
   at("strip").replaceChildren(...own.map((k) => {
     const made = element("button");
     made.type = "button";

@@ -19,8 +19,7 @@ DOCUMENTS = ("README.md", "datasheet.md", "croissant.json", "ro-crate-metadata.j
 
 def released(folder: Path, route: str, generator: str) -> Path:
     """A release with the models that a run of this configuration uses."""
-    options = {"release": CONFIG["release"] | {"licence": "CC-BY-4.0"}, "generator": generator}
-    completed = config.complete_config({"cohort": "samples.tsv", **options})
+    completed = config.complete_config({"cohort": "samples.tsv", "generator": generator})
     cfg = CONFIG | {name: completed[name] for name in ("views", "generator", "reid")}
     cfg["preset"] = completed["preset"] | {"checks": CONFIG["preset"]["checks"]}  # which the drawn rows keep
     shards = write_private(folder / "private", [Spec(f"p-{n}", f"q-{n}", route=route) for n in range(2)], attempts=1)
