@@ -15,6 +15,8 @@ from deidlib.report.figures.attacks import SCORE_KINDS, fmr_in_use
 #: Lists that are copied into ``audit.json``; nothing else of the private file is published.
 LISTS = ("attacks", "recognisers", "calibration", "scores", "ranks", "tradeoff", "price", "words")
 BLOCKS = ("table_risk", "seeds", "inputs")
+#: Lists of single patients and photographs, from which the audit counts groups; they are published nowhere.
+PRIVATE_LISTS = ("people", "verified")
 
 REGION_WORDS = {
     "whole": "whole image",
@@ -39,8 +41,8 @@ def read_attacks(path: Path | None) -> dict | None:
     Returns
     -------
     dict or None
-        ``gate`` (``passed`` and ``criteria``), the lists :data:`LISTS` and the blocks :data:`BLOCKS`, empty where the
-        file lacks them; NaN becomes null. None where ``path`` is None.
+        ``gate`` (``passed`` and ``criteria``), the lists :data:`LISTS` and :data:`PRIVATE_LISTS` and the blocks
+        :data:`BLOCKS`, empty where the file lacks them; NaN becomes null. None where ``path`` is None.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def read_attacks(path: Path | None) -> dict | None:
     gate = found.get("gate") if isinstance(found, dict) else None
     if not isinstance(gate, dict) or not isinstance(gate.get("criteria"), list):
         raise ReleaseError("attacks.json holds no release gate: delete it and run the workflow again")
-    lists = {name: found.get(name) or [] for name in LISTS}
+    lists = {name: found.get(name) or [] for name in (*LISTS, *PRIVATE_LISTS)}
     blocks = {name: found.get(name) or {} for name in BLOCKS}
     if not all(isinstance(value, list) for value in lists.values()):
         raise ReleaseError("attacks.json is from another version of deidlib: delete it and run the workflow again")
@@ -84,7 +86,7 @@ def recogniser_titles(audit: dict) -> dict[str, str]:
 
 
 def grouped(audit: dict) -> list[dict]:
-    """Attacks of one name together, in the order of the suite: ``title, explanation, intended, rows``.
+    """Attacks of one name that could be tried, in the order of the suite: ``title, explanation, intended, rows``.
 
     The explanation holds the sentences that every row has. A row's ``remark`` holds the rest, each sentence where it
     occurs first (a sentence with numbers: first for this recogniser and this part of the image).
@@ -92,6 +94,8 @@ def grouped(audit: dict) -> list[dict]:
     titles = recogniser_titles(audit)
     groups: dict[str, dict] = {}
     for attack in audit["attacks"]:
+        if not attack["trials"]:
+            continue
         group = groups.setdefault(attack["name"], {key: attack[key] for key in ("name", "title")} | {"rows": []})
         by = titles.get(attack["recogniser"], attack["recogniser"])
         said = _sentences(attack.get("explanation") or "", by)
@@ -109,6 +113,20 @@ def grouped(audit: dict) -> list[dict]:
             row["remark"] = " ".join(one for one, of in told.items() if of not in seen)
             seen.update(told.values())
     return list(groups.values())
+
+
+def untried(audit: dict) -> list[str]:
+    """Titles of the attacks without a trial, each with its recognisers where others could try it."""
+    titles, tried, by = recogniser_titles(audit), set(), {}
+    for attack in audit["attacks"]:
+        if attack["trials"]:
+            tried.add(attack["title"])
+        else:
+            by.setdefault(attack["title"], []).append(titles.get(attack["recogniser"], attack["recogniser"]))
+    return [
+        f"{title} ({', '.join(filter(None, names))})" if title in tried and any(names) else title
+        for title, names in by.items()
+    ]
 
 
 def _told_of(sentence: str, row: dict, of_recogniser: list[list[str]]) -> tuple:

@@ -77,7 +77,7 @@ def _verdict(decision: Decision) -> str:
         return f"{decision.review['waiting']:,} photographs wait for a reviewer"
     if decision.why == NOTHING:
         return "no photograph passed its checks"
-    looked, few = decision.review["looked_at"], decision.not_judged
+    looked, few = decision.review["looked_at"], len(decision.not_judged)
     kept = f"is not judged in full: too few patients for {few:,} criteria; no other one failed" if few else "is kept"
     return f"the release gate {kept}; " + (
         f"a person looked at {looked:,} photographs" if looked else "no person has looked at the photographs yet"

@@ -376,7 +376,7 @@ def test_nothing_private_is_in_any_byte_of_the_report(tmp_path):
 
 def test_text_of_the_configuration_is_escaped(tmp_path):
     config = copy.deepcopy(CONFIG)
-    config["report"]["institution"] = "<script>alert(1)</script> & Söhne"
+    config["study"]["institution"] = "<script>alert(1)</script> & Söhne"
     _, html = run(tmp_path, config=config)
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; Söhne" in html
