@@ -1,4 +1,4 @@
-"""What the audit needs to tell groups of patients apart: who was verified, and how each patient looks. It stays private."""
+"""Private lists from which the audit counts groups of patients: who was verified, and how each patient looks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def looks_of_people(people: PeopleLooks) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``release_patient_id``, ``female`` (True or False), ``age`` (decade, years), ``tone`` (0, dark, to 5, very light).
+        ``release_patient_id``, ``female`` (True or False), ``age`` (first year of the decade) and ``tone``
+        (0, dark, to 5, very light).
     """
     return [
         {"release_patient_id": name, "female": sex == 1, "age": 10 * decade, "tone": tone}

@@ -1,7 +1,7 @@
 """The study behind a dataset, as the configuration's block ``study`` states it: what is published of it, and its check.
 
-The texts are the institution's. The software cannot measure them, so it prints them as they are, after a search for what
-the sample sheet says of single patients.
+The texts are the institution's. The software cannot measure them, so it prints them as they are, after a search for
+what the sample sheet says of single patients.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from deidlib.outcomes.outcomes import Outcome
 
 
 def study_fields(config: Mapping) -> dict[str, str]:
-    """Give the published fields of the study: those that are stated, without
-    :data:`deidlib.config.AUDIT_ONLY`.
+    """Give the published fields of the study: those that are stated, and not for the audit alone (``AUDIT_ONLY``).
 
     Parameters
     ----------

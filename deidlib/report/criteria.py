@@ -171,7 +171,7 @@ def _suite_words(one: dict) -> tuple[str, str]:
 
 
 def _percent(value: float | None) -> str:
-    return number(None if value is None else 100 * value) + "\N{NO-BREAK SPACE}%"
+    return "not measured" if value is None else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
 
 
 def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:

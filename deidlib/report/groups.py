@@ -36,7 +36,7 @@ def group_results(outcomes: Iterable[Outcome], suite: Mapping[str, Any] | None) 
         Of each trait: ``trait, title, source`` (``recorded`` on the sheet, or ``measured`` on the originals),
         ``unknown`` (patients of whom it is not known), and ``groups``, empty where fewer than two groups have
         :data:`FEWEST` patients. A group has ``name, patients, photographs, released, held_back, new_faces``
-        (photographs that a first attempt was made of), ``passed_first``, and ``verified``: recogniser → hits and trials.
+        (photographs that a first attempt was made of), ``passed_first``, and ``verified``: recogniser → hits, trials.
     """
     suite, of_patient = suite or {}, defaultdict(list)
     for outcome in outcomes:

@@ -94,7 +94,7 @@ def audit_numbers(
         + suite_criteria(suite, len(tally.released_ids))
     )
     verdict = conclusion(rows, tally, release["written"])
-    attacked = {key: value for key, value in (suite or nothing_attacked()).items()}
+    attacked = suite or nothing_attacked()
     attacked = {key: value for key, value in attacked.items() if key not in ("gate", *PRIVATE_LISTS)}
     attacked["scores"] = [_in_classes(scores) for scores in attacked["scores"]]
     return {

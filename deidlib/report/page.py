@@ -1,4 +1,4 @@
-"""Report stage: the audit and its summary for the board, each a self-contained page and a PDF, and every number as JSON."""
+"""Report stage: the audit and its summary, each a self-contained page and a PDF, and every number as JSON."""
 
 from __future__ import annotations
 
@@ -154,7 +154,6 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
     shown : list of dict
         Released images: ``release_photo_id, view, uri``.
     """
-    ranks = attacks.rank_table(audit)
     html = templates.render(
         "audit.html.j2",
         audit=audit,
@@ -163,9 +162,7 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
         gallery=shown,
         attacked=attacks.grouped(audit),
         untried=attacks.untried(audit),
-        calibration=attacks.fnmr_table(audit),
-        ranks=ranks,
-        stated_ranks=attacks.stated_ranks(ranks),
+        calibration=attacks.calibrations(audit),
         compared=attacks.compared(audit),
         priced=attacks.priced(audit),
         forests=[(f"forest {key}", title) for key, (title, _) in attacks.FORESTS.items()],
@@ -174,7 +171,9 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
         region_words=attacks.REGION_WORDS,
         score_words={kind: words for kind, (words, _) in figures.SCORE_KINDS.items()},
         figures=_figures(audit),
-        settings=[(key, value) for key, value in redact.flat_config(audit["configuration"]) if not key.startswith("study")],
+        settings=[
+            (key, value) for key, value in redact.flat_config(audit["configuration"]) if not key.startswith("study")
+        ],
     )
     return label_cells(html)
 
@@ -189,7 +188,6 @@ def _figures(audit: dict) -> dict[str, Markup | None]:
     drawn = {
         "det": figures.det_figure(audit["calibration"], titles),
         "ranks": figures.rank_figure(audit["ranks"], titles),
-        "tradeoff": figures.tradeoff_figure(audit["tradeoff"], audit["recognisers"]),
         "smile": figures.smile_figure(list(audit["fidelity"]["smile"].values())),
     }
     for group in attacks.forest_groups(audit):

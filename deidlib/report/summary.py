@@ -1,4 +1,4 @@
-"""The summary of an audit for a review board: the verdict in words, what was judged, and how often patients were found."""
+"""The summary of an audit for a review board: the verdict, what was judged, how often patients were found."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def summarise(audit: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``headline``; ``advice`` on what to do with the release; ``counts``: verdict → criteria, and ``groups``, the same
-        of each group of criteria; ``failed`` and ``not_judged``: statements with ``note``; ``found``: a row for each
-        recogniser that attacked (:func:`_found`).
+        ``headline``; ``advice`` on what to do with the release; ``counts``: verdict → criteria, and ``groups``, the
+        same of each group of criteria; ``failed`` and ``not_judged``: ``statement``, ``note`` and ``small`` (too few
+        patients); ``found``: a row for each recogniser that attacked (:func:`_found`).
     """
     criteria = audit["gate"]["criteria"]
     counted = Counter(row["verdict"] for row in criteria)
@@ -65,8 +65,8 @@ def _headline(audit: Mapping) -> dict[str, str]:
     """First line of the summary and its advice. It never says more than the criteria do."""
     verdict, written = audit["gate"]["verdict"], audit["release"]["written"]
     share = (
-        "Treat this release as pseudonymised health data and share it under an agreement, unless an expert has determined "
-        "otherwise for this cohort and these recipients."
+        "Treat this release as pseudonymised health data and share it under an agreement, unless an expert has "
+        "determined otherwise for this cohort and these recipients."
     )
     if verdict == FAILED:
         words = "Failed: do not share this release" if written else "Failed: nothing was released"
@@ -75,13 +75,16 @@ def _headline(audit: Mapping) -> dict[str, str]:
         words, advice = "Nothing was released", "There is no release to share."
     elif verdict == NOT_JUDGED:
         words, advice = "Not judged in full: too few patients. Your judgement is needed", share
+    elif any(row["verdict"] == NOT_JUDGED for row in audit["gate"]["criteria"]):
+        words, advice = "Passed the automatic checks that were judged; your judgement is still needed", share
     else:
         words, advice = "Passed the automatic checks; your judgement is still needed", share
     return {"headline": words, "advice": advice}
 
 
 def _statements(criteria: list[dict], verdict: str) -> list[dict]:
-    return [{"statement": row["statement"], "note": row["note"]} for row in criteria if row["verdict"] == verdict]
+    keys = ("statement", "note", "small")
+    return [{key: row[key] for key in keys} for row in criteria if row["verdict"] == verdict]
 
 
 def _found(audit: Mapping) -> list[dict]:
