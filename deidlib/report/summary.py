@@ -22,7 +22,7 @@ GROUP_TITLES = {
 }
 #: Part of a recogniser in the making of the release → words, the most independent first.
 PARTS = {
-    "independent": "independent: had no part in the making",
+    "independent": "independent of the making",
     "judge": "held back single photographs",
     "identity_loss": "led the search for new faces",
 }
@@ -103,11 +103,12 @@ def _found(audit: Mapping) -> list[dict]:
         rows.append(
             {
                 "by": titles[name],
-                "part": "independent" if part == "judge" and name not in GATED else part,
+                "part": PARTS.get("independent" if part == "judge" and name not in GATED else part, part),
                 "verified": by_key.get((VERIFICATION[0], name, "whole")),
                 "first": by_key.get((RANK1_ORIGINALS, name, "whole")),
                 "area": by_key.get((RANK1_ORIGINALS, name, "region_only")),
                 "learned": max(filter(None, learned), key=lambda one: one["rate"], default=None),
             }
         )
-    return sorted(rows, key=lambda row: list(PARTS).index(row["part"]) if row["part"] in PARTS else len(PARTS))
+    order = list(PARTS.values())
+    return sorted(rows, key=lambda row: order.index(row["part"]) if row["part"] in order else len(order))

@@ -93,7 +93,7 @@ def test_the_independent_recogniser_comes_first_and_what_was_not_tried_is_no_zer
     ]
     audit, _ = run(tmp_path, suite=suite)
     assert [row["by"] for row in audit["summary"]["found"]] == ["Judge One", "SFace"]
-    assert "Judge One independent: had no part in the making 2 of 3 (0 to 50" in text_of(summary_page(audit))
+    assert "Judge One independent of the making 2 of 3 (0 to 50" in text_of(summary_page(audit))
     assert audit["summary"]["found"][0]["first"] is None
     assert "not tried" in summary_page(audit)
 

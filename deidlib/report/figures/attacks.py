@@ -82,17 +82,17 @@ def score_figure(
         low, high = axes.get_xlim()
         for number, (threshold, name) in enumerate(thresholds):
             low, high = min(low, threshold), max(high, threshold)
-            room = 0.4 * (high - low)  # for the threshold's name
-            before, behind = (0.1 * room, room) if same_above else (room, 0.1 * room)
-            low, high = min(low, threshold - before), max(high, threshold + behind)
+            edge = 0.04 * (high - low)
+            low, high = min(low, threshold - edge), max(high, threshold + edge)
+            left = threshold > (low + high) / 2  # the side with more room
             axes.axvline(threshold, color=RED, linewidth=1.2, linestyle=((0, (5, 3)), (0, (1, 2)))[number % 2])
             axes.annotate(
                 f"{threshold:.3g} ({name})",
                 (threshold, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=((4, -9 - 12 * number) if same_above else (-4, -9 - 12 * number)),
+                xytext=((-4 if left else 4), -9 - 12 * number),
                 textcoords="offset points",
-                ha="left" if same_above else "right",
+                ha="right" if left else "left",
                 color=RED,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
             ).set_in_layout(False)
@@ -198,7 +198,7 @@ def rank_figure(ranks: list[dict], titles: dict[str, str]) -> Markup | None:
     if not regions:
         return None
     names = list(dict.fromkeys(entry["recogniser"] for entry in curves))
-    with drawing(0.7 + _LINE * len(names) + 1.75 * len(galleries), SLIM) as figure:
+    with drawing(0.7 + _LINE * len(names) + 1.4 * len(galleries), SLIM) as figure:
         panels = figure.subplots(len(galleries), len(regions), sharey=True, squeeze=False)
         words = []
         for entry in curves:
@@ -249,15 +249,16 @@ def forest_figure(key: str, title: str, rows: list[dict], titles: dict[str, str]
         return None
     names = list(dict.fromkeys(attack["recogniser"] for row in rows for attack in row["attacks"]))
     labels = [textwrap.fill(row["label"], _LINE_LENGTH - 4) for row in rows]
-    lines = sum(label.count("\n") + 1.3 for label in labels) + 0.6 * sum(len(row["attacks"]) for row in rows)
-    with drawing(0.75 + _LINE * (lines + len(names) / 2), SLIM) as figure:
+    lines = sum(label.count("\n") + 1.5 for label in labels) + 0.6 * sum(len(row["attacks"]) for row in rows)
+    with drawing(0.6 + _LINE * (1.15 * lines + len(names) / 2 + 1), SLIM) as figure:
         axes, y = figure.subplots(), 0.0
         for label, row in zip(labels, rows, strict=True):
             axes.text(0, y, label, va="top", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-            y += label.count("\n") + 1.3
+            y += label.count("\n") + 1.2
             for attack in row["attacks"]:
                 y += 0.6
-                _mark_rate(axes, attack, y - 0.3, *SERIES[names.index(attack["recogniser"]) % len(SERIES)])
+                _mark_rate(axes, attack, y - 0.2, *SERIES[names.index(attack["recogniser"]) % len(SERIES)])
+            y += 0.3
         for name, (colour, marker) in zip(names, SERIES * len(names), strict=False):
             label = titles.get(name, name) if name else "no recogniser needed"
             axes.plot([], [], marker, linestyle="-", color=colour, markersize=4.5, label=label)
