@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 import pytest
-from shard_tables import CONFIG, Spec, pseudonym, write_private
+from shard_tables import CONFIG, MODELS, Spec, outcomes_of, pseudonym, verdict_on, write_private
 from test_report import FAILS, SPECS, SUITE, Page, run
 from test_report_attacks import FULL, failing, withheld
 
@@ -21,7 +21,7 @@ from deidlib.reid.calibration import calibrate
 from deidlib.reid.embeddings import Faces
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.looks import PeopleLooks
-from deidlib.release import redact
+from deidlib.release import decide, redact, write_release
 from deidlib.release.study import refuse_patients, study_fields
 from deidlib.report.groups import group_results
 from deidlib.report.page import summary_page
@@ -67,7 +67,7 @@ def test_the_first_box_counts_every_verdict_and_names_what_was_not_judged(tmp_pa
     assert [row["statement"] for row in audit["summary"]["not_judged"]] == ["Stated only"]
     page = summary_page(audit)
     assert "Not judged in full: too few patients" in box(page)
-    assert "Three are few." in text_of(page)
+    assert "Not judged, because 2 patients are too few Stated only." in text_of(page)
 
 
 def test_a_criterion_that_was_not_asked_for_is_no_part_of_a_pass(tmp_path):
@@ -165,12 +165,16 @@ def test_no_release_and_no_report_is_written_with_such_a_text(tmp_path):
 
 
 def test_data_card_names_what_was_not_judged(tmp_path):
-    suite = copy.deepcopy(FULL)
-    suite["gate"]["criteria"][1] |= {"small": True, "verdict": "not judged"}
-    suite["gate"]["small_cohort"] = "release_with_notice"
-    run(tmp_path / "small", suite=suite)
-    run(tmp_path / "judged")
-    cards = [(tmp_path / name / "release" / "1.0.0" / "README.md").read_text() for name in ("small", "judged")]
+    shards = write_private(tmp_path / "private", SPECS)
+    found = outcomes_of(tmp_path / "private", shards, 2, CONFIG)
+    verdict = verdict_on(found)
+    too_small = {"name": "few", "statement": "Stated only", "passed": None, "verdict": "not judged", "small": True}
+    verdict["gate"] |= {"criteria": [*verdict["gate"]["criteria"], too_small], "small_cohort": "release_with_notice"}
+    cards = []
+    for version, given in (("1.0.0", verdict), ("1.0.1", verdict_on(found))):
+        decide(tmp_path / "private", shards, given)
+        folder = write_release(tmp_path / "private", tmp_path / "release", shards, version, CONFIG, MODELS)
+        cards.append((folder / "README.md").read_text())
     assert ["Not judged in full" in card for card in cards] == [True, False]
     assert "- Stated only." in cards[0]
 

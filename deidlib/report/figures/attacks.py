@@ -217,7 +217,7 @@ def rank_figure(ranks: list[dict], titles: dict[str, str]) -> Markup | None:
                 axes.xaxis.set_major_formatter("{x:,.0f}")
                 axes.xaxis.set_minor_formatter("")
                 axes.grid(True, axis="y")
-            row[0].set_ylabel("patient among the first k")
+            row[0].set_ylabel("found by rank k")
         for axes, region in zip(panels[0], regions, strict=True):
             axes.set_title(REGION_TITLES[region])
         _one_legend(figure, panels.flat)
