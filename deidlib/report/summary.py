@@ -11,7 +11,7 @@ from deidlib.reid.gate import LEARNED, VERIFICATION
 from deidlib.reid.suite import GATED
 from deidlib.reid.verdicts import FAILED, NOT_APPLICABLE, NOT_JUDGED, PASSED
 from deidlib.report.attacks import recogniser_titles
-from deidlib.report.criteria import GROUPS
+from deidlib.report.criteria import GROUPS, REVIEWED
 
 #: Groups of criteria → title for readers.
 GROUP_TITLES = {
@@ -68,7 +68,11 @@ def _headline(audit: Mapping) -> dict[str, str]:
         "Treat this release as pseudonymised health data and share it under an agreement, unless an expert has "
         "determined otherwise for this cohort and these recipients."
     )
-    if verdict == FAILED:
+    failed = {row["name"] for row in audit["gate"]["criteria"] if row["verdict"] == FAILED}
+    if failed == {REVIEWED} and not written:
+        words = "Not released yet: photographs wait for a reviewer"
+        advice = "Complete the review; there is no release to share yet."
+    elif verdict == FAILED:
         words = "Failed: do not share this release" if written else "Failed: nothing was released"
         advice = "Do not share it." if written else "There is no release to share."
     elif not written:

@@ -140,7 +140,7 @@ def test_pdf_is_tagged_titled_without_dates_and_the_same_each_time(tmp_path):
     content = inflated(pdf)
     assert b"/StructTreeRoot" in content
     assert b"/Lang" in content
-    assert b"Audit: Synthetic test cohort, version 1.0.0" in content
+    assert b"De-identification audit: Synthetic test cohort, version 1.0.0" in content
     assert b"DejaVu" in content  # the fonts that come along, whatever the machine has
     assert not re.search(rb"(Creation|Mod|Create|Modify|Metadata)Date", content)
 

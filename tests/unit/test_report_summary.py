@@ -25,6 +25,7 @@ from deidlib.release import decide, redact, write_release
 from deidlib.release.study import refuse_patients, study_fields
 from deidlib.report.groups import group_results
 from deidlib.report.page import summary_page
+from deidlib.report.summary import summarise
 
 STUDY = {
     "institution": "Clinic of Example Town",
@@ -83,6 +84,15 @@ def test_a_failure_says_so_first_and_recommends_nothing_else(tmp_path, written):
     assert ("Failed: do not share this release" if written else "Failed: nothing was released") in shown
     assert "pseudonymised" not in shown
     assert "Recogniser One found two." in text_of(summary_page(audit))
+
+
+def test_a_review_that_is_not_complete_is_no_failure_of_the_release():
+    row = {"name": "reviewed", "statement": "Reviewers decided", "note": "", "small": False, "group": "release"}
+    audit = {"gate": {"verdict": "failed", "criteria": [row | {"verdict": "failed"}]}, "release": {"written": False}}
+    audit |= {"attacks": [], "recognisers": []}
+    assert summarise(audit)["headline"] == "Not released yet: photographs wait for a reviewer"
+    audit["gate"]["criteria"].append(row | {"name": "other", "verdict": "failed"})
+    assert summarise(audit)["headline"] == "Failed: nothing was released"
 
 
 def test_the_independent_recogniser_comes_first_and_what_was_not_tried_is_no_zero(tmp_path):
