@@ -6,7 +6,7 @@ import textwrap
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, PercentFormatter
 
 from deidlib.pages.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SLIM, SOFT, drawing, to_svg
 
@@ -160,6 +160,10 @@ def det_figure(calibration: list[dict], titles: dict[str, str]) -> Markup | None
                 axes.plot(*at, marker, color=colour, markersize=6, clip_on=False)
         axes.set(xscale="log", yscale="log", xlabel="false match rate (FMR)", ylabel="false non-match rate (FNMR)")
         axes.set(xlim=(floors[0] / 2, 1), ylim=(floors[1] / 2, 1.15))
+        for axis in (axes.xaxis, axes.yaxis):  # no exponents: their type is too small
+            axis.set_major_locator(LogLocator(numticks=5))
+            axis.set_major_formatter(lambda rate, _: f"{100 * rate:.12g}\N{NO-BREAK SPACE}%")
+            axis.set_minor_formatter("")
         axes.grid(True)
         figure.legend(loc="outside upper left")
         words = "; ".join(
