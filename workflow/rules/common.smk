@@ -250,7 +250,9 @@ def published_settings(audit=False):
     private = ("cohort", "results", "key_file", "models_file")
     kept = {name: value for name, value in config.items() if name not in private}
     if not audit:
-        kept["study"] = {name: text for name, text in kept["study"].items() if name not in settings.AUDIT_ONLY}
+        kept["study"] = {
+            name: text for name, text in kept["study"].items() if name not in settings.AUDIT_ONLY
+        }
     return lambda wildcards: json.dumps(kept, sort_keys=True)
 
 
