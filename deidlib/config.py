@@ -20,6 +20,8 @@ from deidlib.errors import InputError
 from deidlib.schema import load_schema
 
 _PRESETS = distribution.folder() / "config" / "presets"
+#: Fields of the block ``study`` that the audit states and a release does not: they name people of the institution.
+AUDIT_ONLY = ("key_custodian", "responsible")
 #: Name of a preset that changes the generator's and gives itself no name.
 _OWN = "own"
 #: The setting ``generator`` where no face is drawn, and the generator by whose faces attacks then calibrate.

@@ -114,7 +114,7 @@ def report(
         typer.Option(help="Also write originals and released images side by side to this HTML file, below private/."),
     ] = None,
 ) -> None:
-    """Write the audit: audit.html, audit.pdf and audit.json.
+    """Write the audit: a summary for the board (HTML, PDF), and the whole audit (HTML, PDF, JSON).
 
     Example:
       deidlib report --plan private/plan.json --out report/1.0.0 --release release/1.0.0

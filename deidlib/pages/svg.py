@@ -11,7 +11,8 @@ import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-WIDTH = 7.2  # inches; the page shows every figure at its full width
+WIDTH = 7.2  # inches; the width of a page
+SLIM = 4.8  # inches; a figure that a telephone shows whole, with type that can be read
 INK, SOFT, LINE = "#1c2733", "#4d5b69", "#c3ccd5"
 WASH = "#e6ebf0"
 BLUE, ORANGE, GREEN, PURPLE, RED, ROSE = "#1f5f99", "#b35900", "#14693a", "#7a3f8f", "#a61b14", "#fbeae8"
@@ -22,14 +23,14 @@ _RC = {
     "svg.fonttype": "none",  # text stays text: small files, searchable, read aloud
     "svg.hashsalt": "deidlib",
     "font.family": "DejaVu Sans",  # comes with Matplotlib, so that the layout is the same everywhere
-    "font.size": 8.5,
+    "font.size": 9.2,
     "text.color": INK,
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 8.5,
+    "axes.titlesize": 9.2,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.axisbelow": True,
@@ -41,16 +42,16 @@ _RC = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9.2,
     "hatch.linewidth": 0.7,
 }
 
 
 @contextmanager
-def drawing(height: float) -> Iterator[Figure]:
-    """Open a figure of the page's width and ``height`` inches, in the audit's style."""
+def drawing(height: float, width: float = WIDTH) -> Iterator[Figure]:
+    """Open a figure of ``width`` and ``height`` inches (:data:`WIDTH` or :data:`SLIM`), in the audit's style."""
     with mpl.rc_context(_RC):
-        yield Figure(figsize=(WIDTH, height), layout="constrained")
+        yield Figure(figsize=(width, height), layout="constrained")
 
 
 def to_svg(figure: Figure, key: str, title: str, alternative: str) -> Markup:
@@ -80,8 +81,9 @@ def to_svg(figure: Figure, key: str, title: str, alternative: str) -> Markup:
     body = re.sub(r"url\(#", f"url(#{key}-", body).replace('xlink:href="#', f'href="#{key}-')
     body = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", _font, body)
     body = re.sub(r"\n\s*", "\n", body)
+    kind = "figure slim" if figure.get_figwidth() < WIDTH else "figure"
     return Markup(
-        f'<svg class="figure" viewBox="{box}" role="img" aria-label="{escape(title)}. {escape(alternative)}" '
+        f'<svg class="{kind}" viewBox="{box}" role="img" aria-label="{escape(title)}. {escape(alternative)}" '
         f'font-family="DejaVu Sans, sans-serif" stroke-linejoin="round"><title>{escape(title)}</title>{body.rstrip()}'
     )
 

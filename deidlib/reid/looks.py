@@ -7,7 +7,7 @@ mouth fits. The attacks use all of them, and chance is also computed among peopl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -143,11 +143,14 @@ class PeopleLooks:
         Apparent sex, age and tone, in units of difference in look; nan for people who were not measured.
     classes : ndarray, (P,), int
         People with the same number have the same apparent sex, decade of age and class of tone; −1: not measured.
+    groups : ndarray, (P, 3), int
+        Apparent sex (1: female), decade of age and class of tone (:func:`tone_class`); −1: not measured.
     """
 
     people: np.ndarray
     place: np.ndarray
     classes: np.ndarray
+    groups: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
 
     def alike(self, patients: np.ndarray, rng: np.random.Generator) -> dict[str, list[str]]:
         """The most alike others of each of these patients: :data:`LOOK_ALIKES` of them, or all there are.
@@ -195,9 +198,10 @@ def people_looks(originals: Faces) -> PeopleLooks:
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     found = np.column_stack([mean[:, 0] >= 0.5, np.floor(mean[:, 1] / _YEARS), tone_class(mean[:, 2:])])
     measured = ~np.isnan(mean).any(axis=1)
-    _, classes = np.unique(np.where(measured[:, None], found, -1), axis=0, return_inverse=True)
+    groups = np.where(measured[:, None], found, -1).astype(int)
+    _, classes = np.unique(groups, axis=0, return_inverse=True)
     units = np.array([_SEX, _YEARS, _LAB, _LAB, _LAB])
-    return PeopleLooks(people, mean / units, np.where(measured, classes.reshape(-1), -1))
+    return PeopleLooks(people, mean / units, np.where(measured, classes.reshape(-1), -1), groups)
 
 
 def standardised(probes: Faces, gallery: Faces, kinds: Mapping[str, slice] = KINDS) -> tuple[Faces, Faces]:

@@ -15,6 +15,7 @@ import numpy as np
 from deidlib.reid import face_attacks, side_channels
 from deidlib.reid.attack import Attack
 from deidlib.reid.attacker import FLOOR, SHOWN, Attacker
+from deidlib.reid.by_group import looks_of_people, verified_photos
 from deidlib.reid.calibration import Calibration, calibrate
 from deidlib.reid.embeddings import LOOKS, PHASH, Faces, cohort_faces
 from deidlib.reid.gate import release_gate
@@ -114,7 +115,8 @@ def run_suite(
     Returns
     -------
     dict
-        Keys ``schema_version, gate, recognisers, calibration, attacks, scores, ranks, table_risk, seeds, words``.
+        Keys ``schema_version, gate, recognisers, calibration, attacks, scores, ranks, verified, people, table_risk,
+        seeds, words``.
 
     Raises
     ------
@@ -151,6 +153,7 @@ def run_suite(
         results["recognisers"].append(_about(name, about))
         results["calibration"].append(calibration.as_json())
         results["scores"] += score_classes(attacker)
+        results["verified"].append(verified_photos(attacker, wanted))
         results["ranks"] += ranks
         del faces, attacker  # before those of the next are read
     attacks += look_attacks(looks, np.random.default_rng([options["seed"], 7]))
@@ -159,7 +162,8 @@ def run_suite(
     verdict = release_gate(attacks, evidence.recognisers, _summary(evidence, unmeasured), options)
     return {
         "schema_version": SCHEMA_VERSION,
-        **{key: results[key] for key in ("recognisers", "calibration", "scores", "ranks")},
+        **{key: results[key] for key in ("recognisers", "calibration", "scores", "ranks", "verified")},
+        "people": looks_of_people(people),
         "gate": verdict,
         "attacks": [attack.as_json() for attack in attacks],
         "table_risk": evidence.table,
@@ -237,7 +241,7 @@ def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
     unseen = 1 - 0.025 ** (1 / len(patients))
     words = [
         f"{len(released):,} photographs of {len(patients):,} patients were attacked. Even an attack that never "
-        f"succeeded on any of {len(patients):,} patients may succeed on up to {unseen:.1%} of patients like these "
+        f"succeeded on any of {len(patients):,} patients may succeed on up to {unseen:.0%} of patients like these "
         "(95 % interval); only more patients narrow that.",
         f"{several:,} patients have more than one photograph. Only on these can the realistic attack be tried, in "
         "which the attacker holds another photograph of the patient than the released one was made of.",
@@ -258,7 +262,7 @@ def _words(evidence: Evidence, attacks: Sequence[Attack]) -> list[str]:
                 f"In short, for {about['title']}: searched among the other originals, the patient comes first "
                 f"for {whole.hits} of {whole.trials} whole released photographs, for {region.hits} of "
                 f"{region.trials} with the preserved area alone (originals shown likewise), and for {context.hits} "
-                f"of {context.trials} without it; chance is {whole.chance:.1%}. {_compared(whole, region)}"
+                f"of {context.trials} without it; chance is {whole.chance:.0%}. {_compared(whole, region)}"
             )
     return words + _on_roles(evidence)
 

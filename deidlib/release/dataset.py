@@ -17,6 +17,7 @@ from deidlib.outcomes.selection import selection
 from deidlib.release.decision import check_columns, obey, read_decision, released_paths
 from deidlib.release.documents import release_date, write_documents
 from deidlib.release.files import folder_aside, move_into_place, report_full_disk, write_synced
+from deidlib.release.study import refuse_patients
 from deidlib.release.tombstones import record_release, tombstones
 from deidlib.release.versions import is_version, refuse_backwards, versions_in
 from deidlib.storage import tables
@@ -70,7 +71,8 @@ def write_release(
     ------
     ReleaseError
         It was decided that there is no release, the decision was taken on other photographs, the version is none or
-        goes backwards, a rule of ``release.columns`` cannot be followed, a table is missing, the version exists with
+        goes backwards, a rule of ``release.columns`` cannot be followed, a text of ``study`` says something of a single
+        patient, a table is missing, the version exists with
         another content, or the disk is full.
     """
     private, release_root = Path(private), Path(release_root)
@@ -85,6 +87,7 @@ def write_release(
         refuse_backwards(version, versions_in(release_root))
     rules = columns.rules_of(config)
     check_columns(private, shards, rules)
+    refuse_patients(config, all_outcomes(private, shards))
     paths = released_paths(private)
     look()
     with folder_aside(release_root, version) as aside:
@@ -95,6 +98,7 @@ def write_release(
         date = release_date(config, folder)
         told = {
             "review": decision.review,
+            "not_judged": decision.not_judged,
             "selection": selection(all_outcomes(private, shards), config["checks"]),
             "shown_by_faces": protected.shown,
         }

@@ -56,8 +56,8 @@ class Decision(NamedTuple):
         Digest of the photographs that passed their own checks, each with its attempt.
     review : dict
         What reviewers did (:func:`deidlib.review.effect.review_numbers`).
-    not_judged : int
-        Criteria of the release gate that the cohort is too small to judge.
+    not_judged : list of str
+        Statements of the release gate's criteria that the cohort is too small to judge.
     """
 
     release: bool
@@ -67,7 +67,7 @@ class Decision(NamedTuple):
     held: int
     chosen: str
     review: dict
-    not_judged: int = 0
+    not_judged: Sequence[str] = ()
 
 
 def decide(
@@ -109,7 +109,7 @@ def decide(
     rows = (_crosswalk_row(outcome, paths, held_by) for outcome in all_outcomes(private, shards))
     held = _write(Results(private), rows, all_outcomes(private, shards), held_by, _sheet_paths(private, shards))
     why = GATE if failed else REVIEW if review["waiting"] else NOTHING if nothing else None
-    small = sum(bool(one.get("small")) for one in attacks.get("gate", {}).get("criteria", []))
+    small = [one["statement"] for one in attacks.get("gate", {}).get("criteria", []) if one.get("small")]
     decision = Decision(why is None, why, failed, len(ids), held, digest, review, small)
     write_json(decision._asdict(), Results(private).decision)
     return decision
@@ -124,7 +124,8 @@ def read_decision(private: Path) -> Decision:
         There is none, or it is damaged.
     """
     try:
-        return Decision(**json.loads(Results(private).decision.read_text(encoding="utf-8")))
+        found = Decision(**json.loads(Results(private).decision.read_text(encoding="utf-8")))
+        return found._replace(not_judged=list(found.not_judged))
     except (OSError, ValueError, TypeError):
         raise InputError("decision.json is missing or damaged: run `deidlib decide`, or the workflow") from None
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from deidlib.config import AUDIT_ONLY
 from deidlib.contract.routes import GENERATE
 
 _PRIVATE_KEYS = re.compile(r"(^|_)(cohort|results|key|file|folder|path|dir|sheet|gallery)$")
@@ -17,9 +18,12 @@ def public_config(config: Mapping) -> dict:
     """Keep the settings that a reader needs: no path, no key file, no column that is not released.
 
     Left out: ``cohort``, ``results``, ``key_file``, every key that names a file or folder, every text that
-    is a path, and the rules of dropped columns (except view and timepoint, which would otherwise be released).
+    is a path, the rules of dropped columns (except view and timepoint, which would otherwise be released), and what the
+    block ``study`` states for the audit alone.
     """
     public = _without_paths(config)
+    for name in AUDIT_ONLY:
+        public.get("study", {}).pop(name, None)
     rules = public.get("release", {}).get("columns")
     if rules:
         public["release"]["columns"] = {

@@ -19,6 +19,7 @@ from deidlib.contract.routes import GENERATE
 from deidlib.outcomes.selection import words as selection_words
 from deidlib.pages.templates import markdown_code
 from deidlib.release import redact
+from deidlib.release.study import study_fields
 from deidlib.review.effect import nobody_looked, review_words
 from deidlib.storage import tables
 
@@ -27,7 +28,7 @@ _TALLIED = {
     "timepoint": "Time point",
     "route": "Route",
     "region_method": "Preserved area",
-    "attempt": "Attempt that passed (from 0)",
+    "attempt": "Attempt that passed (column `attempt`; 0 is the first)",
 }
 #: Most values of a released column that are listed with their counts.
 _MOST_VALUES = 40
@@ -39,8 +40,10 @@ class Summary:
 
     Attributes
     ----------
-    name, licence, institution, contact : str
-        As the configuration gives them; empty where it does not.
+    name : str
+        As the configuration gives it.
+    study : dict
+        What the configuration states of the study: see :func:`deidlib.release.study.study_fields`.
     version, date : str
         Version, and its date (ISO 8601).
     counts : dict
@@ -79,12 +82,12 @@ class Summary:
         Parquet files that hold the images as well.
     review : dict
         What reviewers did: see :func:`deidlib.review.effect.review_numbers`.
+    not_judged : list of str
+        Statements of the release gate's criteria that the cohort is too small to judge.
     """
 
     name: str
-    licence: str
-    institution: str
-    contact: str
+    study: dict
     version: str
     date: str
     counts: dict
@@ -106,11 +109,27 @@ class Summary:
     models: list
     embedded: int
     review: dict
+    not_judged: list
 
     @property
     def deidlib_version(self) -> str:
         """Version of the software that made the release."""
         return package_version("deidlib")
+
+    @property
+    def licence(self) -> str:
+        """Licence of images and index."""
+        return self.study.get("licence", "not stated")
+
+    @property
+    def institution(self) -> str:
+        """The institution that shares the dataset; empty where it is not stated."""
+        return self.study.get("institution", "")
+
+    @property
+    def contact(self) -> str:
+        """Contact for recipients; empty where it is not stated."""
+        return self.study.get("contact", "")
 
     @property
     def per_patient(self) -> bool:
@@ -180,7 +199,7 @@ def gather(
         As for :func:`deidlib.release.write_release`.
     told : mapping, optional
         What the index does not contain: ``review`` (:func:`deidlib.review.effect.review_numbers`; by default nobody
-        looked), ``selection`` and ``shown_by_faces`` as in :class:`Summary`.
+        looked), ``not_judged``, ``selection`` and ``shown_by_faces`` as in :class:`Summary`.
     """
     options, told = config.get("release", {}), told or {}
     patients = Counter(index["release_patient_id"].to_pylist())
@@ -190,9 +209,7 @@ def gather(
     shown = redact.public_config(config)
     return Summary(
         name=options.get("name") or "De-identified dental photographs",
-        licence=options.get("licence") or "not stated",
-        institution=config.get("report", {}).get("institution") or "",
-        contact=options.get("contact") or "",
+        study=study_fields(config),
         version=version,
         date=date,
         counts={
@@ -219,6 +236,7 @@ def gather(
         models=redact.public_models(models, GENERATE in index["route"].to_pylist()),
         embedded=embedded,
         review=dict(told.get("review") or nobody_looked(index.num_rows)),
+        not_judged=list(told.get("not_judged") or ()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -15,22 +16,15 @@ from deidlib.report.figures.attacks import SCORE_KINDS, fmr_in_use
 #: Lists that are copied into ``audit.json``; nothing else of the private file is published.
 LISTS = ("attacks", "recognisers", "calibration", "scores", "ranks", "tradeoff", "price", "words")
 BLOCKS = ("table_risk", "seeds", "inputs")
+#: Lists of single patients and photographs, from which the audit counts groups; they are published nowhere.
+PRIVATE_LISTS = ("people", "verified")
 
-REGION_WORDS = {
-    "whole": "whole image",
-    "region_only": "preserved area alone",
-    "context_only": "all but the preserved area",
-}
+REGION_WORDS = {"whole": "whole image", "region_only": "area alone", "context_only": "all but the area"}
 #: Figure of attacks → (its title, prefixes of the names of its attacks); one figure fits on a page.
 FORESTS = {
     "finding": ("finding the patient with a recogniser", ("verification", "identification")),
     "learned": ("attackers who learned from other patients", ("parrot", "reversal")),
-    "soft": ("soft biometrics", ("soft_",)),
-    "links": ("links, donors and side channels", ("",)),
 }
-#: False match rates at which the error trade-off is tabled.
-_STATED_FMR = (0.01, 0.001)
-_STATED_RANKS = (1, 5, 10, 100)
 
 
 def read_attacks(path: Path | None) -> dict | None:
@@ -39,8 +33,8 @@ def read_attacks(path: Path | None) -> dict | None:
     Returns
     -------
     dict or None
-        ``gate`` (``passed`` and ``criteria``), the lists :data:`LISTS` and the blocks :data:`BLOCKS`, empty where the
-        file lacks them; NaN becomes null. None where ``path`` is None.
+        ``gate`` (``passed`` and ``criteria``), the lists :data:`LISTS` and :data:`PRIVATE_LISTS` and the blocks
+        :data:`BLOCKS`, empty where the file lacks them; NaN becomes null. None where ``path`` is None.
 
     Raises
     ------
@@ -58,7 +52,7 @@ def read_attacks(path: Path | None) -> dict | None:
     gate = found.get("gate") if isinstance(found, dict) else None
     if not isinstance(gate, dict) or not isinstance(gate.get("criteria"), list):
         raise ReleaseError("attacks.json holds no release gate: delete it and run the workflow again")
-    lists = {name: found.get(name) or [] for name in LISTS}
+    lists = {name: found.get(name) or [] for name in (*LISTS, *PRIVATE_LISTS)}
     blocks = {name: found.get(name) or {} for name in BLOCKS}
     if not all(isinstance(value, list) for value in lists.values()):
         raise ReleaseError("attacks.json is from another version of deidlib: delete it and run the workflow again")
@@ -84,14 +78,18 @@ def recogniser_titles(audit: dict) -> dict[str, str]:
 
 
 def grouped(audit: dict) -> list[dict]:
-    """Attacks of one name together, in the order of the suite: ``title, explanation, intended, rows``.
+    """Attacks of one name that could be tried, in the order of the suite: ``title, explanation, intended, rows``.
 
-    The explanation holds the sentences that every row has. A row's ``remark`` holds the rest, each sentence where it
-    occurs first (a sentence with numbers: first for this recogniser and this part of the image).
+    The explanation holds the sentences that every attack of the name has. A row is that of one recogniser: ``by``,
+    ``seen`` (part of the image that the attacker sees → attack) and ``remark``: the other sentences, each where it
+    occurs first (a sentence with numbers: first for this recogniser and this part of the image). Names that need no
+    recogniser and have one explanation are one group, a row each.
     """
     titles = recogniser_titles(audit)
     groups: dict[str, dict] = {}
     for attack in audit["attacks"]:
+        if not attack["trials"]:
+            continue
         group = groups.setdefault(attack["name"], {key: attack[key] for key in ("name", "title")} | {"rows": []})
         by = titles.get(attack["recogniser"], attack["recogniser"])
         said = _sentences(attack.get("explanation") or "", by)
@@ -105,13 +103,72 @@ def grouped(audit: dict) -> list[dict]:
         group["explanation"] = " ".join(common)
         group["intended"] = all(row.get("intended") for row in rows)
         for row in rows:
-            told = {one: _told_of(one, row, of_all[row["by"]]) for one in row["said"] if one not in common}
-            row["remark"] = " ".join(one for one, of in told.items() if of not in seen)
-            seen.update(told.values())
-    return list(groups.values())
+            subjects = {one: _subject_of(one, row, of_all[row["by"]]) for one in row["said"] if one not in common}
+            row["remark"] = " ".join(one for one, of in subjects.items() if of not in seen)
+            seen.update(subjects.values())
+        group["rows"] = _by_recogniser(rows)
+    return _alike_joined(list(groups.values()))
 
 
-def _told_of(sentence: str, row: dict, of_recogniser: list[list[str]]) -> tuple:
+def _by_recogniser(rows: list[dict]) -> list[dict]:
+    """One row for each recogniser, with its attacks on the whole image and on parts of it."""
+    joined: dict[str, dict] = {}
+    for row in rows:
+        one = joined.setdefault(row["by"], {"by": row["by"], "seen": {}, "remarks": []})
+        one["seen"][row["region"]] = row
+        one["remarks"].append(f"{row['sees'].capitalize()}: {row['remark']}" if row["remark"] else "")
+    for one in joined.values():
+        remarks = list(filter(None, one.pop("remarks")))
+        one["remark"] = " ".join(remarks) if len(one["seen"]) > 1 else "".join(remarks).partition(": ")[2]
+    return list(joined.values())
+
+
+def _alike_joined(groups: list[dict]) -> list[dict]:
+    """Neighbouring groups without a recogniser and with one explanation as one, a row for each of their names."""
+    found: list[list[dict]] = []
+    for group in groups:
+        alike = found and found[-1][0]["explanation"] == group["explanation"]
+        if alike and all(row["by"] == "none needed" for one in (found[-1][0], group) for row in one["rows"]):
+            found[-1].append(group)
+        else:
+            found.append([group])
+    return [_joined(several) if len(several) > 1 else several[0] for several in found]
+
+
+def _joined(groups: list[dict]) -> dict:
+    titles = [group["title"] for group in groups]
+    start = _common_start(titles)
+    end = _common_start([title[len(start) :][::-1] for title in titles])[::-1]
+    rows = [
+        row | {"by": title[len(start) : len(title) - len(end)]}
+        for title, group in zip(titles, groups, strict=True)
+        for row in group["rows"]
+    ]
+    return groups[0] | {"title": start.rstrip(" ,:") + end, "rows": rows}
+
+
+def _common_start(texts: list[str]) -> str:
+    letters = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*texts, strict=False))
+    return "".join(column[0] for column in letters)
+
+
+def untried(audit: dict) -> list[str]:
+    """Titles of the attacks without a trial, each with its recognisers where others could try it."""
+    titles, tried, by, named = recogniser_titles(audit), set(), {}, {}
+    for attack in audit["attacks"]:
+        name = attack["name"]
+        named.setdefault(name, attack["title"])
+        if attack["trials"]:
+            tried.add(name)
+        else:
+            by.setdefault(name, {})[titles.get(attack["recogniser"], attack["recogniser"])] = True
+    return [
+        f"{named[name]} ({', '.join(filter(None, whose))})" if name in tried and any(whose) else named[name]
+        for name, whose in by.items()
+    ]
+
+
+def _subject_of(sentence: str, row: dict, of_recogniser: list[list[str]]) -> tuple:
     """Subject of a sentence: with numbers, one recogniser, and one part of the image where parts differ."""
     if not any(map(str.isdigit, sentence)):
         return (sentence,)
@@ -134,40 +191,21 @@ def forest_groups(audit: dict) -> list[dict]:
     groups = {key: {"key": key, "title": title, "rows": {}} for key, (title, _) in FORESTS.items()}
     for attack in audit["attacks"]:
         if attack["region"] == "whole" and attack["rate"] is not None:
-            key = next(key for key, (_, starts) in FORESTS.items() if attack["name"].startswith(starts))
+            key = next((key for key, (_, starts) in FORESTS.items() if attack["name"].startswith(starts)), None)
+            if key is None:
+                continue
             row = groups[key]["rows"].setdefault(attack["name"], {"label": attack["title"], "attacks": []})
             row["attacks"].append(attack)
     return [group | {"rows": list(group["rows"].values())} for group in groups.values() if group["rows"]]
 
 
-def fnmr_table(audit: dict) -> list[dict]:
-    """FNMR of each calibration at the stated FMRs: the lowest among the points of its DET that keep the FMR."""
-    titles, rows = recogniser_titles(audit), []
-    for entry in audit["calibration"]:
-        at = {}
-        for fmr in _STATED_FMR:
-            kept = [fnmr for f, fnmr in entry.get("det") or [] if f <= fmr]
-            at[fmr] = min(kept) if kept else None
-        rows.append(
-            {
-                **entry,
-                "used_fmr": fmr_in_use(entry),
-                "title": titles.get(entry["recogniser"], entry["recogniser"]),
-                "at": at,
-            }
-        )
-    return rows
-
-
-def rank_table(audit: dict) -> list[dict]:
-    """Rank-k rates of each rank curve with its chance level, at the stated ranks that the curve holds."""
-    titles, rows = recogniser_titles(audit), []
-    for entry in audit["ranks"]:
-        found, chance = ({int(k): rate for k, rate in entry.get(name) or []} for name in ("cmc", "chance"))
-        at = [(k, found[k], chance.get(k)) for k in _STATED_RANKS if k in found]
-        by = titles.get(entry["recogniser"], entry["recogniser"])
-        rows.append({**entry, "title": by, "sees": REGION_WORDS[entry["region"]], "at": at})
-    return rows
+def calibrations(audit: dict) -> list[dict]:
+    """Each calibration with its recogniser's title, and ``used_fmr``: the FMR of the threshold in use."""
+    titles = recogniser_titles(audit)
+    return [
+        entry | {"used_fmr": fmr_in_use(entry), "title": titles.get(entry["recogniser"], entry["recogniser"])}
+        for entry in audit["calibration"]
+    ]
 
 
 def compared(audit: dict) -> list[dict]:
@@ -187,22 +225,19 @@ def compared(audit: dict) -> list[dict]:
 
 
 def priced(audit: dict) -> list[dict]:
-    """Price of each preserved area: success of each recogniser by the area alone, by the rest and by the whole."""
-    titles = recogniser_titles(audit)
-    order = ["region_only", "context_only", "whole"]
-    rows = sorted(audit["price"], key=lambda row: order.index(row["region"]))
-    areas = {area: k for k, area in enumerate(dict.fromkeys(row["preserve"] for row in audit["price"]))}
-    names = {name: k for k, name in enumerate(titles)}
-    rows.sort(key=lambda row: (areas[row["preserve"]], names.get(row["recogniser"], len(names))))
-    return [
-        row | {"by": titles.get(row["recogniser"], row["recogniser"]), "sees": REGION_WORDS[row["region"]]}
-        for row in rows
-    ]
+    """Price of each preserved area that was tried, this release's first: ``preserve, own, rows``.
 
-
-def stated_ranks(rows: list[dict]) -> list[int]:
-    """Ranks that any row of :func:`rank_table` states."""
-    return sorted({k for row in rows for k, _, _ in row["at"]})
+    A row is that of one recogniser: ``by``, ``chance``, and ``seen``: part of the image → ``rank1`` and ``verified``.
+    """
+    titles, areas = recogniser_titles(audit), {}
+    for row in audit["price"]:
+        if row["rank1"]["trials"]:
+            area = areas.setdefault(row["preserve"], {"preserve": row["preserve"], "own": row["own"], "rows": {}})
+            by = titles.get(row["recogniser"], row["recogniser"])
+            mine = area["rows"].setdefault(by, {"by": by, "chance": row["chance"], "seen": {}})
+            mine["seen"][row["region"]] = row
+    found = [area | {"rows": list(area["rows"].values())} for area in areas.values()]
+    return sorted(found, key=lambda area: not area["own"])
 
 
 def score_groups(audit: dict) -> list[dict]:

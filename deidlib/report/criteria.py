@@ -10,6 +10,8 @@ from deidlib.storage.tables import REASONS
 
 #: Groups of criteria, in the order of the first page.
 GROUPS = ("release", "attacks", "photographs", "dental area")
+#: Name of the criterion on a required review.
+REVIEWED = "reviewed"
 
 _VERDICTS = {True: PASSED, False: FAILED, None: NOT_JUDGED}
 
@@ -106,7 +108,7 @@ def review_criteria(review: dict) -> list[dict]:
     n, waiting = review["photographs"], review["waiting"]
     return [
         _row(
-            "reviewed",
+            REVIEWED,
             "Reviewers decided on every photograph that passed the checks",
             waiting == 0,
             (n - waiting, n, n),
@@ -171,7 +173,7 @@ def _suite_words(one: dict) -> tuple[str, str]:
 
 
 def _percent(value: float | None) -> str:
-    return number(None if value is None else 100 * value) + "\N{NO-BREAK SPACE}%"
+    return "not measured" if value is None else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
 
 
 def conclusion(rows: list[dict], tally: Tally, written: bool) -> dict:

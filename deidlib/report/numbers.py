@@ -17,7 +17,8 @@ from deidlib.release import content_digest, redact, verify_release
 from deidlib.release.card import read_card
 from deidlib.release.layout import CARD_FILE
 from deidlib.release.reading import read_index
-from deidlib.report.attacks import nothing_attacked
+from deidlib.release.study import stated_fields
+from deidlib.report.attacks import PRIVATE_LISTS, nothing_attacked
 from deidlib.report.criteria import conclusion, photograph_criteria, review_criteria, suite_criteria
 from deidlib.report.smile import SEED, smile_numbers
 from deidlib.report.tally import (
@@ -93,11 +94,12 @@ def audit_numbers(
         + suite_criteria(suite, len(tally.released_ids))
     )
     verdict = conclusion(rows, tally, release["written"])
-    attacked = {key: value for key, value in (suite or nothing_attacked()).items() if key != "gate"}
+    attacked = suite or nothing_attacked()
+    attacked = {key: value for key, value in attacked.items() if key not in ("gate", *PRIVATE_LISTS)}
     attacked["scores"] = [_in_classes(scores) for scores in attacked["scores"]]
     return {
         "title": config.get("release", {}).get("name") or "De-identified dental photographs",
-        "institution": config.get("report", {}).get("institution") or "",
+        "study": stated_fields(config),
         "version": version,
         "date": _date(release_folder),
         "conclusion": verdict,

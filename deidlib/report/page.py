@@ -1,4 +1,4 @@
-"""Report stage: ``audit.json`` with every number, ``audit.html``, one self-contained page of it, and ``audit.pdf``."""
+"""Report stage: the audit and its summary, each a self-contained page and a PDF, and every number as JSON."""
 
 from __future__ import annotations
 
@@ -13,17 +13,39 @@ from deidlib.outcomes.outcomes import all_outcomes, read_outcomes
 from deidlib.outcomes.selection import selection
 from deidlib.pages import templates
 from deidlib.pages.pdf import to_pdf
+from deidlib.pages.tables import label_cells
 from deidlib.panel.summary import read_summaries
 from deidlib.release import redact
 from deidlib.release.layout import TOMBSTONES_FILE
+from deidlib.release.study import refuse_patients
 from deidlib.release.tombstones import read_tombstones
 from deidlib.report import attacks, figures, gallery
+from deidlib.report.groups import group_results
 from deidlib.report.numbers import audit_numbers, index_of
+from deidlib.report.summary import summarise
 from deidlib.report.tally import CHECKS, JUDGES, Tally, add
 from deidlib.review.effect import review_numbers
 from deidlib.review.verdicts import OPTIONAL
 from deidlib.storage.atomic import write_file
+from deidlib.storage.results import REPORT_FILES
 
+#: Sections of the annex, in their order: name of the template → title.
+SECTIONS = {
+    "criteria": "The criteria and their verdicts",
+    "method": "What was done to the photographs",
+    "cohort": "Where photographs were held back",
+    "attacks": "Attacks on the release",
+    "groups": "Results by skin tone, age and sex",
+    "fidelity": "How faithful the dental area is",
+    "realism": "How real the new faces look",
+    "table": "The table beside the images",
+    "limits": "What remains, and what this audit cannot show",
+    "law": "Law and standards",
+    "models": "Models and software",
+    "settings": "Settings",
+    "reproduce": "How to verify and reproduce",
+    "glossary": "Glossary",
+}
 _GALLERY = ["release_patient_id", "release_photo_id", "path", "view", "route"]
 
 
@@ -38,7 +60,7 @@ def write_report(
     models: list[dict],
     attacks_file: Path | None = None,
 ) -> Path:
-    """Write ``report_root/version/audit.html``, ``audit.pdf`` and ``audit.json``.
+    """Write the files of a version's report (:data:`deidlib.storage.results.REPORT_FILES`).
 
     From the private folder only numbers and pseudonyms are read; images come from the release folder alone.
     The same inputs give the same bytes: no clock, no host name, no path.
@@ -64,7 +86,8 @@ def write_report(
     Raises
     ------
     ReleaseError
-        A stage's table or ``attacks_file`` is missing or damaged.
+        A stage's table or ``attacks_file`` is missing or damaged, or a text of ``study`` says something of a single
+        patient.
     """
     out = Path(report_root) / version
     out.mkdir(parents=True, exist_ok=True)
@@ -73,8 +96,10 @@ def write_report(
     told = count_tombstones(release_folder or out)
     audit, html = build_audit(private, release_folder, shards, attempts, version, config, models, attacks_file, told)
     text = json.dumps(audit, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    for name, data in (("json", text.encode()), ("html", html.encode()), ("pdf", to_pdf(html))):
-        write_file(out / f"audit.{name}", data, 0o644)
+    summary = summary_page(audit)
+    contents = (summary.encode(), to_pdf(summary), html.encode(), to_pdf(html), text.encode())
+    for name, data in zip(REPORT_FILES, contents, strict=True):
+        write_file(out / name, data, 0o644)
     return out
 
 
@@ -93,6 +118,7 @@ def build_audit(
 
     ``tombstones`` is the number of ids that recipients of earlier versions have to delete.
     """
+    refuse_patients(config, all_outcomes(private, shards))
     tally = Tally()
     for shard in shards:
         add(tally, read_outcomes(private, shard))
@@ -105,6 +131,8 @@ def build_audit(
     audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models, tombstones, review, selected)
     images = set() if index is None else set(index["sha256"].to_pylist())
     audit["panel"] = read_summaries(private, audit["release"]["content_sha256"], images)
+    audit["groups"] = group_results(all_outcomes(private, shards), suite)
+    audit["summary"] = summarise(audit)
     return audit, audit_page(audit, _shown(audit, folder, index))
 
 
@@ -126,15 +154,15 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
     shown : list of dict
         Released images: ``release_photo_id, view, uri``.
     """
-    ranks = attacks.rank_table(audit)
-    return templates.render(
+    html = templates.render(
         "audit.html.j2",
         audit=audit,
+        sections=SECTIONS,
+        at={name: number for number, name in enumerate(SECTIONS, 1)},
         gallery=shown,
         attacked=attacks.grouped(audit),
-        calibration=attacks.fnmr_table(audit),
-        ranks=ranks,
-        stated_ranks=attacks.stated_ranks(ranks),
+        untried=attacks.untried(audit),
+        calibration=attacks.calibrations(audit),
         compared=attacks.compared(audit),
         priced=attacks.priced(audit),
         forests=[(f"forest {key}", title) for key, (title, _) in attacks.FORESTS.items()],
@@ -143,8 +171,16 @@ def audit_page(audit: dict, shown: list[dict]) -> str:
         region_words=attacks.REGION_WORDS,
         score_words={kind: words for kind, (words, _) in figures.SCORE_KINDS.items()},
         figures=_figures(audit),
-        settings=redact.flat_config(audit["configuration"]),
+        settings=[
+            (key, value) for key, value in redact.flat_config(audit["configuration"]) if not key.startswith("study")
+        ],
     )
+    return label_cells(html)
+
+
+def summary_page(audit: dict) -> str:
+    """Give the page of the summary alone, for the review board."""
+    return label_cells(templates.render("summary.html.j2", audit=audit, at=None))
 
 
 def _figures(audit: dict) -> dict[str, Markup | None]:
@@ -152,7 +188,6 @@ def _figures(audit: dict) -> dict[str, Markup | None]:
     drawn = {
         "det": figures.det_figure(audit["calibration"], titles),
         "ranks": figures.rank_figure(audit["ranks"], titles),
-        "tradeoff": figures.tradeoff_figure(audit["tradeoff"], audit["recognisers"]),
         "smile": figures.smile_figure(list(audit["fidelity"]["smile"].values())),
     }
     for group in attacks.forest_groups(audit):

@@ -80,7 +80,7 @@ def _verdict(decision: Decision) -> str:
         return f"{waiting:,} photographs wait for a reviewer" if waiting != 1 else "1 photograph waits for a reviewer"
     if decision.why == NOTHING:
         return "no photograph passed its checks"
-    looked, few = decision.review["looked_at"], decision.not_judged
+    looked, few = decision.review["looked_at"], len(decision.not_judged)
     judged = "passed"
     if few:
         criteria = "criterion" if few == 1 else "criteria"

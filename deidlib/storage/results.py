@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PRIVATE = "private"
+#: Files of a version's report: the summary for the board, and the whole audit with the same summary in front.
+REPORT_FILES = ("summary.html", "summary.pdf", "audit.html", "audit.pdf", "audit.json")
 #: Folder of an attempt, below its shard's.
 _ATTEMPT = "attempt-{}"
 _AUDIT = "audit.html"
@@ -172,5 +174,5 @@ class Results:
 
     @property
     def reports(self) -> Path:
-        """Folder of all versions' reports."""
+        """Folder of all versions' reports; each version's has :data:`REPORT_FILES`."""
         return self.root / "report"

@@ -58,7 +58,6 @@ CONFIG = {
     },
     "release": {
         "name": "Synthetic test cohort",
-        "licence": "CC-BY-4.0",
         "date": "2026-03-01",
         "columns": {
             "age": {"rule": "bin", "width": 10},
@@ -69,7 +68,7 @@ CONFIG = {
         "sensitive": ["diagnosis"],
         "k": 1,
     },
-    "report": {"institution": "Test institute"},
+    "study": {"institution": "Test institute", "licence": "CC-BY-4.0"},
 }
 #: The gate's bounds.
 BOUNDS = stage_options(CONFIG, "checks")

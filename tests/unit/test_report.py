@@ -25,6 +25,7 @@ from deidlib.report.criteria import conclusion, photograph_criteria
 from deidlib.report.page import build_audit
 from deidlib.report.tally import Tally, add, histogram, rate
 from deidlib.storage import images
+from deidlib.storage.results import REPORT_FILES
 
 FAILS = {"sface_cosine": 0.5, "failed": ["sface_cosine"]}
 #: What the attack suite says where nothing was found: the least that the report reads.
@@ -108,7 +109,7 @@ def test_a_clean_run_passes_with_the_right_numbers(tmp_path):
     audit, html = run(tmp_path)
     assert audit["gate"]["passed"] is True
     assert set(verdicts(audit).values()) == {"pass"}
-    assert "✓ PASS" in html
+    assert "Passed the automatic checks; your judgement is still needed" in html
     assert "FAIL" not in html
 
     cohort = audit["cohort"]
@@ -151,6 +152,7 @@ def test_nothing_released_fails_and_says_why(tmp_path):
     assert verdicts(audit)["released"] == verdicts(audit)["release_whole"] == "fail"
     assert verdicts(audit)["sface_cosine"] == verdicts(audit)["core_equal"] == "not judged"
     assert audit["cohort"]["passed"] == audit["cohort"]["released"] == 0
+    assert "Failed: nothing was released" in html
     assert "✗ FAIL" in html
     assert "Nothing was released: none of the 3 photographs passed" in html
     assert "consent_missing" in html
@@ -281,7 +283,7 @@ def test_a_cohort_without_generated_faces_passes_and_names_no_model_of_the_gener
     rows = {row["name"]: row for row in audit["gate"]["criteria"]}
     assert {rows[name]["applicable"] for name in ("sface_cosine", "mouth_shift", "realism", "seam")} == {False}
     assert rows["core_equal"]["applicable"] is True
-    assert "not applicable" in html
+    assert "Not applicable to these photographs" in html
     assert audit["selection"]["words"] == ""
     release = tmp_path / "release" / "1.0.0"
     for name in ("README.md", "datasheet.md", "croissant.json", "ro-crate-metadata.json"):
@@ -302,7 +304,7 @@ def test_stricter_thresholds_are_said_to_be_the_configurations(tmp_path):
 def test_same_inputs_give_the_same_bytes(tmp_path):
     run(tmp_path / "one", write=True)
     run(tmp_path / "two", write=True)
-    for name in ("audit.html", "audit.json", "audit.pdf"):
+    for name in REPORT_FILES:
         one, two = ((tmp_path / side / "report" / "1.0.0" / name).read_bytes() for side in ("one", "two"))
         assert one == two
 
@@ -368,7 +370,7 @@ def test_nothing_private_is_in_any_byte_of_the_report(tmp_path):
     audit, _ = run(tmp_path, specs, config, suite=SUITE | {"private": "QZPATIENTQZ"}, write=True)
     assert audit["configuration"]["preset"]["donors"] == {"pool": 24}
     report = tmp_path / "report" / "1.0.0"
-    assert sorted(path.name for path in report.iterdir()) == ["audit.html", "audit.json", "audit.pdf"]
+    assert sorted(path.name for path in report.iterdir()) == sorted(REPORT_FILES)
     for content in (path.read_bytes().decode(errors="ignore").lower() for path in report.iterdir()):
         assert [word for word in sentinels if word.lower() in content] == []
         assert str(tmp_path).lower() not in content
@@ -376,7 +378,7 @@ def test_nothing_private_is_in_any_byte_of_the_report(tmp_path):
 
 def test_text_of_the_configuration_is_escaped(tmp_path):
     config = copy.deepcopy(CONFIG)
-    config["report"]["institution"] = "<script>alert(1)</script> & Söhne"
+    config["study"]["institution"] = "<script>alert(1)</script> & Söhne"
     _, html = run(tmp_path, config=config)
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; Söhne" in html

@@ -22,6 +22,7 @@ from deidlib.pages.pdf import to_pdf
 from deidlib.report import figures, write_reviewer_copy
 from deidlib.report.smile import smile_numbers
 from deidlib.storage import images
+from deidlib.storage.results import REPORT_FILES
 
 # ---- clinical measures ----
 
@@ -105,7 +106,6 @@ def test_figures_with_nothing_to_show_are_left_out():
     assert figures.forest_figure("x", "T", [], {}) is None
     assert figures.det_figure([{"recogniser": "a", "det": []}], {}) is None
     assert figures.rank_figure([], {}) is None
-    assert figures.tradeoff_figure([], {}) is None
     assert figures.smile_figure([]) is None
     assert figures.histogram_figure("x", "T", "m", {"n": 0, "width": 1, "bins": []}, 1) is None
 
@@ -140,7 +140,7 @@ def test_pdf_is_tagged_titled_without_dates_and_the_same_each_time(tmp_path):
     content = inflated(pdf)
     assert b"/StructTreeRoot" in content
     assert b"/Lang" in content
-    assert b"Audit: Synthetic test cohort, version 1.0.0" in content
+    assert b"De-identification audit: Synthetic test cohort, version 1.0.0" in content
     assert b"DejaVu" in content  # the fonts that come along, whatever the machine has
     assert not re.search(rb"(Creation|Mod|Create|Modify|Metadata)Date", content)
 
@@ -204,7 +204,7 @@ def test_command_writes_the_report_for_all_and_the_reviewers_copy_for_one(result
     done = report(results, "--reviewer", results / "private/reviewer.html")
     assert done.exit_code == 0, done.output
     files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (results / "report/1.0.0").iterdir()}
-    assert files == {"audit.html": 0o644, "audit.json": 0o644, "audit.pdf": 0o644}
+    assert files == dict.fromkeys(REPORT_FILES, 0o644)
     assert stat.S_IMODE((results / "private/reviewer.html").stat().st_mode) == 0o600
     audit = json.loads((results / "report/1.0.0/audit.json").read_text())
     assert audit["gate"]["passed"] is True  # the suite's results were found beside the plan

@@ -246,10 +246,14 @@ def options(stage):
     return lambda wildcards: json.dumps(settings.stage_options(config, stage), sort_keys=True)
 
 
-def published_settings():
-    """Params function: the whole config as JSON, without paths."""
+def published_settings(audit=False):
+    """Params function: the whole config as JSON, without paths; `audit` adds what the study states for the audit alone."""
     private = ("cohort", "results", "key_file", "models_file")
     kept = {name: value for name, value in config.items() if name not in private}
+    if not audit:
+        kept["study"] = {
+            name: text for name, text in kept["study"].items() if name not in settings.AUDIT_ONLY
+        }
     return lambda wildcards: json.dumps(kept, sort_keys=True)
 
 

@@ -1,6 +1,6 @@
-# The audit, as a page, as a PDF and as JSON: conclusion, cohort flow, attacks, dental fidelity, panel study, limits, law,
-# models, settings. A newly analysed panel study reruns it. The reviewer's copy shows originals, so it stays in private/
-# and out of Snakemake's report.
+# The audit: a summary for the review board, and the whole audit, each as a page and as a PDF; and every number as JSON. A
+# newly analysed panel study reruns it. The reviewer's copy shows originals, so it stays in private/ and out of Snakemake's
+# report.
 
 
 rule report:
@@ -15,6 +15,8 @@ rule report:
         sums=sums_of_the_release,
         attacks="<private>/reid/attacks.json",
     output:
+        summary=report("<report>/summary.html", caption="../report/summary.rst", category="Audit"),
+        summary_pdf=report("<report>/summary.pdf", caption="../report/summary.rst", category="Audit"),
         html=report("<report>/audit.html", caption="../report/audit.rst", category="Audit"),
         pdf=report("<report>/audit.pdf", caption="../report/pdf.rst", category="Audit"),
         json=report("<report>/audit.json", caption="../report/figures.rst", category="Audit"),
@@ -30,7 +32,7 @@ rule report:
         mem_mb=more(4000),
         runtime=more(240),
     params:
-        settings=published_settings(),
+        settings=published_settings(audit=True),
         folder=folder_of("report"),
         release=option_of_the_release,
         panel=panel_results(),

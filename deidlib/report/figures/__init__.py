@@ -6,7 +6,6 @@ from deidlib.report.figures.attacks import (
     forest_figure,
     rank_figure,
     score_figure,
-    tradeoff_figure,
 )
 from deidlib.report.figures.fidelity import histogram_figure, smile_figure
 
@@ -18,5 +17,4 @@ __all__ = [
     "rank_figure",
     "score_figure",
     "smile_figure",
-    "tradeoff_figure",
 ]

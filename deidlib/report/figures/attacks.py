@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+import textwrap
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, PercentFormatter
 
-from deidlib.pages.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SOFT, WASH, drawing, to_svg
+from deidlib.pages.svg import BLUE, GREEN, INK, LINE, ORANGE, RED, ROSE, SERIES, SLIM, SOFT, drawing, to_svg
 
 #: Kind of score → what its legend says, and how it is drawn.
 SCORE_KINDS = {
@@ -30,10 +30,12 @@ SCORE_KINDS = {
 }
 _SOURCES = {"cohort": "on this cohort", "bank": "on the donor bank"}
 REGION_TITLES = {
-    "whole": "Attacker sees the whole image",
-    "region_only": "… the preserved area alone",
-    "context_only": "… everything but that area",
+    "whole": "Attacker sees\nthe whole",
+    "region_only": "the preserved\narea alone",
+    "context_only": "all but\nthat area",
 }
+#: Letters of the type that fit on a line of a figure, and the height of such a line in inches.
+_LINE_LENGTH, _LINE = 62, 0.17
 
 
 def score_figure(
@@ -70,7 +72,7 @@ def score_figure(
     shown = {entry["kind"]: entry for entry in scores if entry.get("bins") and entry["kind"] in SCORE_KINDS}
     if not shown:
         return None
-    with drawing(2.5) as figure:
+    with drawing(1.75 + _LINE * (len(shown) + 1), SLIM) as figure:
         axes = figure.subplots()
         for kind, (label, style) in SCORE_KINDS.items():
             if kind in shown:
@@ -80,31 +82,30 @@ def score_figure(
         low, high = axes.get_xlim()
         for number, (threshold, name) in enumerate(thresholds):
             low, high = min(low, threshold), max(high, threshold)
-            room = 0.3 * (high - low)  # for the threshold's name
-            before, behind = (0.1 * room, room) if same_above else (room, 0.1 * room)
-            low, high = min(low, threshold - before), max(high, threshold + behind)
+            edge = 0.04 * (high - low)
+            low, high = min(low, threshold - edge), max(high, threshold + edge)
+            left = threshold > (low + high) / 2  # the side with more room
             axes.axvline(threshold, color=RED, linewidth=1.2, linestyle=((0, (5, 3)), (0, (1, 2)))[number % 2])
             axes.annotate(
                 f"{threshold:.3g} ({name})",
                 (threshold, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=((4, -9 - 11 * number) if same_above else (-4, -9 - 11 * number)),
+                xytext=((-4 if left else 4), -9 - 12 * number),
                 textcoords="offset points",
-                ha="left" if same_above else "right",
+                ha="right" if left else "left",
                 color=RED,
-                fontsize=8,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
             ).set_in_layout(False)
         if thresholds:
             zone = (thresholds[0][0], high) if same_above else (low, thresholds[0][0])
             axes.axvspan(*zone, color=ROSE, zorder=0, linewidth=0, label="taken for the same person")
-        axes.set(xlim=(low, high), ylim=(0, None), xlabel=measure)
+        axes.set(xlim=(low, high), ylim=(0, None), xlabel=textwrap.fill(measure, _LINE_LENGTH))
         axes.set_ylabel("images" if counts else "share of the scores")
         if counts:
             axes.yaxis.get_major_locator().set_params(integer=True)
         else:
             axes.yaxis.set_major_formatter(_per_cent())
-        figure.legend(loc="outside upper left", ncols=2)
+        figure.legend(loc="outside upper left")
         words = "; ".join(f"{SCORE_KINDS[kind][0]}: {_spread(entry)}" for kind, entry in shown.items())
         bounds = ", ".join(f"{threshold:.3g} ({name})" for threshold, name in thresholds) or "none"
         return to_svg(figure, key, title, f"{measure}. {words}. Thresholds: {bounds}.")
@@ -139,7 +140,7 @@ def det_figure(calibration: list[dict], titles: dict[str, str]) -> Markup | None
     curves = [entry for entry in calibration if len(entry.get("det") or []) > 1]
     if not curves:
         return None
-    with drawing(3.0) as figure:
+    with drawing(2.6 + 2 * _LINE * len(curves), SLIM) as figure:
         axes = figure.subplots()
         pairs = [pair for entry in curves for pair in entry["det"]]
         floors = np.array([_decade_below([pair[axis] for pair in pairs]) for axis in (0, 1)])
@@ -159,8 +160,12 @@ def det_figure(calibration: list[dict], titles: dict[str, str]) -> Markup | None
                 axes.plot(*at, marker, color=colour, markersize=6, clip_on=False)
         axes.set(xscale="log", yscale="log", xlabel="false match rate (FMR)", ylabel="false non-match rate (FNMR)")
         axes.set(xlim=(floors[0] / 2, 1), ylim=(floors[1] / 2, 1.15))
+        for axis in (axes.xaxis, axes.yaxis):  # no exponents: their type is too small
+            axis.set_major_locator(LogLocator(numticks=5))
+            axis.set_major_formatter(lambda rate, _: f"{100 * rate:.12g}\N{NO-BREAK SPACE}%")
+            axis.set_minor_formatter("")
         axes.grid(True)
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="outside upper left")
         words = "; ".join(
             f"{titles.get(entry['recogniser'], entry['recogniser'])}: FNMR {_percent(entry.get('fnmr'))} at FMR "
             f"{_percent(fmr_in_use(entry))} with the threshold in use"
@@ -196,9 +201,10 @@ def rank_figure(ranks: list[dict], titles: dict[str, str]) -> Markup | None:
     galleries = sorted({entry["gallery"] for entry in curves}, reverse=True)
     if not regions:
         return None
-    with drawing(0.5 + 1.75 * len(galleries)) as figure:
+    names = list(dict.fromkeys(entry["recogniser"] for entry in curves))
+    with drawing(0.7 + _LINE * len(names) + 1.4 * len(galleries), SLIM) as figure:
         panels = figure.subplots(len(galleries), len(regions), sharey=True, squeeze=False)
-        words, names = [], list(dict.fromkeys(entry["recogniser"] for entry in curves))
+        words = []
         for entry in curves:
             axes = panels[galleries.index(entry["gallery"])][regions.index(entry["region"])]
             name = titles.get(entry["recogniser"], entry["recogniser"])
@@ -215,7 +221,7 @@ def rank_figure(ranks: list[dict], titles: dict[str, str]) -> Markup | None:
                 axes.xaxis.set_major_formatter("{x:,.0f}")
                 axes.xaxis.set_minor_formatter("")
                 axes.grid(True, axis="y")
-            row[0].set_ylabel("patient among the first k")
+            row[0].set_ylabel("found by rank k")
         for axes, region in zip(panels[0], regions, strict=True):
             axes.set_title(REGION_TITLES[region])
         _one_legend(figure, panels.flat)
@@ -227,7 +233,7 @@ def _one_legend(figure, panels) -> None:
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=2)
 
 
 def forest_figure(key: str, title: str, rows: list[dict], titles: dict[str, str]) -> Markup | None:
@@ -246,31 +252,27 @@ def forest_figure(key: str, title: str, rows: list[dict], titles: dict[str, str]
     if not rows:
         return None
     names = list(dict.fromkeys(attack["recogniser"] for row in rows for attack in row["attacks"]))
-    heights = [0.5 + len(row["attacks"]) for row in rows]  # in lines
-    ends = list(itertools.accumulate(heights))
-    middles = [end - height / 2 for end, height in zip(ends, heights, strict=True)]
-    with drawing(0.75 + 0.145 * ends[-1]) as figure:
-        axes = figure.subplots()
-        for middle, row in zip(middles, rows, strict=True):
-            for number, attack in enumerate(row["attacks"]):
-                y = middle + number - (len(row["attacks"]) - 1) / 2
-                colour, marker = SERIES[names.index(attack["recogniser"]) % len(SERIES)]
-                fill = "white" if attack.get("intended") else colour
-                axes.plot(attack["ci95"], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt")
-                axes.plot(attack["rate"], y, marker, color=colour, markerfacecolor=fill, markersize=4.5)
-                if attack["chance"] is not None:
-                    axes.plot(attack["chance"], y, "|", color=RED, markersize=7, markeredgewidth=1.5)
+    labels = [textwrap.fill(row["label"], _LINE_LENGTH - 4) for row in rows]
+    lines = sum(label.count("\n") + 1.5 for label in labels) + 0.6 * sum(len(row["attacks"]) for row in rows)
+    with drawing(0.6 + _LINE * (1.15 * lines + len(names) / 2 + 1), SLIM) as figure:
+        axes, y = figure.subplots(), 0.0
+        for label, row in zip(labels, rows, strict=True):
+            axes.text(0, y, label, va="top", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+            y += label.count("\n") + 1.2
+            for attack in row["attacks"]:
+                y += 0.6
+                _mark_rate(axes, attack, y - 0.2, *SERIES[names.index(attack["recogniser"]) % len(SERIES)])
+            y += 0.3
         for name, (colour, marker) in zip(names, SERIES * len(names), strict=False):
             label = titles.get(name, name) if name else "no recogniser needed"
             axes.plot([], [], marker, linestyle="-", color=colour, markersize=4.5, label=label)
-        axes.plot([], [], "|", color=RED, markersize=9, markeredgewidth=1.5, linestyle="none", label="chance")
-        axes.set(xlim=(-0.01, 1.01), ylim=(ends[-1], 0))
-        axes.set_yticks(middles, [row["label"] for row in rows])
-        axes.tick_params(axis="y", length=0)
+        if any(attack["chance"] is not None for row in rows for attack in row["attacks"]):
+            axes.plot([], [], "|", color=RED, markersize=9, markeredgewidth=1.5, linestyle="none", label="guessing")
+        axes.set(xlim=(-0.01, 1.01), ylim=(y + 0.2, -0.2), yticks=[])
         axes.xaxis.set_major_formatter(_per_cent())
         axes.grid(True, axis="x")
         axes.spines["left"].set_visible(False)
-        figure.legend(loc="outside upper left", ncols=4)
+        figure.legend(loc="outside upper left", ncols=2)
         words = "; ".join(
             f"{row['label']}{', ' + titles.get(one['recogniser'], one['recogniser']) if one['recogniser'] else ''}: "
             f"{one['hits']} of {one['trials']}"
@@ -280,70 +282,10 @@ def forest_figure(key: str, title: str, rows: list[dict], titles: dict[str, str]
         return to_svg(figure, key, title, words + ".")
 
 
-def tradeoff_figure(tradeoff: list[dict], recognisers: list[dict]) -> Markup | None:
-    """Privacy against utility: a row for each setting, the smallest preserved area on top.
-
-    Left the success of verification with its interval, then each recogniser's mean score.
-
-    Parameters
-    ----------
-    tradeoff : list of dict
-        ``preserve, identity_weight, preserved_share, recogniser, rate, ci95, mean_score, operating_point`` and counts.
-    recognisers : list of dict
-        ``name, title, same_above``.
-    """
-    points = [entry for entry in tradeoff if entry.get("rate") is not None]
-    if not points:
-        return None
-    about = {entry["name"]: entry for entry in recognisers}
-    names = list(dict.fromkeys(entry["recogniser"] for entry in points))
-    rows: dict[tuple, dict] = {}  # the first entry of each setting
-    for entry in sorted(points, key=lambda entry: (entry["preserved_share"], entry["identity_weight"])):
-        rows.setdefault((entry["preserve"], entry["identity_weight"]), entry)
-    places = {setting: place for place, setting in enumerate(rows)}
-    with drawing(1.15 + 0.32 * len(rows)) as figure:
-        panels = figure.subplots(1, 1 + len(names), sharey=True, width_ratios=[1.3, *[1] * len(names)])
-        for entry in points:
-            number = names.index(entry["recogniser"])
-            colour, marker = SERIES[number % len(SERIES)]
-            style = {"color": colour, "markersize": 5.5}
-            style["markerfacecolor"] = colour if entry.get("operating_point") else "white"
-            y = places[entry["preserve"], entry["identity_weight"]] + 0.5 * ((number + 0.5) / len(names) - 0.5)
-            panels[0].plot(entry["ci95"], [y, y], color=colour, linewidth=1.2)
-            panels[0].plot(entry["rate"], y, marker, **style)
-            if entry.get("mean_score") is not None:
-                panels[1 + number].plot(
-                    entry["mean_score"], places[entry["preserve"], entry["identity_weight"]], marker, **style
-                )
-        for axes in panels:
-            for place, entry in enumerate(rows.values()):
-                if entry.get("operating_point"):
-                    axes.axhspan(place - 0.5, place + 0.5, color=WASH, zorder=0, linewidth=0)
-            axes.grid(True, axis="x")
-            axes.tick_params(axis="y", length=0)
-            axes.margins(x=0.12)
-        panels[0].set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), title="Taken for the patient")
-        panels[0].xaxis.set_major_formatter(_per_cent())
-        panels[0].set_yticks(range(len(rows)), [_setting_words(entry) for entry in rows.values()])
-        for axes, name in zip(panels[1:], names, strict=True):
-            entry = about.get(name, {})
-            axes.set_title(entry.get("title") or name)
-            axes.set_xlabel(f"mean score\n({'higher' if entry.get('same_above', True) else 'lower'}: more alike)")
-            axes.xaxis.set_major_locator(MaxNLocator(3))
-        for number, name in enumerate(names):
-            colour, marker = SERIES[number % len(SERIES)]
-            label = about.get(name, {}).get("title") or name
-            panels[0].plot([], [], marker, color=colour, linestyle="-", markersize=5.5, label=label)
-        figure.legend(loc="outside upper left", ncols=4)
-        words = "; ".join(
-            f"{_setting_words(entry)}, {about.get(entry['recogniser'], {}).get('title') or entry['recogniser']}: "
-            f"{entry['hits']} of {entry['trials']}"
-            for entry in points
-        )
-        return to_svg(figure, "tradeoff", "Privacy against utility", words + ".")
-
-
-def _setting_words(entry: dict) -> str:
-    area = f"{entry['preserve'].replace('_', ' ')} ({100 * entry['preserved_share']:.2g} %)"
-    this = " (this release)" if entry.get("operating_point") else ""
-    return f"{area}, identity loss {entry['identity_weight']:g}{this}"
+def _mark_rate(axes, attack: dict, y: float, colour: str, marker: str) -> None:
+    """Draw a rate with its interval and its chance level on one line; hollow where the attack is intended."""
+    fill = "white" if attack.get("intended") else colour
+    axes.plot(attack["ci95"], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt")
+    axes.plot(attack["rate"], y, marker, color=colour, markerfacecolor=fill, markersize=4.5)
+    if attack["chance"] is not None:
+        axes.plot(attack["chance"], y, "|", color=RED, markersize=7, markeredgewidth=1.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from deidlib.pages.svg import BLUE, INK, RED, SOFT, drawing, to_svg
+from deidlib.pages.svg import BLUE, INK, RED, SLIM, SOFT, drawing, to_svg
 from deidlib.report.figures.attacks import stairs_of
 
 
@@ -21,7 +21,7 @@ def smile_figure(measures: list[dict]) -> Markup | None:
         return None
     units = list(dict.fromkeys(entry["unit"] for entry in shown))
     rows = {unit: [entry for entry in shown if entry["unit"] == unit] for unit in units}
-    with drawing(0.5 + 0.27 * len(shown) + 0.42 * len(units)) as figure:
+    with drawing(0.5 + 0.27 * len(shown) + 0.45 * len(units), SLIM) as figure:
         ratios = [len(rows[unit]) + 0.6 for unit in units]
         panels = figure.subplots(len(units), 1, squeeze=False, height_ratios=ratios)[:, 0]
         for axes, unit in zip(panels, units, strict=True):
@@ -55,7 +55,7 @@ def histogram_figure(
     """
     if not entry["bins"]:
         return None
-    with drawing(1.7) as figure:
+    with drawing(1.8, SLIM) as figure:
         axes = figure.subplots()
         edges, shares = stairs_of(entry)
         axes.stairs(shares * entry["n"], edges, fill=True, facecolor=BLUE + "66", edgecolor=BLUE, linewidth=1.1)
@@ -69,7 +69,6 @@ def histogram_figure(
                 textcoords="offset points",
                 ha="right" if upper else "left",
                 color=RED,
-                fontsize=8,
             )
         high = max(edges[-1], 1.05 * (bound or 0))
         low = min(0.0, edges[0], 1.05 * (bound or 0))
