@@ -64,7 +64,7 @@ def prepare_deposit(release: Path, out: Path, audit: Path) -> list[str]:
         The audit is missing or damaged, or ``out`` exists or lies inside the release.
     """
     refuse_unfit(release, audit)
-    found = metadata.facts(release)
+    found = metadata.stated_by(release)
     records = {"zenodo": metadata.zenodo(found), "datacite": metadata.datacite(found)}
     if problems := metadata.metadata_problems(records):
         raise ReleaseError(f"the deposit's metadata break a rule: {problems[0]}; correct that text in the settings")
@@ -138,7 +138,7 @@ def _new_folder(out: Path) -> Iterator[None]:
         raise
 
 
-def _write_archive(path: Path, release: Path, found: metadata.Facts) -> None:
+def _write_archive(path: Path, release: Path, found: metadata.Stated) -> None:
     """All files of the release below a folder named by its version; the same release gives the same bytes.
 
     Nothing is compressed: nearly all bytes are PNG, which cannot be made much smaller.
@@ -159,7 +159,7 @@ def _write_json(path: Path, record: dict) -> None:
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _to_do(found: metadata.Facts, asked: list[str], archive: Path) -> str:
+def _to_do(found: metadata.Stated, asked: list[str], archive: Path) -> str:
     size = archive.stat().st_size
     values = {"found": found, "asked": asked, "size": size, "zenodo_bytes": ZENODO_BYTES, "tba": metadata.TBA}
     return render("deposit.md.j2", **values)

@@ -74,7 +74,7 @@ _ZENODO = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class Stated:
     """What a release states of itself; a text is empty where it states nothing.
 
     Attributes
@@ -82,7 +82,7 @@ class Facts:
     name, version, date, sentence, content_digest, made_with : str
         From the data card; ``sentence`` has the counts in words, ``made_with`` is deidlib's version.
     institution, contact, licence, terms, funder, protocol : str
-        From the settings: of the study, else of release and report.
+        As the settings' block `study` states them.
     generator : str
         Name of the generator that drew the faces; empty where none were drawn.
     tombstones : int
@@ -108,36 +108,36 @@ class Facts:
     embedded: bool
 
 
-def facts(release: Path) -> Facts:
-    """Read a release's facts.
+def stated_by(release: Path) -> Stated:
+    """Read what a release states of itself.
 
     Parameters
     ----------
     release : Path
         A release that :func:`deidlib.release.verify_release` found whole.
     """
-    stated, settings = card.read_card(read_text(release, CARD_FILE)), read_json(release, SETTINGS_FILE)
+    on_card, settings = card.read_card(read_text(release, CARD_FILE)), read_json(release, SETTINGS_FILE)
     study, options = _block(settings, "study"), _block(settings, "release")
-    return Facts(
+    return Stated(
         name=_line(options.get("name")) or "De-identified dental photographs",
-        version=str(stated["version"]),
-        date=str(stated["date"]),
-        sentence=card.counts_sentence(stated).replace("*", ""),
-        content_digest=str(stated["content_digest"]),
-        made_with=str(stated.get("made_with", "")),
-        institution=_line(study.get("institution") or _block(settings, "report").get("institution")),
-        contact=_line(study.get("contact") or options.get("contact")),
-        licence=_line(study.get("licence") or options.get("licence")),
+        version=str(on_card["version"]),
+        date=str(on_card["date"]),
+        sentence=card.counts_sentence(on_card).replace("*", ""),
+        content_digest=str(on_card["content_digest"]),
+        made_with=str(on_card.get("made_with", "")),
+        institution=_line(study.get("institution")),
+        contact=_line(study.get("contact")),
+        licence=_line(study.get("licence")),
         terms=_line(study.get("data_use_terms")),
         funder=_line(study.get("funder")),
         protocol=_line(study.get("protocol")),
         generator=_line(settings.get("generator")) if GENERATE in read_index(release)["route"].to_pylist() else "",
-        tombstones=int(stated.get("tombstones") or 0),
+        tombstones=int(on_card.get("tombstones") or 0),
         embedded=(release / "data").is_dir(),
     )
 
 
-def missing(found: Facts) -> list[str]:
+def missing(found: Stated) -> list[str]:
     """List what people have to fill in before the deposit, each as ``field: what to write``."""
     asked = {
         "creators": "the people who made the dataset, as Family name, Given names, with their ORCIDs"
@@ -152,7 +152,7 @@ def missing(found: Facts) -> list[str]:
     return [f"{field}: {what}" for field, what in asked.items() if what]
 
 
-def zenodo(found: Facts) -> dict[str, Any]:
+def zenodo(found: Stated) -> dict[str, Any]:
     """Metadata of Zenodo's deposit, as ``.zenodo.json`` and its deposit API take it."""
     conditions = [found.terms, CONDITIONS, f"Requests: {found.contact or TBA}"]
     record = {
@@ -174,7 +174,7 @@ def zenodo(found: Facts) -> dict[str, Any]:
     return record
 
 
-def datacite(found: Facts) -> dict[str, Any]:
+def datacite(found: Stated) -> dict[str, Any]:
     """Metadata in the JSON form of DataCite 4.6, without a DOI."""
     rights: dict[str, Any] = {"rights": found.licence or TBA}
     if match := _CREATIVE_COMMONS.fullmatch(found.licence):
@@ -220,7 +220,7 @@ def metadata_problems(records: Mapping[str, Mapping]) -> list[str]:
     ]
 
 
-def _description(found: Facts) -> list[str]:
+def _description(found: Stated) -> list[str]:
     around = (
         f"Where the column route says generate, it is shown inside a face drawn by a network ({found.generator})."
         if found.generator

@@ -105,7 +105,7 @@ def write_documents(
         CARD_FILE: card.data_card(summary).encode(),
         DATASHEET_FILE: card.datasheet(summary).encode(),
         GALLERY_FILE: gallery_page(index, summary.name, summary.licence, version, date),
-        CROISSANT_FILE: croissant(summary, index.schema, sums[INDEX_FILE], config.get("study") or {}),
+        CROISSANT_FILE: croissant(summary, index.schema, sums[INDEX_FILE], summary.study),
         SETTINGS_FILE: (json.dumps(summary.config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
         TOMBSTONES_FILE: tombstones_text(tombstones).encode(),
         **workflow_files(),

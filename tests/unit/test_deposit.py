@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from deidlib.cli import app
 from deidlib.release import content_digest, verify_release
-from deidlib.release.deposit_metadata import datacite, facts, metadata_problems, zenodo
+from deidlib.release.deposit_metadata import datacite, metadata_problems, stated_by, zenodo
 
 SPECS = [Spec(f"patient-{n // 2}", f"photo-{n}", age=20.0 + 9 * n) for n in range(4)]
 NAME = 'Smiles <script>alert(1)</script> & "teeth"'
@@ -109,7 +109,7 @@ def test_what_only_people_know_is_named_and_not_made_up(prepared, results, tmp_p
     assert "- [ ] contact" not in to_do
     bare = tmp_path / "results"
     options = {"columns": {}, "quasi_identifiers": [], "sensitive": [], "k": 1, "date": "2026-03-01"}
-    config = CONFIG | {"release": options, "report": {}, "study": {}}
+    config = CONFIG | {"release": options, "study": {}}
     shards = write_private(bare / "private", SPECS[:2], attempts=1)
     release = write_release(bare / "private", bare / "release", shards, 1, "1.0.0", config, MODELS)
     write_audit(bare, release)
@@ -174,7 +174,7 @@ def test_without_check_nothing_happens_and_folders_are_not_overwritten(copy, tmp
 
 def test_a_record_that_breaks_a_rule_is_found(copy):
     release = copy / "release" / "1.0.0"
-    found = facts(release)
+    found = stated_by(release)
     short = zenodo(found) | {"title": "x", "access_right": "open", "publication_date": "yesterday"}
     problems = metadata_problems({"zenodo": short, "datacite": datacite(found) | {"creators": []}})
     assert {problem.split(": ")[1] for problem in problems} == {"title", "access_right", "publication_date", "creators"}
