@@ -12,9 +12,11 @@ import pytest
 from shard_tables import CONFIG, MODELS, Spec, outcomes_of, pseudonym, verdict_on, write_private
 from test_report import FAILS, SPECS, SUITE, Page, run
 from test_report_attacks import FULL, failing, withheld
+from test_report_files import inflated
 
 from deidlib.errors import ReleaseError
 from deidlib.outcomes.outcomes import all_outcomes
+from deidlib.pages.pdf import to_pdf
 from deidlib.pages.tables import label_cells
 from deidlib.reid.by_group import looks_of_people, verified_photos
 from deidlib.reid.calibration import calibrate
@@ -26,6 +28,7 @@ from deidlib.release.study import refuse_patients, study_fields
 from deidlib.report.groups import group_results
 from deidlib.report.page import summary_page
 from deidlib.report.summary import summarise
+from deidlib.schema import load_schema
 
 STUDY = {
     "institution": "Clinic of Example Town",
@@ -106,6 +109,19 @@ def test_the_independent_recogniser_comes_first_and_what_was_not_tried_is_no_zer
     assert "Judge One independent of the making 2 of 3 (0 to 50" in text_of(summary_page(audit))
     assert audit["summary"]["found"][0]["first"] is None
     assert "not tried" in summary_page(audit)
+
+
+def test_the_summary_keeps_to_three_pages_whatever_the_study_says(tmp_path):
+    rules = load_schema("config")["properties"]["study"]["properties"]
+    config = with_study(**{name: ("word " * 200)[: rule["maxLength"]] for name, rule in rules.items()})
+    suite = failing()
+    suite["gate"]["criteria"] += [
+        {**suite["gate"]["criteria"][0], "name": f"more-{n}", "note": "What was found, in words. " * 8}
+        for n in range(9)
+    ]
+    audit, _ = run(tmp_path, suite=suite, config=config)
+    pages = re.findall(rb"/Type /Page\b", inflated(to_pdf(summary_page(audit))))
+    assert 2 <= len(pages) <= 3
 
 
 def test_an_audit_opens_with_the_same_summary(tmp_path):
