@@ -113,18 +113,16 @@ def attempts_needed(decisions: Iterable[Decision], attempts: int, reviewers: int
     return max([attempts, *(number + 1 for number in requests(decisions, attempts, reviewers))])
 
 
-def turned_down(
-    decisions: Iterable[Decision], tries: Mapping[str, Iterable[Mapping]], reviewers: int = 1
-) -> dict[str, int]:
+def turned_down(decisions: Iterable[Decision], reviewers: int = 1) -> dict[str, int]:
     """Highest attempt of each photograph at which another face was asked for; only a later one may be released.
 
-    ``tries`` are the rows of ``tables.CHECKS`` of each photograph: a request on any other image does not count.
+    A request is about the face that this attempt gives the patient. So it also counts where the attempt's image has
+    changed since, for example because a mask was drawn: the face that was turned down must not come back.
     """
-    images = {(photo, row["attempt"]): row["sha256"] for photo, rows in tries.items() for row in rows}
     highest: dict[str, int] = {}
     for photo, mine in by_photo(list(decisions)).items():
         for sha256, shown in {(one.sha256, one.attempt) for one in mine}:
-            if verdict(mine, sha256, reviewers).state == ANOTHER_FACE and images.get((photo, shown)) == sha256:
+            if verdict(mine, sha256, reviewers).state == ANOTHER_FACE:
                 highest[photo] = max(highest.get(photo, -1), shown)
     return highest
 

@@ -41,7 +41,7 @@ def ending(results: Path, version: str, status: Status | None, stopped: bool, lo
     held = Counter(row["reason"] for row in crosswalk if row["status"] != RELEASED)
     patients = len({row["release_patient_id"] for row in released})
     return [
-        f"released:   {len(released):,} of {len(crosswalk):,} photographs, {patients:,} patients"
+        f"released:   {len(released):,} of {_counted(len(crosswalk), 'photograph')}, {_counted(patients, 'patient')}"
         + (f", as version {version}" if decision.release else ""),
         f"held back:  {_reasons(held)}",
         f"verdict:    {_verdict(decision)}",
@@ -57,11 +57,15 @@ def _unfinished(status: Status | None, stopped: bool, log: Path) -> list[str]:
         "released:   nothing yet",
         f"held back:  {_reasons(status.reasons) if status else 'none yet'}",
         f"verdict:    none yet; {'the run was stopped' if stopped else 'a stage failed'}, "
-        f"{decided:,} of {photos:,} photographs are done and kept",
+        f"{decided:,} of {_counted(photos, 'photograph')} are done and kept",
         f"where:      the log is {log}",
         "next:       start the same command again; it goes on from here"
         + ("" if stopped else ", once what the log names is mended"),
     ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _reasons(held: Counter) -> str:
@@ -77,7 +81,7 @@ def _verdict(decision: Decision) -> str:
         return f"the release gate failed: {decision.failed[0]}{more}"
     if decision.why == REVIEW:
         waiting = decision.review["waiting"]
-        return f"{waiting:,} photographs wait for a reviewer" if waiting != 1 else "1 photograph waits for a reviewer"
+        return f"{_counted(waiting, 'photograph')} {'waits' if waiting == 1 else 'wait'} for a reviewer"
     if decision.why == NOTHING:
         return "no photograph passed its checks"
     looked, few = decision.review["looked_at"], len(decision.not_judged)
@@ -86,7 +90,9 @@ def _verdict(decision: Decision) -> str:
         criteria = "criterion" if few == 1 else "criteria"
         judged = f"is not judged in full: too few patients for {few:,} {criteria}; no other one failed"
     return f"the release gate {judged}; " + (
-        f"a person looked at {looked:,} photographs" if looked else "no person has looked at the photographs yet"
+        f"a person looked at {_counted(looked, 'photograph')}"
+        if looked
+        else "no person has looked at the photographs yet"
     )
 
 

@@ -177,11 +177,12 @@ def test_a_request_is_answered_by_the_first_attempt_after_the_configured_ones():
     assert verdicts.attempts_needed([], attempts=3) == 3
 
 
-def test_only_a_request_on_the_image_as_it_is_turns_an_attempt_down():
-    made = [decision("another_face", attempt=1)]
-    tries = [{"attempt": 0, "sha256": NEWER}, {"attempt": 1, "sha256": DIGEST}]
-    assert verdicts.turned_down(made, {PHOTO: tries}) == {PHOTO: 1}
-    assert verdicts.turned_down(made, {PHOTO: [*tries[:1], {"attempt": 1, "sha256": NEWER}]}) == {}
+def test_a_request_turns_its_attempt_down_until_the_reviewer_takes_it_back():
+    made = [decision("another_face", attempt=1), decision("release", photo=OTHER)]
+    assert verdicts.turned_down(made) == {PHOTO: 1}
+    assert verdicts.turned_down([*made, decision("release", sha256=NEWER, attempt=3)]) == {PHOTO: 1}
+    assert verdicts.turned_down([*made, decision("reopen", attempt=1)]) == {}
+    assert verdicts.turned_down(made, reviewers=2) == {}
 
 
 def test_releasing_makes_nothing_run_again():

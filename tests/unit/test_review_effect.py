@@ -82,6 +82,15 @@ def test_another_face_is_a_further_attempt_for_the_patient_alone(private):
     assert [outcomes(private, attempts=2)[photo].attempt for photo in PHOTOS[:2]] == [1, 1]
 
 
+def test_a_face_that_was_turned_down_does_not_come_back_when_its_image_changes(private):
+    say(private, PHOTOS[0], "another_face", sha256="0" * 64)  # the image before a mask was drawn
+    say(private, PHOTOS[0], "release", attempt=1)
+    made = outcomes(private, attempts=2)
+    assert [made[photo].attempt for photo in PHOTOS] == [1, 1, 0, 0]
+    only_first = outcomes(private, attempts=1)
+    assert {only_first[photo].reason for photo in PHOTOS[:2]} == {"another_face_asked"}
+
+
 def test_nothing_is_asked_of_the_workflow_without_a_request(private):
     config = {**PATIENT, "attempts": 1}
     before = workflow.effect_of_shard(private, "s0000")

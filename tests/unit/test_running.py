@@ -224,7 +224,7 @@ def test_the_end_of_a_release_is_five_lines(finished):
     results, settings = finished()
     lines = last_lines(results, settings)
     assert len(lines) == 5
-    assert "2 of 4 photographs, 1 patients, as version 1.0.0" in lines[0]
+    assert "2 of 4 photographs, 1 patient, as version 1.0.0" in lines[0]
     assert "2 (1 no_face, 1 gate_failed)" in lines[1] or "2 (1 gate_failed, 1 no_face)" in lines[1]
     assert "gate passed; no person has looked" in lines[2]
     for place in ("release/1.0.0", "report/1.0.0/audit.html", "private/quarantine.tsv"):
