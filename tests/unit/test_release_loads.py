@@ -35,7 +35,7 @@ HELD = Spec("patient-3", "photo-6", stopped=("intake", "consent_missing"))
 
 def released(folder: Path, **options) -> Path:
     shards = write_private(folder / "private", [*SPECS, HELD], attempts=1)
-    config = CONFIG | {"release": CONFIG["release"] | options}
+    config = CONFIG | {"release": CONFIG["release"] | options, "study": CONFIG["study"] | {"contact": "data office"}}
     return write_release(folder / "private", folder / "release", shards, 1, "1.2.0", config, MODELS)
 
 
@@ -46,7 +46,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory) -> Path:
-    return released(tmp_path_factory.mktemp("embedded"), embed=True, contact="data office")
+    return released(tmp_path_factory.mktemp("embedded"), embed=True)
 
 
 @pytest.fixture
