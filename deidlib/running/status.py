@@ -163,10 +163,11 @@ class Reader:
         status = Status(plan["n_photos"], running=running, begun=begun)
         status.attempts = about.get("attempts") or _attempts_seen(results, plan["shards"])
         status.sweep_photos = about.get("sweep_photos", 0)
-        since = _since(about.get("jobs") or {}, len(plan["shards"]), status.attempts, begun)
         identity = about.get("identity") or "per_patient"
         mode = {"review": about.get("review", OPTIONAL), "reviewers": about.get("reviewers", 1)}
         config = mode | {"attempts": status.attempts}
+        made = sum(_made(results.private, shard, config) for shard in plan["shards"])
+        since = _since(about.get("jobs") or {}, len(plan["shards"]), made, begun)
         status.shards = [self._shard(name, config, identity, since) for name in plan["shards"]]
         status.review = _review(results, plan["shards"], mode)
         if running is not False and begun is not None:
@@ -227,11 +228,15 @@ def _attempts_seen(results: Results, shards: list[str]) -> int:
 
 
 def _since(jobs: Mapping[str, int], shards: int, attempts: int, begun: float | None) -> dict[str, float]:
-    """Tables that the run makes again for every shard: what is older than the run does not count."""
+    """Tables that the run makes again for every shard: what is older than the run does not count.
+
+    ``attempts`` are those of all shards together, with those that reviewers asked for: a run that makes such an attempt
+    alone leaves the tables of the others as they are.
+    """
     if begun is None or not shards:
         return {}
     tables = [(table, rule, shards) for table, rule in (STAGES | LAST_STAGES).items()]
-    tables += [(table, rule, shards * attempts) for table, rule in ATTEMPT_STAGES.items()]
+    tables += [(table, rule, attempts) for table, rule in ATTEMPT_STAGES.items()]
     return {table: begun for table, rule, number in tables if jobs.get(rule, 0) >= number}
 
 

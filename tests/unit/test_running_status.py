@@ -310,6 +310,23 @@ def test_an_attempt_that_reviewers_asked_for_is_told(tmp_path):
     assert len(read_status(results).through(Step("checks", 2))) == 1
 
 
+def test_a_run_that_makes_such_an_attempt_leaves_the_attempts_before_it_done(tmp_path):
+    results = reviewed(tmp_path, "another_face")
+    table(results, "s0000", "donors", 1).unlink()
+    stamp(results, "s0000", NOON)
+    jobs = dict.fromkeys(("donors", "inversion", "blending", "checks", "outcomes", "embeddings"), 1)
+    about = json.loads((results / ".lock").read_text()) | {"attempts": 1, "jobs": jobs}
+    (results / ".lock").write_text(json.dumps(about))
+    os.utime(results / ".lock", (NOON + HOUR,) * 2)
+    status = read_status(results)
+    assert len(status.through(Step("checks", 0))) == 1
+    assert status.now()[0] == "donors, attempt 1"
+    jobs = dict.fromkeys(jobs, 2)  # both attempts are made again
+    (results / ".lock").write_text(json.dumps(about | {"jobs": jobs}))
+    os.utime(results / ".lock", (NOON + HOUR,) * 2)
+    assert read_status(results).now()[0] == "donors, attempt 0"
+
+
 def test_a_damaged_table_is_named_and_left_alone(results):
     file = table(results, "s0000", "checks", 0)
     content = file.read_bytes()[:-9]
