@@ -72,6 +72,7 @@ def write_stages(shard: Path, photos: int) -> list[str]:
     for attempt in range(ATTEMPTS):
         passed = [n % FAILING != 0 for n in range(len(at))]
         handled = {"release_photo_id": [ids[i] for i in at], "attempt": [attempt] * len(at)}
+        handled["donor_id"] = [ids[i] for i in at]
         good = handled | {"status": [tables.OK] * len(at)}
         for name, schema in (("donors", tables.DONORS), ("faces", tables.FACES), ("blended", tables.BLENDED)):
             written[f"attempt-{attempt}/{name}.parquet"] = schema, good

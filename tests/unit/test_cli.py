@@ -230,7 +230,7 @@ def test_stages_without_work_write_their_empty_table_and_import_nothing_heavy(tm
     calls = {
         "LANDMARKS": ("landmarks", "--photos", photos),
         "REGIONS": ("regions", "--photos", photos, "--landmarks", landmarks),
-        "DONORS": ("donors", "choose", checks, *given, *again),
+        "DONORS": ("donors", "choose", checks, donors, faces, *given, *again),
         "FACES": ("invert", *given, "--donors", donors),
         "BLENDED": ("blend", *given, "--faces", faces),
         "CHECKS": ("check", "--photos", photos, "--regions", regions, "--faces", faces, "--blended", blended),
