@@ -58,6 +58,9 @@ def choose(
             "share the face, alone. By default those that failed the attempt before."
         ),
     ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Candidates drawn at a time, each on one core; the result is the same.")
+    ] = 1,
     options: Options = "{}",
     key_file: KeyFile = None,
 ) -> None:
@@ -106,7 +109,7 @@ def choose(
     ):
         if going_on is not None:
             append(going_on)
-        see = model.observer(network, landmarker)
+        see = model.observer(network, landmarker, threads)
         for rows, points in in_parts(photos, (landmarks, "LANDMARKS"), only=handle):
             here = [photo_id for photo_id in handle if photo_id in _ids(rows)]
             likenesses = model.likenesses(rows, points, here, jaws)

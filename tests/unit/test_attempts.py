@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shard_tables import CONFIG, Spec, outcomes_of, write_private
+from shard_tables import BOUNDS, CONFIG, Spec, ids, outcomes_of, write_private
 
 from deidlib.contract.checks import NAMES
 from deidlib.inversion.going_on import LED_BY, can_go_on, factors, from_their_donors, same_donors, settings_going_on
 from deidlib.outcomes.attempts import next_attempt, released_attempts
+from deidlib.outcomes.collect import collect_outcomes
 from deidlib.storage import tables
 
 PHOTOS = tables.from_rows(
@@ -116,12 +117,25 @@ def test_a_photograph_that_passed_with_another_face_is_told_so(tmp_path):
     }
 
 
-def test_a_photograph_that_went_on_with_the_patients_face_is_released(tmp_path):
+@pytest.fixture
+def went_on(tmp_path):
+    """A patient of two photographs, of which the second passed at attempt 1 with the donor of attempt 0."""
     fails, same = {"failed": ["seam"], "seam": 9.0}, {"donor_id": "same"}
     specs = [
         Spec("patient-one", "photo-one", checks=(same,)),
         Spec("patient-one", "photo-two", checks=(fails | same, same)),
     ]
-    shards = write_private(tmp_path, specs, config=PER_PATIENT)
-    found = {o.photo["photo_id"]: o.attempt for o in outcomes_of(tmp_path, shards, config=PER_PATIENT)}
-    assert found == {"photo-one": 0, "photo-two": 1}
+    (shard,) = write_private(tmp_path, specs, config=PER_PATIENT)
+    return tmp_path / "shards" / shard, [ids(spec)[1] for spec in specs]
+
+
+def test_a_photograph_that_went_on_with_the_patients_face_is_released(went_on):
+    folder, _ = went_on
+    assert [found.attempt for found in collect_outcomes(folder, 2, BOUNDS)] == [0, 1]
+
+
+@pytest.mark.parametrize(("photo", "attempt"), [(0, 0), (1, 1)])
+def test_a_face_that_a_reviewer_turned_down_is_turned_down_at_every_attempt(went_on, photo, attempt):
+    folder, photos = went_on
+    found = collect_outcomes(folder, 2, BOUNDS, turned_down=lambda tries: {photos[photo]: attempt})
+    assert {one.reason for one in found} == {"another_face_asked"}

@@ -21,7 +21,7 @@ rule donors:
         donors_group
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=more(4000),
         runtime=more(120),
@@ -37,5 +37,5 @@ rule donors:
         "deidlib donors choose {input.before:q} --photos {input.photos:q} --landmarks {input.landmarks:q} "
         "--regions {input.regions:q} --out {output.donors:q} --attempt {wildcards.attempt} "
         "{params.requested} "
-        "--identity {params.identity} --generator {params.generator} --options {params.options:q} "
+        "--identity {params.identity} --generator {params.generator} --threads {threads} --options {params.options:q} "
         "> {log:q} 2>&1"
