@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from deidlib.inversion.going_on import factors
+from deidlib.inversion.going_on import factors, taken_for_the_patient
 from deidlib.inversion.identity import fit_template
 from deidlib.inversion.invert import BatchSize, Inverted, invert
 from deidlib.inversion.mesh import fit_square
@@ -88,11 +88,15 @@ def _target(photo: dict, landmark: dict, region: dict, donor: dict) -> dict[str,
 
 
 def _start(donor: dict) -> dict[str, np.ndarray]:
-    """Where a photograph goes on from, and the factors on its weights; nothing for one that starts at its donor."""
+    """Where a photograph goes on from, and what leads it; nothing for one that starts at its donor."""
     if donor["start"] is None:
         return {}
     code = np.array(donor["start"], np.float32)
-    return {"starts": code.reshape(-1, len(donor["w"])), "raised": factors(donor["led_by"])}
+    return {
+        "starts": code.reshape(-1, len(donor["w"])),
+        "raised": factors(donor["led_by"]),
+        "strangers": np.array(taken_for_the_patient(donor["led_by"])),
+    }
 
 
 def invert_faces(

@@ -1,8 +1,9 @@
 """Going on: a face that failed the gate is improved from its own code, with the same donor, led by what it failed.
 
 A step of the optimiser costs the same wherever it starts, so a face that failed by little needs half the steps of a
-new one. The terms of the objective that oppose the failed checks weigh more; the checks and their bounds stay as they
-are. A check that no term opposes, such as a second face in the donor's own picture, cannot be mended in this way.
+new one. The terms of the objective that oppose the failed checks weigh more, and a face that a recogniser took for the
+patient aims at the likeness of a mean stranger. The checks and their bounds stay as they are. A check that no term
+opposes, such as that of a second face in the donor's own picture, cannot be mended in this way.
 """
 
 from __future__ import annotations
@@ -14,20 +15,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deidlib.contract.checks import LIKENESS
 from deidlib.storage import tables
 
 #: Check (:mod:`deidlib.contract.checks`) → factors on the weights of the objective's terms that oppose its failure.
 LED_BY: dict[str, dict[str, float]] = {
-    "sface_cosine": {"identity_weight": 3.0},
-    "dlib_distance": {"identity_weight": 3.0},
-    "latent_distance": {"latent_weight": 4.0, "layer_variance_weight": 2.0},
-    "realism": {"latent_weight": 4.0, "layer_variance_weight": 4.0},
+    "sface_cosine": {"identity_weight": 6.0},
+    "dlib_distance": {"identity_weight": 6.0},
+    "latent_distance": {"latent_weight": 20.0, "layer_variance_weight": 2.0},
+    "realism": {"latent_weight": 10.0, "layer_variance_weight": 5.0},
     "mouth_shift": {"mouth_landmark_weight": 3.0},
     "seam": {"pixel_weight": 3.0, "perceptual_weight": 2.0},
 }
 #: The weights that are raised, in the order of :func:`factors`.
 WEIGHTS: tuple[str, ...] = tuple(sorted({name for raised in LED_BY.values() for name in raised}))
-_STEPS, _RATE = 0.5, 0.5  # of those of a face that starts at its donor
+_STEPS = 0.5  # share of the steps of a face that starts at its donor
 
 
 def can_go_on(failed: Collection[str] | None) -> bool:
@@ -40,6 +42,11 @@ def factors(failed: Collection[str]) -> np.ndarray:
     return np.array([max([1.0, *(LED_BY[check].get(name, 1.0) for check in failed)]) for name in WEIGHTS], np.float32)
 
 
+def taken_for_the_patient(failed: Collection[str]) -> bool:
+    """Whether a recogniser's check is among the failed ones: such a face aims at the likeness of a mean stranger."""
+    return not LIKENESS.keys().isdisjoint(failed)
+
+
 def settings_going_on(settings: Mapping[str, Any], raised) -> dict[str, Any]:
     """Options of the stage ``inversion`` for faces that go on.
 
@@ -50,8 +57,8 @@ def settings_going_on(settings: Mapping[str, Any], raised) -> dict[str, Any]:
     raised : Tensor, (N, K)
         :func:`factors` of each photograph. The weights become tensors, (N,).
     """
-    steps = {"steps": max(1, round(_STEPS * settings["steps"])), "learning_rate": _RATE * settings["learning_rate"]}
-    return {**settings, **steps, **{name: settings[name] * raised[:, k] for k, name in enumerate(WEIGHTS)}}
+    weights = {name: settings[name] * raised[:, k] for k, name in enumerate(WEIGHTS)}
+    return {**settings, **weights, "steps": max(1, round(_STEPS * settings["steps"]))}
 
 
 def same_donors(donors: pa.Table, faces: pa.Table, failed: Mapping[str, Collection[str]], attempt: int) -> pa.Table:

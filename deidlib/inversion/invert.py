@@ -166,7 +166,7 @@ def compiled_objective(device: str) -> Callable:
 def invert(networks: Networks, targets: Targets, settings: dict, batch_size: BatchSize | None = None) -> Inverted:
     """Invert photographs towards their donors, from the donors' codes or (``targets.starts``) from codes found before.
 
-    Photographs that go on take fewer and smaller steps, with other weights (:mod:`deidlib.inversion.going_on`).
+    Photographs that go on take fewer steps, with other weights (:mod:`deidlib.inversion.going_on`).
     A photograph's result does not depend on the other photographs of its batch: every batch has the same size, and the
     last one is filled up with its last photograph. The result depends on that size, which changes the order of sums and
     so their rounding. Piecewise linear networks amplify the rounding to some grey levels, at the same quality.

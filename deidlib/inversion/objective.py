@@ -77,6 +77,8 @@ class Targets:
         W+ codes that the photographs go on from; by default they start at their donors.
     raised : ndarray, (N, K), float32, optional
         Factors on the weights of those that go on (:data:`deidlib.inversion.going_on.WEIGHTS`).
+    strangers : ndarray, (N,), bool, optional
+        Those that go on because a recogniser took them for the patient.
     """
 
     images: np.ndarray
@@ -91,6 +93,7 @@ class Targets:
     likenesses: np.ndarray
     starts: np.ndarray | None = None
     raised: np.ndarray | None = None
+    strangers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -169,7 +172,9 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
         photo, fade = _resized(photos, _SMALL), _resized(fades, _SMALL)
         looks = {}
         if settings["identity_weight"]:
-            looks = prepare_looks(networks.ensemble, photo, start, _in_small(frames), moved(batch.likenesses))
+            strangers = np.zeros(len(batch), bool) if batch.strangers is None else batch.strangers
+            aims = moved(batch.likenesses), torch.from_numpy(strangers).to(device)
+            looks = prepare_looks(networks.ensemble, photo, start, _in_small(frames), *aims)
         marks = []
         for square in _jittered(squares) if settings["mouth_landmark_weight"] else []:
             grid = sampling_grid(_in_small(square), _SMALL, MESH_SIDE)

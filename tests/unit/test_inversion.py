@@ -225,19 +225,20 @@ def test_result_does_not_depend_on_company_order_or_place(networks, targets, bat
 
 
 def test_what_goes_on_starts_at_its_code_and_is_led_by_what_failed(networks, targets):
-    """In one batch: the seam's photograph comes to agree better with its source, the other nearer to its donor."""
-    settings = SETTINGS | {"steps": 12, "batch": 2}
+    """In one batch: the seam's photograph comes to agree better with its source, one that is far out comes back."""
+    settings = SETTINGS | {"batch": 2}
     found = invert(networks, targets, settings)
+    starts = found.latents.copy()
+    starts[1] += 3 * (starts[1] - targets.donors[1])
     raised = np.stack([factors(["seam"]), factors(["latent_distance"])])
-    on = replace(targets, starts=found.latents, raised=raised)
+    on = replace(targets, starts=starts, raised=raised)
     still = invert(networks, on, settings | {"learning_rate": 0.0})
-    assert np.abs(still.latents - found.latents).max() < 1e-3
-    after = invert(networks, on, settings)
-    assert after.psnr[0] > found.psnr[0] + 0.2
-    assert after.distance[1] < found.distance[1]
-    assert after.distance[0] > found.distance[0]
-    (other,) = invert(networks, on.take([1]), settings).images
-    assert (other == after.images[1]).all(), "each is led by its own failures"
+    assert np.abs(still.latents - starts).max() < 1e-3
+    after = invert(networks, on, settings | {"steps": 12})
+    assert after.psnr[0] > found.psnr[0]
+    assert after.distance[1] < 0.95 * still.distance[1]
+    alone = invert(networks, on.take([1]), settings | {"steps": 12})
+    assert (alone.images[0] == after.images[1]).all(), "each is led by its own failures"
 
 
 @pytest.mark.exhaustive
