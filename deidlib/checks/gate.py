@@ -59,7 +59,8 @@ def check_photos(
     photos : Table
         ``tables.PHOTOS`` of the whole shard (a patient's photographs are all in one shard).
     regions, blended, faces : Table
-        ``tables.REGIONS`` of the shard; ``tables.BLENDED`` and ``tables.FACES`` of the attempt.
+        ``tables.REGIONS`` of the shard; ``tables.BLENDED`` of the attempt, and ``release_photo_id``, ``donor_id`` and
+        ``latent_distance`` of its ``tables.FACES``.
     judges : mapping
         ``sface`` and ``dlib``: recognisers with ``embed(image)`` and ``compare(a, b)``, as in
         ``deidlib.reid``.
@@ -84,14 +85,15 @@ def check_photos(
     """
     sources = _Sources(photos, judges)
     region_of = {row["release_photo_id"]: row for row in tables.handled(regions).to_pylist()}
-    distance_of = dict(zip(*(faces[name].to_pylist() for name in ("release_photo_id", "latent_distance")), strict=True))
+    face_of = {row["release_photo_id"]: row for row in faces.to_pylist()}
     rows = []
     for index in range(blended.num_rows):
         (row,) = blended.slice(index, 1).to_pylist()
         photo_id = row["release_photo_id"]
         region = region_of.get(photo_id, {})
         route, faceless = region.get("route"), []
-        values = {"seam": row["seam"], "latent_distance": distance_of.get(photo_id)}
+        face = face_of.get(photo_id, {})
+        values = {"seam": row["seam"], "latent_distance": face.get("latent_distance")}
         if row["status"] == tables.OK and route in (REGION_ONLY, INTRAORAL):
             measured, faceless = _measured_without_face(row["image"], photo_id, region, sources, judges, search)
             values |= measured
@@ -106,6 +108,7 @@ def check_photos(
                 "release_photo_id": photo_id,
                 "release_patient_id": sources.patient_of[photo_id],
                 "attempt": row["attempt"],
+                "donor_id": face.get("donor_id"),
                 **judged,
                 "sha256": None if row["image"] is None else hashlib.sha256(row["image"]).hexdigest(),
                 "passed": not failed,

@@ -27,7 +27,7 @@ from deidlib.cli.common import (
 )
 from deidlib.contract.routes import GENERATE
 from deidlib.logs import progress
-from deidlib.storage.stage import count, nothing_to_do, open_private, read, write_empty, writing
+from deidlib.storage.stage import count, nothing_to_do, open_private, read, write, write_empty, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,9 +40,13 @@ def choose(
     landmarks: Table,
     regions: Table,
     out: Out,
-    failed: Annotated[
-        Path | None,
-        typer.Argument(help="Checks of the attempt before; none at attempt 0.", show_default=False),
+    before: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Checks, donors and faces of the attempt before; none at attempt 0.",
+            metavar="[CHECKS DONORS FACES]",
+            show_default=False,
+        ),
     ] = None,
     attempt: Annotated[int, typer.Option(min=0, help="Attempt number, from 0.")] = 0,
     identity: Annotated[str, typer.Option(help="per_patient or per_photo.")] = "per_patient",
@@ -54,33 +58,36 @@ def choose(
             "share the face, alone. By default those that failed the attempt before."
         ),
     ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Candidates drawn at a time, each on one core; the result is the same.")
+    ] = 1,
     options: Options = "{}",
     key_file: KeyFile = None,
 ) -> None:
     """Choose a synthetic identity for every photograph that this attempt handles.
+
+    After attempt 0 these are the photographs that failed. With the same donor they go on from where they are; if that
+    failed too, all that share the face get a new donor.
 
     Example:
       deidlib donors choose --photos P --landmarks L --regions R --out attempt-0/donors.parquet
     """
     choice(identity, IDENTITIES, "--identity")
     choice(generator, GENERATORS, "--generator")
-    if (failed is None) != (attempt == 0):
-        raise typer.BadParameter("attempt 0 takes no checks, and every later one those of the attempt before")
+    if len(before or ()) != (3 if attempt else 0):
+        raise typer.BadParameter(
+            "attempt 0 takes no tables, and every later one checks, donors and faces of the attempt before"
+        )
     settings, key = stage_options("donors", options, generator), secret(key_file)
     areas = read(regions, "REGIONS", ["release_photo_id", "route", "method", "status"]).to_pylist()
     handle = [row["release_photo_id"] for row in areas if row["status"] == "ok" and row["route"] == GENERATE]
-    if failed is not None:
-        from deidlib.outcomes.attempts import photos_to_retry, with_their_group
-
-        if requested is None:
-            again = photos_to_retry(read(failed, "CHECKS"), identity)
-        else:
-            known = read(photos, "PHOTOS", ["release_photo_id", "release_patient_id"])
-            again = with_their_group(json_list(requested, "--requested"), known, identity)
-        handle = [photo_id for photo_id in handle if photo_id in again]
+    going_on = None
+    if before:
+        going_on, moved = _next_attempt(before, photos, identity, attempt, requested)
+        handle = [photo_id for photo_id in handle if photo_id in moved]
     open_private(out)
     if not handle:
-        write_empty(out, "DONORS")
+        write_empty(out, "DONORS") if going_on is None else write(going_on, out, "DONORS")
         return
     from deidlib import compute
 
@@ -100,11 +107,32 @@ def choose(
         progress("donors", len(handle)) as step,
         writing(out, "DONORS") as append,
     ):
-        see = model.observer(network, landmarker)
+        if going_on is not None:
+            append(going_on)
+        see = model.observer(network, landmarker, threads)
         for rows, points in in_parts(photos, (landmarks, "LANDMARKS"), only=handle):
             here = [photo_id for photo_id in handle if photo_id in _ids(rows)]
             likenesses = model.likenesses(rows, points, here, jaws)
             append(choose_donors(rows, here, likenesses, bank, editor, see, key, attempt, identity, settings, step))
+
+
+def _next_attempt(
+    before: list[Path], photos: Path, identity: str, attempt: int, requested: str | None
+) -> tuple[pa.Table | None, set[str]]:
+    """Donors of the photographs that go on (None: there are none), and the photographs that get a new donor."""
+    from deidlib.inversion.going_on import same_donors
+    from deidlib.outcomes.attempts import next_attempt, with_their_group
+
+    checks, donors, faces = before
+    known = read(photos, "PHOTOS", ["release_photo_id", "release_patient_id"])
+    if requested is not None:
+        return None, with_their_group(json_list(requested, "--requested"), known, identity)
+    last = read(donors, "DONORS")
+    found = next_attempt(read(checks, "CHECKS"), last, known, identity)
+    if not found.going_on:
+        return None, found.new_donor
+    codes = read(faces, "FACES", ["release_photo_id", "latent"])
+    return same_donors(last, codes, found.going_on, attempt), found.new_donor
 
 
 def build(
@@ -256,7 +284,7 @@ def check(photos: Table, regions: Table, faces: Table, blended: Table, out: Out,
     compute.pin_order()
     detector = yunet()
     judges = {"sface": sface(detector), "dlib": dlib_resnet()}
-    generated = read(faces, "FACES", ["release_photo_id", "latent_distance"])
+    generated = read(faces, "FACES", ["release_photo_id", "donor_id", "latent_distance"])
     shard = (regions, "REGIONS"), (blended, "BLENDED")
     with (
         FaceLandmarker(landmarker_file()) as landmarker,

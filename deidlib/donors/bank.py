@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,11 +86,19 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def drawn(codes: np.ndarray, network: torch.nn.Module) -> np.ndarray:
-    """Previews, (n, 256, 256, 3) uint8, of codes w, (n, 512); one by one, which is faster than all at once."""
+def drawn(codes: np.ndarray, network: torch.nn.Module, workers: int = 1) -> np.ndarray:
+    """Previews, (n, 256, 256, 3) uint8, of codes w, (n, 512).
+
+    They are drawn one by one, which is faster than all at once; ``workers`` at a time, which changes no pixel.
+    """
     w = torch.from_numpy(codes.astype(np.float32))[:, None].expand(-1, network.n_styles, -1)
-    with torch.no_grad():
-        return np.concatenate([to_uint8(network.preview(one)) for one in w.split(1)])
+
+    def draw(one: torch.Tensor) -> np.ndarray:
+        with torch.no_grad():  # of this thread
+            return to_uint8(network.preview(one))
+
+    with ThreadPoolExecutor(workers) as pool:
+        return np.concatenate(list(pool.map(draw, w.split(1))))
 
 
 def build_bank(

@@ -34,9 +34,10 @@ def _built_bank(name: str) -> Path:
     return path
 
 
-def observer(network, landmarker):
+def observer(network, landmarker, workers: int = 1):
     """A function from codes w, (n, 512), to the looks of their faces in the generator's preview.
 
+    It draws ``workers`` faces at a time; the result does not depend on their number.
     It always computes in float32. bfloat16 is a third faster, but processors without it would choose other donors.
 
     Returns
@@ -50,7 +51,7 @@ def observer(network, landmarker):
     recogniser = sface(detector)
 
     def see(codes: np.ndarray) -> tuple:
-        return describe_faces(drawn(codes, network), landmarker, detector, recogniser, estimate)
+        return describe_faces(drawn(codes, network, workers), landmarker, detector, recogniser, estimate)
 
     return see
 

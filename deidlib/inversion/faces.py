@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
+from deidlib.inversion.going_on import factors, taken_for_the_patient
 from deidlib.inversion.identity import fit_template
 from deidlib.inversion.invert import BatchSize, Inverted, invert
 from deidlib.inversion.mesh import fit_square
@@ -83,6 +83,19 @@ def _target(photo: dict, landmark: dict, region: dict, donor: dict) -> dict[str,
         "fades": fade,
         "likenesses": np.float32(donor["likeness"]),
         **_frames(landmark, matrix),
+        **_start(donor),
+    }
+
+
+def _start(donor: dict) -> dict[str, np.ndarray]:
+    """Where a photograph goes on from, and what leads it; nothing for one that starts at its donor."""
+    if donor["start"] is None:
+        return {}
+    code = np.array(donor["start"], np.float32)
+    return {
+        "starts": code.reshape(-1, len(donor["w"])),
+        "raised": factors(donor["led_by"]),
+        "strangers": np.array(taken_for_the_patient(donor["led_by"])),
     }
 
 
@@ -112,7 +125,8 @@ def invert_faces(
     Yields
     ------
     Table
-        ``tables.FACES`` of one batch, in the order of the donors. Memory is bounded by batch and workers, not by the
+        ``tables.FACES`` of one batch, in the order of the donors, apart from those that go on and those that do not,
+        which have batches of their own. Memory is bounded by batch and workers, not by the
         number of photographs.
     """
     entries = (entry for part in parts for entry in _entries(*part))
@@ -121,7 +135,7 @@ def invert_faces(
     with ThreadPoolExecutor(workers) as inverters, ThreadPoolExecutor(workers) as helpers:
         # While a batch is inverted, the next one is read and the last one is encoded, so that a GPU never waits.
         prepared = _in_order(helpers, _prepared, entries, settings["batch"])
-        batches = iter(lambda: list(islice(prepared, batch_size.size)), [])
+        batches = _batches(prepared, batch_size)
         inverted = _in_order(inverters, invert_batch, batches, workers) if on_cpu else map(invert_batch, batches)
         for made in _encoded_behind(helpers, inverted):
             if progress:
@@ -168,6 +182,18 @@ def _in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -
         yield waiting.popleft().result()
 
 
+def _batches(prepared: Iterable[tuple[dict, dict]], batch_size: BatchSize) -> Iterator[list[tuple[dict, dict]]]:
+    """Batches of photographs that start at their donors, and of those that go on, which take other steps."""
+    waiting: dict[bool, list] = {False: [], True: []}
+    for one in prepared:
+        alike = waiting["starts" in one[1]]
+        alike.append(one)
+        if len(alike) >= batch_size.size:
+            yield alike.copy()
+            alike.clear()
+    yield from filter(None, waiting.values())
+
+
 def _prepared(entry: tuple[dict, dict, dict, dict]) -> tuple[dict, dict[str, np.ndarray]]:
     """Donor and target of a photograph."""
     return entry[-1], _target(*entry)
@@ -186,6 +212,7 @@ def _rows(donors: Sequence[dict], result: Inverted, images: Sequence[Future[byte
         {
             "release_photo_id": donor["release_photo_id"],
             "attempt": donor["attempt"],
+            "donor_id": donor["donor_id"],
             "latent": result.latents[k].reshape(-1),
             "image": images[k].result(),
             "loss": float(result.loss[k]),

@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deidlib.generators.window import window
+from deidlib.inversion.going_on import settings_going_on
 from deidlib.inversion.identity import looks_of_step
 from deidlib.inversion.objective import (
     BOX_SIDE,
@@ -98,10 +99,11 @@ class BatchSize:
         warnings.warn(f"out of memory: going on with {self.size} at a time; set inversion.batch to that", stacklevel=3)
 
 
-def _descend(networks: Networks, problem: Problem, settings: dict, step_loss: Callable) -> tuple[Tensor, Tensor]:
-    """Offsets, (N, n_styles, 512), after all steps, and the last step's loss, (N,)."""
-    shape = len(problem.donors), networks.generator.n_styles, networks.generator.w_dim
-    offset = torch.zeros(shape, device=problem.donors.device, requires_grad=True)
+def _descend(
+    networks: Networks, problem: Problem, settings: dict, start: Tensor, step_loss: Callable
+) -> tuple[Tensor, Tensor]:
+    """Offsets, (N, n_styles, 512), after all steps from ``start``, and the last step's loss, (N,)."""
+    offset = start.requires_grad_()
     optimiser = Adam(offset)
     looked = 0
     for step, rate in enumerate(step_sizes(settings["steps"], settings["learning_rate"])):
@@ -115,11 +117,24 @@ def _descend(networks: Networks, problem: Problem, settings: dict, step_loss: Ca
     return offset.detach(), loss.detach()
 
 
+def _start(networks: Networks, problem: Problem, batch: Targets, settings: dict) -> tuple[dict, Tensor]:
+    """Settings of the steps, and the offsets, (N, n_styles, 512), that they start from."""
+    device = problem.donors.device
+    if batch.starts is None:
+        shape = len(batch), networks.generator.n_styles, networks.generator.w_dim
+        return settings, torch.zeros(shape, device=device)
+    starts, raised, whiten = (
+        torch.from_numpy(np.asarray(array, np.float32)).to(device)
+        for array in (batch.starts, batch.raised, networks.prior.whiten)
+    )
+    return settings_going_on(settings, raised), (starts - problem.donors[:, None]) @ whiten.T
+
+
 def _invert_batch(networks: Networks, batch: Targets, settings: dict, device: torch.device) -> Inverted:
     settings = settings | {"bf16": settings["bf16"] and computes_bf16(device)}
     problem = prepare(networks, batch, settings, device)
     step_loss = compiled_objective(device.type) if settings["compile"] else objective
-    offset, loss = _descend(networks, problem, settings, step_loss)
+    offset, loss = _descend(networks, problem, *_start(networks, problem, batch, settings), step_loss)
     with torch.no_grad():
         w = code(problem, offset)
         with in_bf16(settings, device):
@@ -149,8 +164,9 @@ def compiled_objective(device: str) -> Callable:
 
 
 def invert(networks: Networks, targets: Targets, settings: dict, batch_size: BatchSize | None = None) -> Inverted:
-    """Invert photographs towards their donors.
+    """Invert photographs towards their donors, from the donors' codes or (``targets.starts``) from codes found before.
 
+    Photographs that go on take fewer steps, with other weights (:mod:`deidlib.inversion.going_on`).
     A photograph's result does not depend on the other photographs of its batch: every batch has the same size, and the
     last one is filled up with its last photograph. The result depends on that size, which changes the order of sums and
     so their rounding. Piecewise linear networks amplify the rounding to some grey levels, at the same quality.

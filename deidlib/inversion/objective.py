@@ -73,6 +73,12 @@ class Targets:
         Distance between the eyes in pixels of the aligned frame at 512².
     likenesses : ndarray, (N,), float32
         Cosine between result and photograph, as SFace embeds them, that is aimed at.
+    starts : ndarray, (N, n_styles, 512), float32, optional
+        W+ codes that the photographs go on from; by default they start at their donors.
+    raised : ndarray, (N, K), float32, optional
+        Factors on the weights of those that go on (:data:`deidlib.inversion.going_on.WEIGHTS`).
+    strangers : ndarray, (N,), bool, optional
+        Those that go on because a recogniser took them for the patient.
     """
 
     images: np.ndarray
@@ -85,13 +91,17 @@ class Targets:
     squares: np.ndarray
     inter_ocular: np.ndarray
     likenesses: np.ndarray
+    starts: np.ndarray | None = None
+    raised: np.ndarray | None = None
+    strangers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, which: Sequence[int]) -> Targets:
         """Some of the photographs."""
-        return Targets(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
+        own = (getattr(self, name) for name in self.__dataclass_fields__)
+        return Targets(*(None if values is None else values[which] for values in own))
 
 
 class Box(NamedTuple):
@@ -162,7 +172,9 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
         photo, fade = _resized(photos, _SMALL), _resized(fades, _SMALL)
         looks = {}
         if settings["identity_weight"]:
-            looks = prepare_looks(networks.ensemble, photo, start, _in_small(frames), moved(batch.likenesses))
+            strangers = np.zeros(len(batch), bool) if batch.strangers is None else batch.strangers
+            aims = moved(batch.likenesses), torch.from_numpy(strangers).to(device)
+            looks = prepare_looks(networks.ensemble, photo, start, _in_small(frames), *aims)
         marks = []
         for square in _jittered(squares) if settings["mouth_landmark_weight"] else []:
             grid = sampling_grid(_in_small(square), _SMALL, MESH_SIDE)
@@ -205,7 +217,7 @@ def objective(
     problem : Problem
         As :func:`prepare` gives it.
     settings : mapping
-        The weights; see :func:`deidlib.inversion.invert.invert`.
+        The weights, each a number or a tensor, (N,); see :func:`deidlib.inversion.invert.invert`.
     offset : Tensor, (N, n_styles, 512)
         Offsets from the donors, in standard deviations of W.
     marks : Marks or None

@@ -43,11 +43,11 @@ def collect_outcomes(
         The bounds: options of the stage ``checks``.
     identity : str
         ``per_photo``: a photograph is released at the first attempt that it passes. ``per_patient``: all of a
-        patient's photographs are released at one attempt, so that they show one new person: the first of those at
+        patient's photographs are released with one donor, so that they show one new person: the first of those with
         which most of them pass.
     turned_down : callable, optional
         Takes the rows of checks of each photograph, and gives the highest attempt at which reviewers asked for another
-        face. All photographs that share the face can be released only at a later attempt.
+        face. All photographs that share the face can be released only at a later attempt with another donor.
 
     Raises
     ------
@@ -71,14 +71,12 @@ def collect_outcomes(
                 lost.setdefault(photo_id, []).append(reason)
     sound = {i: _passed_attempts(rows, regions.get(i, {}), options) for i, rows in tries.items()}
     groups = {i: _group(photo, regions.get(i), identity) for i, photo in _by_photo(photos).items()}
-    passed = _later(sound, groups, turned_down(tries) if turned_down else {})
+    passed = _later(sound, groups, tries, turned_down(tries) if turned_down else {})
     chosen = released_attempts(list(groups.items()), passed)
     outcomes = []
     for photo in photos:
         i = photo["release_photo_id"]
-        attempt = chosen.get(groups[i])
-        attempt = attempt if attempt in passed.get(i, ()) else None
-        found = _outcome(photo, stopped, regions.get(i), tries.get(i, []), lost.get(i, []), attempt)
+        found = _outcome(photo, stopped, regions.get(i), tries.get(i, []), lost.get(i, []), chosen.get(i))
         if found.held_at == "gate" and len(passed.get(i, ())) < len(sound.get(i, ())):
             found = replace(found, reason="another_face_asked", held_at="review")
         elif found.held_at == "gate" and passed.get(i):
@@ -87,18 +85,31 @@ def collect_outcomes(
     return outcomes
 
 
-def _later(passed: Mapping[str, set[int]], groups: Mapping[str, str], turned_down: Mapping[str, int]) -> dict:
-    """Attempts that passed and come after the last one that was turned down for the photograph's group."""
+def _later(
+    passed: Mapping[str, dict], groups: Mapping[str, str], tries: Mapping[str, list[dict]], turned_down: Mapping
+) -> dict[str, dict]:
+    """Attempts that passed, after the last one that was turned down for the photograph's group, with another donor."""
     highest: dict[str, int] = {}
+    refused: dict[str, set] = {}
     for photo_id, attempt in turned_down.items():
-        if photo_id in groups:
-            highest[groups[photo_id]] = max(attempt, highest.get(groups[photo_id], -1))
-    return {i: {one for one in attempts if one > highest.get(groups[i], -1)} for i, attempts in passed.items()}
+        if group := groups.get(photo_id):
+            highest[group] = max(attempt, highest.get(group, -1))
+            shown = {row["donor_id"] for row in tries[photo_id] if row["attempt"] == attempt}
+            refused.setdefault(group, set()).update(shown - {None})
 
+    def counts(group: str, attempt: int, donor: str | None) -> bool:
+        return attempt > highest.get(group, -1) and donor not in refused.get(group, ())
 
-def _passed_attempts(rows: list[dict], region: Mapping, options: Mapping) -> set[int]:
     return {
-        row["attempt"]
+        photo_id: {attempt: donor for attempt, donor in attempts.items() if counts(groups[photo_id], attempt, donor)}
+        for photo_id, attempts in passed.items()
+    }
+
+
+def _passed_attempts(rows: list[dict], region: Mapping, options: Mapping) -> dict[int, str | None]:
+    """Attempts that a photograph passed → their donor."""
+    return {
+        row["attempt"]: row["donor_id"]
         for row in rows
         if row["passed"] is True
         and row["route"] == region.get("route")

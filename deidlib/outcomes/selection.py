@@ -1,13 +1,14 @@
 """Selection by the checks: the method's results at the first attempt, and how many photographs were made again.
 
-A photograph that fails is made again with another donor until it passes. So the scores of released photographs show
-only that they were selected; the first attempts show what the method achieves.
+A photograph that fails goes on with the same donor, or is made again with another one, until it passes. So the scores
+of released photographs show only that they were selected; the first attempts show what the method achieves.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from deidlib.contract.checks import LIKENESS, keeps_bound
@@ -28,14 +29,14 @@ def selection(outcomes: Iterable[Outcome], options: Mapping) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``photographs`` that a first attempt was checked of; ``passed_first`` of them; ``made_again`` with another
-        donor; ``against_judge``: those of which an attempt failed a recogniser's check; ``released``, and of these
-        ``released_later``, at a later attempt. ``first``: recogniser's check → ``taken`` for the patient at the first
-        attempt, of ``n`` that could be compared (its threshold alone, without the margin).
+        ``photographs`` that a first attempt was checked of; ``passed_first`` of them; ``made_again``, of which
+        ``went_on`` with the same donor at some attempt, and ``new_donor`` got another one; ``against_judge``: those of
+        which an attempt failed a recogniser's check; ``released``, and of these ``released_later``, at a later attempt.
+        ``first``: recogniser's check → ``taken`` for the patient at the first attempt, of ``n`` that could be compared
+        (its threshold alone, without the margin).
     """
-    counts = dict.fromkeys(
-        ("photographs", "passed_first", "made_again", "against_judge", "released", "released_later"), 0
-    )
+    counted = ("photographs", "passed_first", "made_again", "went_on", "new_donor", "against_judge", "released")
+    counts = dict.fromkeys((*counted, "released_later"), 0)
     first = {name: {"taken": 0, "n": 0} for name in LIKENESS}
     for outcome in outcomes:
         tries = [row for row in outcome.tries if (row["route"] or GENERATE) == GENERATE]
@@ -44,6 +45,9 @@ def selection(outcomes: Iterable[Outcome], options: Mapping) -> dict[str, Any]:
         counts["photographs"] += 1
         counts["passed_first"] += not tries[0]["failed"]
         counts["made_again"] += len(tries) > 1
+        changed = [earlier["donor_id"] != later["donor_id"] for earlier, later in pairwise(tries)]
+        counts["went_on"] += not all(changed)
+        counts["new_donor"] += any(changed)
         counts["against_judge"] += any(name in (row["failed"] or ()) for row in tries for name in LIKENESS)
         counts["released"] += outcome.attempt is not None
         counts["released_later"] += bool(outcome.attempt)
@@ -66,7 +70,8 @@ def words(found: Mapping[str, Any]) -> str:
     )
     return (
         f"Selection: at the first attempt, which is the method's own result, {found['passed_first']} of {n} "
-        f"photographs with a new face passed; {rates}. {found['made_again']} were made again with another donor, "
+        f"photographs with a new face passed; {rates}. {found['made_again']} were made again: {found['went_on']} went "
+        f"on with the same donor, led by the checks that they failed, and {found['new_donor']} got another donor. "
         f"{found['against_judge']} of {n} had an attempt that these recognisers stopped, and "
         f"{found['released_later']} of the {found['released']} that passed did so at a later "
         "attempt. What passed was chosen by these two, so their "

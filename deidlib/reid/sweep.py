@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from deidlib.config import stage_options
 from deidlib.contract.routes import GENERATE
+from deidlib.inversion.going_on import from_their_donors
 from deidlib.inversion.objective import Networks
 from deidlib.logs import progress
 from deidlib.outcomes.outcomes import read_outcomes
@@ -58,7 +59,10 @@ def sweep_rows(
 
 
 def _tables(folder: Path, chosen: dict[str, int]) -> tuple[pa.Table, ...]:
-    """Rows of the sampled photographs: photos, landmarks, regions, and the donors of their attempts."""
+    """Rows of the sampled photographs: photos, landmarks, regions, and the donors of their attempts.
+
+    Other areas and weights have no code to go on from, so every photograph starts at its donor.
+    """
     photos, landmarks, regions = (
         read_photos(stage_table(folder, name), name.upper(), chosen) for name in ("photos", "landmarks", "regions")
     )
@@ -66,4 +70,4 @@ def _tables(folder: Path, chosen: dict[str, int]) -> tuple[pa.Table, ...]:
         read_photos(stage_table(folder, "donors", attempt), "DONORS", [p for p, a in chosen.items() if a == attempt])
         for attempt in sorted(set(chosen.values()))
     ]
-    return photos, landmarks, regions, pa.concat_tables(donors)
+    return photos, landmarks, regions, from_their_donors(pa.concat_tables(donors))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deidlib.contract.checks import WITHOUT_FACE
-from deidlib.outcomes.attempts import GROUP_COLUMN, photos_to_retry, released_attempts
+from deidlib.outcomes.attempts import GROUP_COLUMN, failing, released_attempts, with_their_group
 from deidlib.outcomes.outcomes import PASSED
 from deidlib.storage import sealed, tables
 from deidlib.storage.results import Results, stage_table
@@ -32,7 +32,7 @@ _COLUMNS = {
     "donors": (tables.DONORS, [_ID, "status", "reason"]),
     "faces": (tables.FACES, [_ID, "status", "reason"]),
     "blended": (tables.BLENDED, [_ID, "status", "reason"]),
-    "checks": (tables.CHECKS, [_ID, "release_patient_id", "route", "passed"]),
+    "checks": (tables.CHECKS, [_ID, "donor_id", "route", "passed"]),
     "outcomes": (tables.OUTCOMES, ["status", "reason"]),
 }
 
@@ -195,28 +195,27 @@ def _add_decided(shard: Shard, found: Mapping[Step, pa.Table], configured: int, 
         return
     if configured <= len(verdicts) < shard.attempts:  # what reviewers asked for is still to be made
         return
-    again = set() if len(verdicts) == shard.attempts else photos_to_retry(verdicts[-1], identity)
-    passed: dict[str, set[int]] = {}
+    photos = found[Step("photos")].select([_ID, "release_patient_id"])
+    waiting = [] if len(verdicts) == shard.attempts else failing(verdicts[-1])[_ID].to_pylist()
+    passed: dict[str, dict[int, str | None]] = {}
     alone = set()
     for attempt, table in enumerate(verdicts):
         for row in table.to_pylist():
             if row["passed"] is True:
-                passed.setdefault(row[_ID], set()).add(attempt)
+                passed.setdefault(row[_ID], {})[attempt] = row["donor_id"]
             if row["route"] in WITHOUT_FACE:
                 alone.add(row[_ID])
     group = GROUP_COLUMN[identity]
-    members = {
-        row[_ID]: row[_ID] if row[_ID] in alone else row[group]
-        for row in found[Step("photos")].select([_ID, "release_patient_id"]).to_pylist()
-    }
+    members = {row[_ID]: row[_ID] if row[_ID] in alone else row[group] for row in photos.to_pylist()}
+    again = with_their_group(waiting, photos, identity) - alone  # the others may still get a new donor
     chosen = released_attempts(members.items(), passed)
     lost = {}
     for step, table in found.items():
         lost |= _stopped(table) if step.table in ("donors", "faces", "blended") else {}
-    for photo_id, of_group in members.items():
+    for photo_id in members:
         if photo_id in stopped or photo_id in again:
             continue
-        if chosen.get(of_group) in passed.get(photo_id, ()):
+        if photo_id in chosen:
             shard.passed += 1
         elif passed.get(photo_id):
             shard.reasons["passed_with_another_face"] += 1

@@ -75,8 +75,8 @@ REASONS: dict[str, str] = {
     "text_unchecked": "The search for text failed on this photograph, so it cannot be released.",
     "gate_failed": "No attempt passed the privacy and quality gate.",
     "passed_with_another_face": (
-        "It passed only with a different new face than the patient's other photographs show. Leave those others out, "
-        "or set identity to per_photo."
+        "It passed only with a different new face than the patient's other photographs show, and failed with theirs "
+        "at every attempt. Leave those others out, or set identity to per_photo."
     ),
     "withheld_by_reviewer": "A reviewer withheld it: the decision, with its reason, is in private/review.",
     "another_face_asked": (
@@ -141,6 +141,7 @@ _PHOTO = [_field("release_photo_id", pa.string(), "keyed pseudonym of the photog
 _PATIENT = [_field("release_patient_id", pa.string(), "keyed pseudonym of the patient (HMAC-SHA-256)")]
 _ROUTE = [_field("route", pa.string(), "how it is de-identified: generate, region_only or intraoral")]
 _ATTEMPT = [_field("attempt", pa.int32(), "attempt number, from 0")]
+_DONOR = [_field("donor_id", pa.string(), "digest of the donor identity; the same for all photographs that share it")]
 
 #: One shard of the sheet as planned (private): what intake reads.
 COHORT = pa.schema(
@@ -258,11 +259,7 @@ DONORS = pa.schema(
     [
         *_PHOTO,
         *_ATTEMPT,
-        _field(
-            "donor_id",
-            pa.string(),
-            "digest of the donor identity; the same for all photographs that share it",
-        ),
+        *_DONOR,
         _field("bank_ids", pa.list_(pa.int32()), "entries of the donor bank that were mixed"),
         _field("weights", pa.list_(pa.float32()), "their weights, summing to 1"),
         _field(
@@ -272,6 +269,12 @@ DONORS = pa.schema(
         ),
         _field("sface", pa.list_(pa.float32()), "SFace embedding of the donor's face (128 values, unit length)"),
         _field("likeness", pa.float32(), "SFace cosine to the patient that inversion aims at: that of an impostor"),
+        _field(
+            "start",
+            pa.list_(pa.float32()),
+            "W+ code of the attempt before, flat, from which the photograph goes on; null where it starts at w",
+        ),
+        _field("led_by", pa.list_(pa.string()), "checks that it failed there and that lead it on; null as for start"),
         *_STATUS,
     ]
 )
@@ -310,6 +313,7 @@ FACES = pa.schema(
     [
         *_PHOTO,
         *_ATTEMPT,
+        *_DONOR,
         _field("latent", pa.list_(pa.float32()), "W+ code, flat (n_styles × 512 values)"),
         _field("image", pa.large_binary(), "generated face in the aligned frame (1024² PNG)"),
         _field("loss", pa.float32(), "final value of the objective"),
@@ -357,6 +361,7 @@ CHECKS = pa.schema(
         *_PHOTO,
         *_PATIENT,
         *_ATTEMPT,
+        _field("donor_id", pa.string(), "donor of its generated face (DONORS.donor_id); null without one"),
         *_ROUTE,
         *(_field(name, _CHECK_TYPES[kind], text, unit) for name, kind, text, unit in checks.columns()),
         *_SMILE,

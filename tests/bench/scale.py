@@ -31,7 +31,7 @@ from deidlib.storage import tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "a key for figures, not for patients: " + 40 * "0"
-ATTEMPTS = 3  # the configuration's default
+ATTEMPTS = 4  # the configuration's default
 HELD_BACK = 100  # one photograph of so many is quarantined by intake …
 FAILING = 10  # … and one of so many fails an attempt
 COLUMNS = ("patient_id", "photo_id", "path", "consent", "view", "timepoint", "age", "sex")
@@ -72,6 +72,7 @@ def write_stages(shard: Path, photos: int) -> list[str]:
     for attempt in range(ATTEMPTS):
         passed = [n % FAILING != 0 for n in range(len(at))]
         handled = {"release_photo_id": [ids[i] for i in at], "attempt": [attempt] * len(at)}
+        handled["donor_id"] = [ids[i] for i in at]
         good = handled | {"status": [tables.OK] * len(at)}
         for name, schema in (("donors", tables.DONORS), ("faces", tables.FACES), ("blended", tables.BLENDED)):
             written[f"attempt-{attempt}/{name}.parquet"] = schema, good

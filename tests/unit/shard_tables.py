@@ -111,7 +111,7 @@ class Spec:
 
     ``stopped`` is (stage, reason) with stage intake, landmarks, regions, donors, faces or blended;
     ``checks`` holds, for each attempt, what differs from a row that passes (``passed`` follows from
-    ``failed``).
+    ``failed``); without a ``donor_id``, each attempt has a donor of its own.
     """
 
     patient: str
@@ -322,6 +322,7 @@ def _check(row: int, spec: Spec, attempt: int) -> dict:
         "release_photo_id": photo,
         "release_patient_id": patient,
         "attempt": attempt,
+        "donor_id": f"{patient}-{attempt}" if spec.route == "generate" else None,
         "route": spec.route,
         "sface_cosine": 0.1,
         "dlib_distance": 0.8,

@@ -230,7 +230,7 @@ def test_stages_without_work_write_their_empty_table_and_import_nothing_heavy(tm
     calls = {
         "LANDMARKS": ("landmarks", "--photos", photos),
         "REGIONS": ("regions", "--photos", photos, "--landmarks", landmarks),
-        "DONORS": ("donors", "choose", checks, *given, *again),
+        "DONORS": ("donors", "choose", checks, donors, faces, *given, *again),
         "FACES": ("invert", *given, "--donors", donors),
         "BLENDED": ("blend", *given, "--faces", faces),
         "CHECKS": ("check", "--photos", photos, "--regions", regions, "--faces", faces, "--blended", blended),
@@ -239,6 +239,23 @@ def test_stages_without_work_write_their_empty_table_and_import_nothing_heavy(tm
         out = tmp_path / "out" / f"{schema}.parquet"
         assert imported_by(*arguments, "--out", out) == set(), schema
         assert tables.read(out, getattr(tables, schema)).num_rows == 0
+
+
+def test_what_goes_on_needs_no_network_to_get_its_donor_again(tmp_path):
+    photo = {"release_photo_id": "a", "release_patient_id": "p", "route": "generate", "status": tables.OK}
+    made = {**photo, "donor_id": "d", "attempt": 0, "w": [1.0], "latent": [2.0], "passed": False, "failed": ["seam"]}
+    for name in ("PHOTOS", "LANDMARKS", "REGIONS", "CHECKS", "DONORS", "FACES"):
+        schema = getattr(tables, name)
+        row = {column: value for column, value in made.items() if column in schema.names}
+        tables.write(tables.from_rows([row], schema), tmp_path / name, schema)
+    keys.write_new_key(tmp_path / "key")
+    before = [tmp_path / name for name in ("CHECKS", "DONORS", "FACES")]
+    given = [f"--{name.lower()}={tmp_path / name}" for name in ("PHOTOS", "LANDMARKS", "REGIONS")]
+    out = tmp_path / "again"
+    again = ("--attempt", 1, "--key", tmp_path / "key", "--out", out)
+    assert imported_by("donors", "choose", *before, *given, *again) == set()
+    (row,) = tables.read(out, tables.DONORS).to_pylist()
+    assert (row["donor_id"], row["attempt"], row["w"], row["start"], row["led_by"]) == ("d", 1, [1.0], [2.0], ["seam"])
 
 
 def test_missing_and_damaged_tables_are_one_line_with_the_mend(tmp_path):

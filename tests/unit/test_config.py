@@ -35,7 +35,7 @@ def test_every_key_but_the_first_has_a_default_and_the_defaults_are_valid():
     for key, rule in described(config.load_schema("config")):
         if key != "cohort" and "properties" not in rule:
             assert "default" in rule, key
-    assert cfg["attempts"] == 3
+    assert cfg["attempts"] == 4
     assert cfg["checks"]["sface_max"] == 0.363
     assert cfg["release"]["columns"]["age"] == {"rule": "bin", "width": 10}
 
@@ -83,7 +83,7 @@ def test_released_columns_replace_the_default_ones():
         ({"version": "../1.0.0"}, r"version: '\.\./1\.0\.0' is not allowed"),
         (
             {"attempts": 0},
-            r"attempts: 0 is not allowed; write a whole number, at least 1 and at most 10 \(default 3\)",
+            r"attempts: 0 is not allowed; write a whole number, at least 1 and at most 10 \(default 4\)",
         ),
         ({"attempts": "three"}, r"attempts: 'three' is not allowed; write a whole number"),
         ({"attempts": "3.5"}, r"attempts: 3\.5 is not allowed; write a whole number"),

@@ -186,6 +186,12 @@ def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
         choose_donors(table, ["a1"], likenesses, bank, editor, nothing, KEY, 0, "per_patient", OPTIONS)
 
 
+def test_the_faces_drawn_do_not_depend_on_how_many_are_drawn_at_a_time(bank, generator):
+    """Not even in a process that lets torch use several threads elsewhere."""
+    codes = bank.w[:3]
+    assert np.array_equal(drawn(codes, generator), drawn(codes, generator, 3))
+
+
 def test_the_likeness_aimed_at_is_that_of_fitting_impostors(bank, editor):
     """Neither alike nor the least alike of all: over many patients, spread as impostors' likeness is."""
     table = photos(*((f"photo{k}", f"patient{k}", "T0") for k in range(80)))

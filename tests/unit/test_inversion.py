@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from deidlib.cli.common import stage_options
 from deidlib.donors.bank import read_bank, to_uint8
+from deidlib.inversion.going_on import factors
 from deidlib.inversion.identity import _Resampled, crop, fit_template, looks_of_step, sampling_grid
 from deidlib.inversion.invert import BatchSize, invert
 from deidlib.inversion.mesh import SIDE, Mesh, fit_square
@@ -221,6 +222,23 @@ def test_result_does_not_depend_on_company_order_or_place(networks, targets, bat
     assert (other == other_first).all()
     assert (one == one_second).all()
     assert (one == one_alone).all(), "the last batch is filled up"
+
+
+def test_what_goes_on_starts_at_its_code_and_is_led_by_what_failed(networks, targets):
+    """In one batch: the seam's photograph comes to agree better with its source, one that is far out comes back."""
+    settings = SETTINGS | {"batch": 2}
+    found = invert(networks, targets, settings)
+    starts = found.latents.copy()
+    starts[1] += 3 * (starts[1] - targets.donors[1])
+    raised = np.stack([factors(["seam"]), factors(["latent_distance"])])
+    on = replace(targets, starts=starts, raised=raised)
+    still = invert(networks, on, settings | {"learning_rate": 0.0})
+    assert np.abs(still.latents - starts).max() < 1e-3
+    after = invert(networks, on, settings | {"steps": 12})
+    assert after.psnr[0] > found.psnr[0]
+    assert after.distance[1] < 0.95 * still.distance[1]
+    alone = invert(networks, on.take([1]), settings | {"steps": 12})
+    assert (alone.images[0] == after.images[1]).all(), "each is led by its own failures"
 
 
 @pytest.mark.exhaustive

@@ -68,7 +68,7 @@ def test_first_attempt_that_passed_is_released_with_its_own_pixels(tmp_path):
     assert verify_release(folder) == []
 
 
-def test_a_patient_is_released_at_one_attempt(tmp_path):
+def test_a_patient_is_released_with_one_donor(tmp_path):
     """Both photographs pass at attempt 1, one already at attempt 0 with another donor: the new person must be one."""
     specs = [Spec("patient-a", "one", checks=({}, {})), Spec("patient-a", "two", checks=(FAILS, {}))]
     folder = release(tmp_path, specs, config=CONFIG | {"identity": "per_patient"})

@@ -256,16 +256,25 @@ def test_the_first_page_tells_what_was_selected_and_numbers_come_in_classes(tmp_
     specs = [
         Spec("patient-a", "photo-a", checks=({"sface_cosine": 0.123456, "seam": 1.23456},)),
         Spec("patient-b", "photo-b", checks=(FAILS, {})),
-        Spec("patient-c", "photo-c", checks=({"seam": 9.0, "failed": ["seam"]}, {"dlib_distance": 0.654321})),
+        Spec(
+            "patient-c",
+            "photo-c",
+            checks=(
+                {"seam": 9.0, "failed": ["seam"], "donor_id": "same"},
+                {"dlib_distance": 0.654321, "donor_id": "same"},
+            ),
+        ),
     ]
     audit, html = run(tmp_path, specs)
     selected = audit["selection"]
     assert (selected["photographs"], selected["passed_first"], selected["made_again"]) == (3, 1, 2)
+    assert (selected["went_on"], selected["new_donor"]) == (1, 1)
     assert (selected["against_judge"], selected["released"], selected["released_later"]) == (1, 3, 2)
     assert selected["first"] == {"sface_cosine": {"taken": 1, "n": 3}, "dlib_distance": {"taken": 0, "n": 3}}
     first_page = html[: html.index("Criteria, each over all photographs")]
     assert "SFace took 1 of 3 for the patient" in first_page
-    assert "2 were made again with another donor" in first_page
+    assert "2 were made again: 1 went on with the same donor" in first_page
+    assert "1 got another donor" in first_page
     card = (tmp_path / "release" / "1.0.0" / "README.md").read_text()
     assert "SFace took 1 of 3 for the patient" in card
     told = json.dumps({key: value for key, value in audit.items() if key not in ("configuration", "code_sha256")})

@@ -114,11 +114,11 @@ def cohort_of_shard(wildcards):
     return str(stage_table(results.shard(wildcards.shard), "cohort"))
 
 
-def checks_before(wildcards):
-    """Input function: the checks of the attempt before; attempt 0 has none."""
+def attempt_before(wildcards):
+    """Input function: checks, donors and faces of the attempt before; attempt 0 has none."""
     before = int(wildcards.attempt) - 1
-    folder = f"{config['results']}/private/shards/{wildcards.shard}"
-    return f"{folder}/attempt-{before}/checks.parquet" if before >= 0 else []
+    folder = f"{PRIVATE}/shards/{wildcards.shard}/attempt-{before}"
+    return [f"{folder}/{table}.parquet" for table in ("checks", "donors", "faces")] if before >= 0 else []
 
 
 def of_all_shards(table):

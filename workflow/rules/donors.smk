@@ -1,6 +1,6 @@
 # Chooses a synthetic identity for every photograph that this attempt handles. Attempt 0 handles all photographs of the
-# shard; later attempts handle those that failed the gate before. Attempts beyond the configured number handle those for
-# which a reviewer asked for another face.
+# shard; later attempts handle those that failed the gate before: with the same donor, and if that fails too with another
+# one. Attempts beyond the configured number handle those for which a reviewer asked for another face.
 
 
 rule donors:
@@ -8,7 +8,7 @@ rule donors:
         photos="<shard>/photos.parquet",
         landmarks="<shard>/landmarks.parquet",
         regions="<shard>/regions.parquet",
-        failed=checks_before,
+        before=attempt_before,
         models=ancient("<private>/models.json"),
     output:
         donors="<attempt>/donors.parquet",
@@ -21,7 +21,7 @@ rule donors:
         donors_group
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=more(4000),
         runtime=more(120),
@@ -34,8 +34,8 @@ rule donors:
         bank=generator_file(bank_file),
         weights=weights(config["generator"], "sface", "yunet", "age_net", "gender_net"),
     shell:
-        "deidlib donors choose {input.failed:q} --photos {input.photos:q} --landmarks {input.landmarks:q} "
+        "deidlib donors choose {input.before:q} --photos {input.photos:q} --landmarks {input.landmarks:q} "
         "--regions {input.regions:q} --out {output.donors:q} --attempt {wildcards.attempt} "
         "{params.requested} "
-        "--identity {params.identity} --generator {params.generator} --options {params.options:q} "
+        "--identity {params.identity} --generator {params.generator} --threads {threads} --options {params.options:q} "
         "> {log:q} 2>&1"
