@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from deidlib.config import AUDIT_ONLY
 from deidlib.contract.routes import GENERATE
 
-_PRIVATE_KEYS = re.compile(r"(^|_)(cohort|results|key|file|folder|path|dir|sheet|gallery)$")
+_PRIVATE_KEYS = re.compile(r"^cohort$|(^|_)(results|key|file|folder|path|dir|sheet|gallery)$")
 _LIKE_A_PATH = re.compile(r"^(~|\.{0,2}/|[A-Za-z]:[\\/]|\\\\)|\.(tsv|csv|key|parquet|ya?ml|png|jpe?g)$")
 
 

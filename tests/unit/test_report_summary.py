@@ -168,6 +168,15 @@ def test_what_the_audit_alone_states_changes_nothing_that_is_published():
     assert study_fields({}) == {}
 
 
+def test_published_settings_hold_every_choice_and_no_path():
+    config = with_study() | {"cohort": "a.tsv", "key_file": "k", "results": "r", "reid": {"small_cohort": "hold"}}
+    public = redact.public_config(config)
+    assert public["reid"] == {"small_cohort": "hold"}
+    assert not {"cohort", "key_file", "results"} & set(public)
+    other = config | {"reid": {"small_cohort": "release"}}
+    assert redact.config_digest(config) != redact.config_digest(other)
+
+
 @pytest.mark.parametrize(
     "text",
     ["see patient-one", "PATIENT ONE agreed", "as for photo-four", "for Q. Doe-Example of ward nine", "class III only"],
