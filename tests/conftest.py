@@ -12,6 +12,7 @@ hypothesis.settings.load_profile("deidlib")
 
 #: Files that take longest: they begin first, so that at the end no process is left alone with one of them.
 LONGEST_FIRST = (
+    "test_review_rounds.py",
     "test_whole_run.py",
     "test_workflow.py",
     "test_content_decides.py",
