@@ -265,7 +265,7 @@ def test_the_audit_says_what_people_saw_or_that_nobody_was_asked(tmp_path):
     audit, html = build_audit(*given)
     rate = audit["panel"][0]["realism"]["accuracy"]["rate"]
     assert "No person was asked" not in html
-    assert f"{100 * rate:.0f} % of the answers were right" in html
+    assert f"{100 * rate:.0f} % of the answers were right" in html.replace("\xa0", " ")
     for path in paths:
         changed(path, simulated=True)
     results = write_panel_report(analyse(drawn, read_answers(drawn, paths)), private / "panel" / "first")
