@@ -102,7 +102,7 @@ def test_a_grown_sheet_reruns_one_shard_and_a_changed_setting_what_depends_on_it
     everything = jobs(snakemake(noise, "--dry-run", **given).stdout)
     assert "intake" not in everything
     assert everything["landmarks"] == everything["regions"] == len(shards)
-    assert everything["donors"] == everything["inversion"] == everything["blending"] == 3 * len(shards)
+    assert everything["donors"] == everything["inversion"] == everything["blending"] == 4 * len(shards)
     settings = noise / "my.yaml"
     settings.write_text(yaml.safe_dump(given | {"preset": {"landmarks": {"max_yaw": 20}}}))
     assert jobs(snakemake(noise, "--dry-run", *photos, "--configfile", settings).stdout) == {}

@@ -152,8 +152,8 @@ def test_a_cluster_gives_the_same_release_as_one_machine(cluster, model_files, t
     submitted = SUBMITTED.findall(told)
     assert sorted(name for _, name in submitted) == sorted(
         2 * ["prepare_donors_intake_landmarks_regions"]
-        + 2 * ["judge_blending_checks_donors"]
-        + 2 * ["judge_blending_checks"]
+        + 2 * ["judge_0_blending_checks_donors"]
+        + 2 * ["judge_1_blending_checks"]
         + 5 * ["inversion"]  # one of them again
         + 2 * ["embed_embeddings_outcomes"]
         + ["decide", "reid", "release", "report", "sweep"]

@@ -16,7 +16,7 @@ rule blending:
         "<benchmarks>/blending/{shard}.attempt-{attempt}.tsv"
     priority: 5
     group:
-        "judge"
+        judge_group
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -17,7 +17,7 @@ rule checks:
         "<benchmarks>/checks/{shard}.attempt-{attempt}.tsv"
     priority: 6
     group:
-        "judge"
+        judge_group
     conda:
         "../../envs/environment.yaml"
     threads: 1

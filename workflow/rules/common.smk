@@ -226,9 +226,19 @@ def more(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def judge_group(wildcards):
+    """Group of an attempt's blending, checks and next donors: on a cluster they share a job (docs/cluster.md).
+
+    Each attempt has a group of its own. Snakemake joins jobs of one group that depend on each other, and donors depend on
+    those of the attempt before, with the inversion in between.
+    """
+    return f"judge_{wildcards.attempt}"
+
+
 def donors_group(wildcards):
-    """Group of the donors rule: on a cluster it shares a job with the rule before it (docs/cluster.md)."""
-    return "prepare" if wildcards.attempt == "0" else "judge"
+    """Group of the donors rule: that of the rule before it."""
+    before = int(wildcards.attempt) - 1
+    return "prepare" if before < 0 else f"judge_{before}"
 
 
 def of_attempts(table):
