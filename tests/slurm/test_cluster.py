@@ -20,7 +20,7 @@ PROFILE = REPOSITORY / "workflow" / "profiles" / "slurm" / "config.yaml"
 HERE = ["--max-threads", "2", "--slurm-init-seconds-before-status-checks", "2"]
 #: The profile's site settings, filled in for the cluster that cluster.sh starts.
 SITE = {"GPU_PARTITION": "gpus", "GPU_TYPE": "model", "PARTITION": "main", "FEATURE": "kind"}
-SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: \S+/(?:group|rule)_([a-z_]+)/")
+SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: \S+/(?:group|rule)_([a-z0-9_]+)/")
 
 
 @pytest.fixture(scope="module")
