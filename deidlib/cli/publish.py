@@ -53,7 +53,7 @@ def decide(
     what = f"{decision.released} photographs to be released" if decision.release else "nothing is released"
     say(f"decision: {what}, {decision.held} held back")
     for criterion in decision.failed:
-        say(f"  not kept: {criterion}")
+        say(f"  failed: {criterion}")
     if decision.review["waiting"]:
         say(f"  {waiting_words(decision.review)}")
 

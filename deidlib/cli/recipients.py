@@ -117,8 +117,10 @@ def diff(
 
 def _print_images(found: ImageDifference) -> None:
     for name, apart in found.differing.items():
-        told = f"mean {apart.mean:.2f}, largest {apart.largest}" if apart.same_size else "of another size"
-        print(f"≠ {name}  pixels: {told}{'' if apart.core_kept else '; the preserved core differs or lies elsewhere'}")
+        apart_by = f"mean {apart.mean:.2f}, largest {apart.largest}" if apart.same_size else "of another size"
+        print(
+            f"≠ {name}  pixels: {apart_by}{'' if apart.core_kept else '; the preserved core differs or lies elsewhere'}"
+        )
     print(f"pixels: {found.equal} of {found.equal + len(found.differing)} photographs in both are equal")
     means = [apart.mean for apart in found.differing.values() if apart.same_size]
     if means:

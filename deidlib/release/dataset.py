@@ -96,13 +96,13 @@ def write_release(
         index = protected.index
         gone = tombstones(private, release_root, version, index)
         date = release_date(config, folder)
-        told = {
+        from_run = {
             "review": decision.review,
             "not_judged": decision.not_judged,
             "selection": selection(all_outcomes(private, shards), config["checks"]),
             "shown_by_faces": protected.shown,
         }
-        write_documents(aside, index, quarantine, gone, config, models, version, date, told)
+        write_documents(aside, index, quarantine, gone, config, models, version, date, from_run)
         look()
         move_into_place(aside, folder)
     with report_full_disk("the ledger of the private folder was not brought up to date"):

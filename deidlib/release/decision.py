@@ -136,7 +136,7 @@ def obey(decision: Decision) -> None:
     Raises
     ------
     GateFailed
-        The release gate is not kept.
+        The release gate failed.
     ReviewPending
         Photographs wait for a reviewer.
     NothingReleased
@@ -151,7 +151,7 @@ def obey(decision: Decision) -> None:
         raise ReviewPending(waiting_words(decision.review))
     if not decision.release:
         raise GateFailed(
-            "the release gate is not kept, so nothing is released:\n" + "\n".join(f"  {one}" for one in decision.failed)
+            "the release gate failed, so nothing is released:\n" + "\n".join(f"  {one}" for one in decision.failed)
         )
 
 
@@ -273,8 +273,8 @@ def _meaning(outcome: Outcome, reason: str) -> str:
     """Explain a reason and what helps; for the gate, with the checks that the last attempt failed."""
     meaning = tables.REASONS.get(reason, "")
     failed = list(outcome.tries[-1]["failed"] or ()) if reason == "gate_failed" and outcome.tries else []
-    told = [f"{name} ({checks.HELP[name]})" if name in checks.HELP else name for name in failed]
-    return f"{meaning} Failed at the last attempt, and what helps: {'; '.join(told)}." if told else meaning
+    checked = [f"{name} ({checks.HELP[name]})" if name in checks.HELP else name for name in failed]
+    return f"{meaning} Failed at the last attempt, and what helps: {'; '.join(checked)}." if checked else meaning
 
 
 def _sheet_paths(private: Path, shards: Sequence[str]) -> dict[int, str]:

@@ -69,7 +69,7 @@ def write_documents(
     models: list[dict],
     version: str,
     date: str,
-    told: Mapping[str, Any] | None = None,
+    from_run: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything but the images, which lie in ``folder`` already; ``SHA256SUMS`` last.
 
@@ -87,7 +87,7 @@ def write_documents(
         As for :func:`deidlib.release.write_release`.
     date : str
         From :func:`release_date`.
-    told : mapping, optional
+    from_run : mapping, optional
         What the index does not contain: see :func:`deidlib.release.summary.gather`.
     """
     from deidlib.release.crate import ro_crate, workflow_files
@@ -100,7 +100,7 @@ def write_documents(
     sums |= {name: file_digest(folder / name) for name in (INDEX_FILE, *embedded)}
     reasons = Counter(row[2] for row in quarantine)
     digest = content_digest(sums)
-    summary = gather(index, reasons, len(tombstones), len(embedded), version, date, digest, config, models, told)
+    summary = gather(index, reasons, len(tombstones), len(embedded), version, date, digest, config, models, from_run)
     documents = {
         CARD_FILE: card.data_card(summary).encode(),
         DATASHEET_FILE: card.datasheet(summary).encode(),

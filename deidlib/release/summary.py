@@ -181,7 +181,7 @@ def gather(
     content_digest: str,
     config: Mapping,
     models: list[dict],
-    told: Mapping[str, Any] | None = None,
+    from_run: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Gather the summary of a release.
 
@@ -197,11 +197,11 @@ def gather(
         See :class:`Summary`.
     config, models
         As for :func:`deidlib.release.write_release`.
-    told : mapping, optional
+    from_run : mapping, optional
         What the index does not contain: ``review`` (:func:`deidlib.review.effect.review_numbers`; by default nobody
         looked), ``not_judged``, ``selection`` and ``shown_by_faces`` as in :class:`Summary`.
     """
-    options, told = config.get("release", {}), told or {}
+    options, from_run = config.get("release", {}), from_run or {}
     patients = Counter(index["release_patient_id"].to_pylist())
     released = [name for name in index.schema.names if name not in tables.INDEX.names]
     tallies = [(title, _tally(index, name)) for name, title in _TALLIED.items()]
@@ -228,15 +228,15 @@ def gather(
         released_columns=released,
         k_claim=claim(index) or {"k": None, "quasi_identifiers": []},
         k_measured=measured_k(index),
-        selection=dict(told.get("selection") or {}),
-        shown_by_faces=told.get("shown_by_faces"),
+        selection=dict(from_run.get("selection") or {}),
+        shown_by_faces=from_run.get("shown_by_faces"),
         content_digest=content_digest,
         settings_digest=redact.config_digest(config),
         config=shown | _generator(config) | {"version": version, "release": {**shown.get("release", {}), "date": date}},
         models=redact.public_models(models, GENERATE in index["route"].to_pylist()),
         embedded=embedded,
-        review=dict(told.get("review") or nobody_looked(index.num_rows)),
-        not_judged=list(told.get("not_judged") or ()),
+        review=dict(from_run.get("review") or nobody_looked(index.num_rows)),
+        not_judged=list(from_run.get("not_judged") or ()),
     )
 
 

@@ -93,8 +93,8 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     if release_folder is not None:
         (out / TOMBSTONES_FILE).unlink(missing_ok=True)  # of an earlier run in which this version did not come about
-    told = count_tombstones(release_folder or out)
-    audit, html = build_audit(private, release_folder, shards, attempts, version, config, models, attacks_file, told)
+    gone = count_tombstones(release_folder or out)
+    audit, html = build_audit(private, release_folder, shards, attempts, version, config, models, attacks_file, gone)
     text = json.dumps(audit, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     summary = summary_page(audit)
     contents = (summary.encode(), to_pdf(summary), html.encode(), to_pdf(html), text.encode())
