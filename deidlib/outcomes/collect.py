@@ -6,7 +6,7 @@ Images are not read, so memory grows with rows and not with pixels. The verdict 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def collect_outcomes(
     attempts: int,
     options: Mapping,
     identity: str = "per_patient",
-    turned_down: Callable[[Mapping[str, list[dict]]], Mapping[str, int]] | None = None,
+    turned_down: Mapping[str, int] | None = None,
 ) -> list[Outcome]:
     """Work out the outcomes of one shard, in the order of its photos table.
 
@@ -45,9 +45,9 @@ def collect_outcomes(
         ``per_photo``: a photograph is released at the first attempt that it passes. ``per_patient``: all of a
         patient's photographs are released with one donor, so that they show one new person: the first of those with
         which most of them pass.
-    turned_down : callable, optional
-        Takes the rows of checks of each photograph, and gives the highest attempt at which reviewers asked for another
-        face. All photographs that share the face can be released only at a later attempt with another donor.
+    turned_down : mapping, optional
+        ``release_photo_id`` → the highest attempt at which reviewers asked for another face. All photographs that share
+        the face can be released only at a later attempt with another donor.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def collect_outcomes(
                 lost.setdefault(photo_id, []).append(reason)
     sound = {i: _passed_attempts(rows, regions.get(i, {}), options) for i, rows in tries.items()}
     groups = {i: _group(photo, regions.get(i), identity) for i, photo in _by_photo(photos).items()}
-    passed = _later(sound, groups, tries, turned_down(tries) if turned_down else {})
+    passed = _later(sound, groups, tries, turned_down or {})
     chosen = released_attempts(list(groups.items()), passed)
     outcomes = []
     for photo in photos:
@@ -94,7 +94,7 @@ def _later(
     for photo_id, attempt in turned_down.items():
         if group := groups.get(photo_id):
             highest[group] = max(attempt, highest.get(group, -1))
-            shown = {row["donor_id"] for row in tries[photo_id] if row["attempt"] == attempt}
+            shown = {row["donor_id"] for row in tries.get(photo_id, ()) if row["attempt"] == attempt}
             refused.setdefault(group, set()).update(shown - {None})
 
     def counts(group: str, attempt: int, donor: str | None) -> bool:

@@ -58,7 +58,7 @@ def reviewed_outcomes(results: Results, shard: str, attempts: int, config: Mappi
         attempts,
         stage_options(config, "checks"),
         config["identity"],
-        lambda tries: turned_down(decisions, reviewers),
+        turned_down(decisions, reviewers),
     )
     return hold_back(outcomes, decisions, reviewers)
 

@@ -137,5 +137,19 @@ def test_a_photograph_that_went_on_with_the_patients_face_is_released(went_on):
 @pytest.mark.parametrize(("photo", "attempt"), [(0, 0), (1, 1)])
 def test_a_face_that_a_reviewer_turned_down_is_turned_down_at_every_attempt(went_on, photo, attempt):
     folder, photos = went_on
-    found = collect_outcomes(folder, 2, BOUNDS, turned_down=lambda tries: {photos[photo]: attempt})
+    found = collect_outcomes(folder, 2, BOUNDS, turned_down={photos[photo]: attempt})
     assert {one.reason for one in found} == {"another_face_asked"}
+
+
+def test_a_request_for_another_face_outlives_the_photograph_that_it_was_made_on(tmp_path):
+    """The photograph lost its consent since; its patient's other one still does not get the face that was refused."""
+    specs = [
+        Spec("patient-one", "photo-one", checks=({},)),
+        Spec("patient-one", "photo-two", stopped=("intake", "consent_missing")),
+    ]
+    (shard,) = write_private(tmp_path, specs, config=PER_PATIENT)
+    found = collect_outcomes(tmp_path / "shards" / shard, 1, BOUNDS, turned_down={ids(specs[1])[1]: 0})
+    assert {one.photo["photo_id"]: one.reason for one in found} == {
+        "photo-one": "another_face_asked",
+        "photo-two": "consent_missing",
+    }
