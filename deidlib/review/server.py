@@ -9,6 +9,8 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import socket
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -63,12 +65,15 @@ class ReviewServer(ThreadingHTTPServer):
         mask to where it came from.
     """
 
-    daemon_threads = True
+    # A thread that is stopped in the middle of a read of Parquet ends the whole program (``terminate`` of C++), so
+    # closing waits for each answer that is being written.
+    daemon_threads = False
 
     def __init__(self, cohort: Cohort, role: str, reviewer: int = 1, port: int = 0, mask_page=None):
         self.cohort, self.role, self.reviewer = cohort, role, reviewer
         self.mask_page = mask_page
         self.token = secrets.token_urlsafe(32)
+        self._connections: set[socket.socket] = set()
         try:
             super().__init__((ADDRESS, port), _Handler)
         except OSError as error:
@@ -78,6 +83,23 @@ class ReviewServer(ThreadingHTTPServer):
     def address(self) -> str:
         """Where the page is."""
         return f"http://{ADDRESS}:{self.server_port}/{self.token}/"
+
+    def process_request(self, request, client_address) -> None:
+        """Answer a connection in a thread of its own."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request) -> None:
+        """Close a connection."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Take no more requests, and wait for the answers that are being written."""
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)  # a connection that a browser keeps open ends at once
+        super().server_close()
 
     def handle_error(self, request, client_address) -> None:
         """Ignore a browser that closed the connection."""

@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import threading
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -72,6 +73,20 @@ def results(tmp_path):
 
 
 PHOTOS = [ids(spec)[1] for spec in specs()]
+
+
+def test_closing_waits_for_an_answer_but_not_for_a_connection_that_is_kept_open(results):
+    before = set(threading.enumerate())
+    with serving(results) as server:
+        idle, asking = (http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20) for _ in range(2))
+        for connection in (idle, asking):
+            connection.request("GET", f"/{server.token}/overview")
+            assert connection.getresponse().read()
+        asking.request("GET", f"/{server.token}/picture/{PHOTOS[0]}/original")
+        started = time.monotonic()
+    assert time.monotonic() - started < 20  # a connection that says nothing would be kept for 60 s
+    assert set(threading.enumerate()) == before
+    assert decode_png(asking.getresponse().read()).shape == (SIDE, SIDE, 3)
 
 
 def test_nobody_without_the_token_is_answered(results):
