@@ -174,7 +174,7 @@ def publish(
     if not release.is_dir():
         raise InputError("this is no folder; name a release, for example results/release/1.0.0")
     version = release.resolve()
-    audit = audit or Results.of_folder(version.parent.parent).reports / version.name / "audit.json"
+    audit = audit or Results.of_folder(version.parent.parent).audit_numbers(version.name)
     asked = prepare_deposit(release, out, audit)
     say("the release is whole, and its gate passed; the folder is ready, and nothing was uploaded")
     for line in asked:

@@ -1,6 +1,6 @@
 """Decodes an image file to pixels: upright, sRGB, 8 bit, without transparency and without metadata.
 
-A file that cannot be decoded with certainty raises :class:`Undecodable` with a reason code of tables.REASONS. Of a
+A file that cannot be decoded with certainty raises :class:`Undecodable` with a reason code of reasons.REASONS. Of a
 decoder's own exceptions only MemoryError gets out, since it is no fault of the file. The choices:
 
 - JPEG, PNG, TIFF, WebP, HEIC, AVIF and DICOM photographs are accepted. The content decides the format, not the name

@@ -34,7 +34,7 @@ class Outcome:
     attempt : int or None
         The attempt that would be released; None when quarantined.
     reason : str or None
-        Reason code (``tables.REASONS``) of a quarantined photograph.
+        Reason code (``reasons.REASONS``) of a quarantined photograph.
     check : dict or None
         Row of ``tables.CHECKS`` of the attempt that would be released.
     tries : tuple of dict

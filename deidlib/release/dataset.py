@@ -22,6 +22,7 @@ from deidlib.release.tombstones import record_release, tombstones
 from deidlib.release.versions import is_version, refuse_backwards, versions_in
 from deidlib.storage import tables
 from deidlib.storage.png import png_problems, png_size
+from deidlib.storage.reasons import text_of
 from deidlib.storage.results import Results, stage_table
 
 _ORDER = [("release_patient_id", "ascending"), ("release_photo_id", "ascending")]
@@ -124,9 +125,7 @@ def _write_shards(
         for rows, outcomes in pool.map(write, shards):
             index.append(pa.Table.from_pylist(rows, schema=schema))
             quarantine += [
-                (o.photo["row"], o.photo_id, o.reason, tables.REASONS.get(o.reason, ""))
-                for o in outcomes
-                if o.photo_id not in paths
+                (o.photo["row"], o.photo_id, o.reason, text_of(o.reason)) for o in outcomes if o.photo_id not in paths
             ]
     return pa.concat_tables(index).sort_by(_ORDER), quarantine
 

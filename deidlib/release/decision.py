@@ -26,6 +26,7 @@ from deidlib.review.effect import review_numbers
 from deidlib.review.verdicts import OPTIONAL
 from deidlib.storage import tables
 from deidlib.storage.atomic import write_file, write_json
+from deidlib.storage.reasons import text_of
 from deidlib.storage.results import Results
 
 RELEASED = "released"
@@ -271,7 +272,7 @@ def _write(
 
 def _meaning(outcome: Outcome, reason: str) -> str:
     """Explain a reason and what helps; for the gate, with the checks that the last attempt failed."""
-    meaning = tables.REASONS.get(reason, "")
+    meaning = text_of(reason)
     failed = list(outcome.tries[-1]["failed"] or ()) if reason == "gate_failed" and outcome.tries else []
     checked = [f"{name} ({checks.HELP[name]})" if name in checks.HELP else name for name in failed]
     return f"{meaning} Failed at the last attempt, and what helps: {'; '.join(checked)}." if checked else meaning

@@ -24,6 +24,7 @@ from deidlib.release.tombstones import read_tombstones
 from deidlib.release.verify import layout_problems, layout_words
 from deidlib.storage import images, tables
 from deidlib.storage.png import png_problems, png_size
+from deidlib.storage.reasons import text_of
 
 #: Columns of the index that follow from the image or say where it lies: a change in them has the image's reason.
 _OF_THE_IMAGE = ("sha256", "attempt", "route", "region_method", "width", "height", "core_pixels")
@@ -289,7 +290,7 @@ def _why_added(row: Mapping, patients: set[str]) -> str:
 def _why_removed(name: str, gone: set[str], explained: bool, why: Mapping[str, str | None]) -> str:
     if explained:
         code = why.get(name)
-        return f"{code}: {tables.REASONS[code]}" if code in tables.REASONS else "no longer on the sample sheet"
+        return f"{code}: {text_of(code)}" if text_of(code or "") else "no longer on the sample sheet"
     if name in gone:
         return "withdrawn, or it no longer passes; delete it and what was derived from it (tombstones.txt)"
     return "not on the new version's tombstone list: is it the older of the two?"

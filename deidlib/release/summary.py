@@ -22,6 +22,7 @@ from deidlib.release import redact
 from deidlib.release.study import study_fields
 from deidlib.review.effect import nobody_looked, review_words
 from deidlib.storage import tables
+from deidlib.storage.reasons import public_text_of
 
 _TALLIED = {
     "view": "View",
@@ -219,7 +220,7 @@ def gather(
             "tombstones": tombstones,
         },
         several=sum(1 for n in patients.values() if n > 1),
-        reasons=[(code, n, tables.PUBLIC_REASONS.get(code, "")) for code, n in sorted(reasons.items())],
+        reasons=[(code, n, public_text_of(code)) for code, n in sorted(reasons.items())],
         tallies=[(title, tally) for title, tally in tallies if len(tally) <= _MOST_VALUES],
         missing=[(n, index[n].null_count) for n in ("view", "timepoint", *released) if index[n].null_count],
         routes=dict(_tally(index, "route")),

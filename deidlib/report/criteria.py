@@ -6,7 +6,7 @@ from deidlib.contract.checks import Check, holds
 from deidlib.reid.verdicts import FAILED, NOT_APPLICABLE, NOT_JUDGED, PASSED
 from deidlib.report.tally import CHECKS, FACELESS_CHECKS, Tally, applicable, coarse
 from deidlib.review.verdicts import REQUIRED
-from deidlib.storage.tables import REASONS
+from deidlib.storage.reasons import REASONS
 
 #: Groups of criteria, in the order of the first page.
 GROUPS = ("release", "attacks", "photographs", "dental area")

@@ -33,6 +33,7 @@ from deidlib.report.tally import (
 )
 from deidlib.review.effect import nobody_looked, review_words
 from deidlib.storage import provenance, tables
+from deidlib.storage.reasons import text_of
 
 #: Distributions whose versions the audit states.
 SOFTWARE = (
@@ -203,10 +204,7 @@ def _cohort_numbers(tally: Tally, attempts: int, written: bool) -> dict:
         "released_patients": patients if written else 0,
         "quarantined": sum(tally.reasons.values()),
         "flow": _flow(tally),
-        "reasons": {
-            code: {"photographs": n, "meaning": tables.REASONS.get(code, "")}
-            for code, n in sorted(tally.reasons.items())
-        },
+        "reasons": {code: {"photographs": n, "meaning": text_of(code)} for code, n in sorted(tally.reasons.items())},
         "views": _sorted(tally.views),
         "routes": _sorted(tally.routes),
         "methods": _sorted(tally.methods),

@@ -16,7 +16,7 @@ from deidlib.review.pictures import Pictures
 from deidlib.review.remarks import failures, near_misses
 from deidlib.review.verdicts import Verdict, verdict
 from deidlib.run_lock import last_run
-from deidlib.storage import tables
+from deidlib.storage.reasons import text_of
 from deidlib.storage.results import Results, stage_table
 
 
@@ -175,7 +175,7 @@ class Cohort:
 def held_back_because(case: Case) -> str | None:
     """Meaning of a quarantined photograph's reason."""
     reason = case.outcome.reason
-    return None if reason is None else tables.REASONS.get(reason, reason)
+    return None if reason is None else text_of(reason)
 
 
 def _planned(private: Path, asked: list[str] | None) -> list[str]:

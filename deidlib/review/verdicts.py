@@ -12,7 +12,7 @@ OFF, OPTIONAL, REQUIRED = "off", "optional", "required"
 
 UNDECIDED, DISAGREEMENT = "undecided", "disagreement"
 
-#: Verdict → reason code (tables.REASONS) of a photograph that it keeps out of the release.
+#: Verdict → reason code (reasons.REASONS) of a photograph that it keeps out of the release.
 REASON_OF = {
     WITHHOLD: "withheld_by_reviewer",
     ANOTHER_FACE: "another_face_asked",

@@ -11,6 +11,7 @@ REPORT_FILES = ("summary.html", "summary.pdf", "audit.html", "audit.pdf", "audit
 #: Folder of an attempt, below its shard's.
 _ATTEMPT = "attempt-{}"
 _AUDIT = "audit.html"
+_NUMBERS = "audit.json"
 
 
 def stage_table(shard: Path, name: str, attempt: int | None = None) -> Path:
@@ -142,6 +143,10 @@ class Results:
     def audit(self, version: str) -> Path:
         """Page of a version's audit."""
         return self.reports / version / _AUDIT
+
+    def audit_numbers(self, version: str) -> Path:
+        """Every figure of a version's audit, and the release gate's verdict."""
+        return self.reports / version / _NUMBERS
 
     def audits(self, version: str | None = None) -> list[Path]:
         """Pages of the audits that were written: of one version, or of all."""

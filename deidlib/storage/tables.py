@@ -22,109 +22,6 @@ from deidlib.storage import sealed
 OK = "ok"
 QUARANTINED = "quarantined"
 
-#: Why a photograph left the pipeline: code → what it means and how to mend it (plain words, for report and list).
-REASONS: dict[str, str] = {
-    "consent_missing": "Not every row of the patient says yes in the column consent. Record consent, then rerun.",
-    "duplicate_photo_id": "Two rows have this photo_id, so it is unclear which one is meant. Give each row its own.",
-    "path_outside": "The path leaves the sheet's folder. Put the file below the sheet and use a relative path.",
-    "file_missing": "No file at the path the sheet names.",
-    "format_unsupported": (
-        "The file is no JPEG, PNG, TIFF, WebP, HEIC, AVIF or DICOM photograph of one page with 8 or 16 bits a channel. "
-        "Convert it (docs/accepted-files.md)."
-    ),
-    "image_damaged": (
-        "The image file is truncated, cannot be decoded whole, shows only a part of its picture, or its colour profile "
-        "cannot be read. Copy it again from where it came."
-    ),
-    "colour_unsupported": (
-        "The file's colours cannot be converted to sRGB with certainty: it is HDR, or its colours are not sRGB and "
-        "their colour space is not stated. Save it in sRGB (docs/accepted-files.md)."
-    ),
-    "text_declared": "The DICOM header says that text is burnt into the picture. Remove the text, then the statement.",
-    "header_mismatch": (
-        "The DICOM header and the sheet disagree about patient, age, sex or view (the log of intake names the line). "
-        "Correct the sheet, or the path."
-    ),
-    "image_too_large": "More pixels than intake.max_pixels allows (a decompression bomb, or a scan to be reduced).",
-    "image_too_small": "Fewer pixels on a side than intake.min_side asks for.",
-    "mask_unusable": "The mask image is missing, empty or not of the photograph's size.",
-    "view_refused": "The configuration refuses this view (views). Give the view a route, or leave the photograph out.",
-    "no_face": "No face was found. If it shows a profile or the inside of the mouth, say so in the sheet (view).",
-    "several_faces": "A second face is at least half as large as the patient's; crop the photograph to the patient.",
-    "yaw_too_large": (
-        "The head is turned further than landmarks.max_yaw of the preset. If it is a profile, set its view to profile."
-    ),
-    "face_too_small": "The face is smaller than landmarks.min_inter_ocular of the preset.",
-    "mask_needed": (
-        "The landmarks do not locate the preserved area reliably: no face was found, or two detectors disagree "
-        "about the mouth. Draw a mask, and name it in the sheet's column mask."
-    ),
-    "face_in_intraoral": (
-        "The route intraoral releases the whole photograph, and a face detector reports a face in it. Correct the "
-        "view, crop the photograph to the mouth, or draw a mask."
-    ),
-    "area_blank": (
-        "The preserved area shows one flat colour, so that this part of the photograph is missing or covered. Copy the "
-        "file again from where it came."
-    ),
-    "region_empty": "The preserved area is empty or lies outside the photograph.",
-    "text_in_picture": (
-        "Text or a code was found in pixels that would be released unchanged; the reviewer's copy shows where. "
-        "Crop the photograph, or draw a mask that leaves it out."
-    ),
-    "text_unchecked": "The search for text failed on this photograph, so it cannot be released.",
-    "gate_failed": "No attempt passed the privacy and quality gate.",
-    "passed_with_another_face": (
-        "It passed only with a different new face than the patient's other photographs show, and failed with theirs "
-        "at every attempt. Leave those others out, or set identity to per_photo."
-    ),
-    "withheld_by_reviewer": "A reviewer withheld it: the decision, with its reason, is in private/review.",
-    "another_face_asked": (
-        "A reviewer asked for another face, and none has passed the checks yet. Run the workflow again, or ask for one "
-        "more."
-    ),
-    "area_wrong": "A reviewer found the preserved area wrong: draw a mask in `deidlib review`, or name one.",
-    "reviewers_disagree": "The two reviewers decided differently. It waits until they agree.",
-    "review_pending": "It waits for a reviewer: run `deidlib review` on the results folder.",
-    "release_gate_failed": "It passed its own checks, but the release as a whole did not: see the report's criteria.",
-}
-
-#: Reason code → what it means, for recipients of a release: no remedy, and nothing of the institution's own files.
-PUBLIC_REASONS: dict[str, str] = {
-    "consent_missing": "no consent is recorded for the patient",
-    "duplicate_photo_id": "two entries had one id, so that it was unclear which was meant",
-    "path_outside": "the file lay outside the cohort's folder",
-    "file_missing": "the file was missing",
-    "format_unsupported": "the file's format is not accepted",
-    "image_damaged": "the file was damaged or incomplete",
-    "colour_unsupported": "the file's colours could not be converted to sRGB with certainty",
-    "text_declared": "the file says that text is burnt into the picture",
-    "header_mismatch": "the file's header and the institution's records disagree",
-    "image_too_large": "it has more pixels than are accepted",
-    "image_too_small": "it has fewer pixels than are accepted",
-    "mask_unusable": "the mask of its preserved area could not be used",
-    "view_refused": "its view was left out on purpose",
-    "no_face": "no face was found",
-    "several_faces": "it shows a second person",
-    "yaw_too_large": "the head is turned too far",
-    "face_too_small": "the face is too small",
-    "mask_needed": "the preserved area could not be located reliably",
-    "face_in_intraoral": "it should show the inside of a mouth alone, and a face was found in it",
-    "area_blank": "the preserved area shows one flat colour",
-    "region_empty": "the preserved area is empty or lies outside the photograph",
-    "text_in_picture": "text or a code was found in pixels that would be released unchanged",
-    "text_unchecked": "it could not be searched for text",
-    "gate_failed": "no attempt passed the checks of privacy and quality",
-    "passed_with_another_face": "it passed only with a different new face than the patient's other photographs show",
-    "withheld_by_reviewer": "a person withheld it",
-    "another_face_asked": "a person asked for another new face, and none passed",
-    "area_wrong": "a person found the preserved area wrong",
-    "reviewers_disagree": "two people decided differently",
-    "review_pending": "no person has looked at it yet",
-    "release_gate_failed": "the release as a whole did not pass",
-}
-
-
 _PSEUDONYM = re.compile(r"[a-z2-7]{16}")
 
 
@@ -135,7 +32,7 @@ def _field(name: str, kind: pa.DataType, description: str, unit: str | None = No
 
 _STATUS = [
     _field("status", pa.string(), "ok, or quarantined"),
-    _field("reason", pa.string(), "reason code of a quarantined photograph (tables.REASONS), else null"),
+    _field("reason", pa.string(), "reason code of a quarantined photograph (reasons.REASONS), else null"),
 ]
 _PHOTO = [_field("release_photo_id", pa.string(), "keyed pseudonym of the photograph (HMAC-SHA-256)")]
 _PATIENT = [_field("release_patient_id", pa.string(), "keyed pseudonym of the patient (HMAC-SHA-256)")]
@@ -384,7 +281,7 @@ OUTCOMES = pa.schema(
     [
         *(field for field in PHOTOS if field.name not in ("image", "mask", "status", "reason")),
         _field("status", pa.string(), "passed: it would be released; or quarantined"),
-        _field("reason", pa.string(), "reason code of a quarantined photograph (tables.REASONS), else null"),
+        _field("reason", pa.string(), "reason code of a quarantined photograph (reasons.REASONS), else null"),
         _field("held_at", pa.string(), "where it was held back: intake, face, gate or review; else null"),
         _field("attempt", pa.int32(), "the attempt that would be released, else null"),
         _field("candidate", pa.int32(), "the attempt that passed and that only reviewers hold back, else null"),

@@ -136,7 +136,7 @@ def _beside(boxes: np.ndarray, patient: np.ndarray, to_aligned: np.ndarray, shap
     """Whether another of the boxes, (N, ≥ 4), may be the patient's face as well.
 
     A face at least half as wide may be; a smaller one belongs to a person in the background. A face that the picture's
-    border cuts off, and whose middle lies outside the generated square, belongs to a bystander and does not count.
+    border cuts off, and whose middle lies outside the generated square, belongs to a second person and does not count.
     """
     for box in boxes[:, :4]:
         corner, size = box[:2], box[2:]

@@ -37,8 +37,8 @@ function servedBackend() {
       throw new Error("the review's server does not answer. Start `deidlib review` again, and open the address that it prints");
     }
     if (answer.ok) return answer;
-    const told = await answer.json().catch(() => ({ error: "the server refused; open the address that it printed" }));
-    throw answer.status === 409 ? new Refused(told.error) : new Error(told.error);
+    const refusal = await answer.json().catch(() => ({ error: "the server refused; open the address that it printed" }));
+    throw answer.status === 409 ? new Refused(refusal.error) : new Error(refusal.error);
   }
   return {
     overview: async () => (await asked("overview")).json(),
@@ -153,15 +153,15 @@ function alarm(text, retry = null) {
   $("alarm").hidden = !text;
 }
 
-function taken(told) {
+function taken(answer) {
   const current = at >= 0 ? entryAt(at).id : null;
-  patients = told.patients;
-  reviewers = told.reviewers;
-  masks = Boolean(told.masks);
+  patients = answer.patients;
+  reviewers = answer.reviewers;
+  masks = Boolean(answer.masks);
   order = patients.flatMap((patient, p) => patient.photos.map((_, n) => [p, n]));
   at = current === null ? -1 : order.findIndex((_, index) => entryAt(index).id === current);
   if (!$("reasons").children.length) {
-    for (const [code, words] of Object.entries(told.texts.reasons)) {
+    for (const [code, words] of Object.entries(answer.texts.reasons)) {
       const input = element("input", { type: "radio", name: "reason", value: code, required: "" });
       const number = $("reasons").children.length + 1;
       $("reasons").append(element("label", {}, input, element("span", {}, words), element("kbd", {}, String(number))));
@@ -194,10 +194,10 @@ async function show(index) {
   at = index;
   closeWhy();
   try {
-    const told = await backend.detail(entryAt(index).id);
+    const answer = await backend.detail(entryAt(index).id);
     if (mine !== request) return;
-    detail = told;
-    Object.assign(entryAt(index), { mine: told.mine, state: told.state, held: told.held });
+    detail = answer;
+    Object.assign(entryAt(index), { mine: answer.mine, state: answer.state, held: answer.held });
     await draw(mine);
     count();
     prepare(step(1));
@@ -471,13 +471,13 @@ async function decide(decision, reason = null, note = "") {
   unsaved = given;
   $("saved").textContent = "Saving …";
   try {
-    const told = await backend.decide(given);
+    const answer = await backend.decide(given);
     unsaved = null;
     alarm("");
-    Object.assign(entryAt(index), { mine: told.mine, state: told.state });
+    Object.assign(entryAt(index), { mine: answer.mine, state: answer.state });
     count();
     if (mine !== request) return;
-    detail = told;
+    detail = answer;
     $("saved").textContent = decision === "reopen" ? "Taken back." : `${backend.folder ? "Kept in this browser" : "Saved"}: ${WORDS[decision]}.`;
     closeWhy();
     const drawing = decision === "area_wrong" && masks; // the reviewer stays here while the mask is drawn in a new tab

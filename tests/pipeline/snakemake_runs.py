@@ -9,16 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from small_cohort import WIDE_BOUNDS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: Settings of a small whole run: few inversion steps, and bounds of quality (not of privacy) wide enough for them.
+#: Settings of a small whole run.
 SETTINGS = {
     "shards": 1,
     "attempts": 2,
     "device": "cpu",
-    "preset": {
-        "inversion": {"steps": 4},
-        "checks": {"seam_max": 10.0, "mouth_shift_max": 30.0, "latent_distance_max": 10.0, "realism_min": -100.0},
-    },
+    "preset": {"inversion": {"steps": 4}, "checks": WIDE_BOUNDS},
     "reid": {"sweep_photos": 1},
     "release": {
         "k": 1,

@@ -23,6 +23,7 @@ from deidlib.intake import photos as intake
 from deidlib.intake.decoding import Undecodable, decode_mask, decode_photo, is_grey
 from deidlib.intake.paths import resolve_inside
 from deidlib.storage import images, tables
+from deidlib.storage.reasons import REASONS
 
 KEY = bytes(range(32))
 OPTIONS = {"max_pixels": 1_000_000, "min_side": 4}
@@ -429,7 +430,7 @@ def test_no_damage_crashes_a_decoder(data):
             found = decode_photo(bytes(content), LIMIT)
         except Undecodable as refusal:
             reason = refusal.reason
-    assert reason is None or reason in tables.REASONS
+    assert reason is None or reason in REASONS
     assert (found.dtype, found.ndim, found.shape[2]) == (np.uint8, 3, 3)
     assert seen == []
 

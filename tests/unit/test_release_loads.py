@@ -28,6 +28,7 @@ from urllib3 import HTTPResponse
 from deidlib.release.embedded import embedded_files
 from deidlib.release.layout import image_paths
 from deidlib.storage import provenance, tables
+from deidlib.storage.reasons import REASONS
 
 SPECS = [Spec(f"patient-{n // 2}", f"photo-{n}", side=24 + n, age=20.0 + 9 * n) for n in range(6)]
 SPECS[5] = Spec("patient-2", "photo-5", timepoint=None, sex=None)
@@ -223,19 +224,15 @@ def test_croissant_states_provenance_and_terms_of_use(tmp_path):
 
 
 def test_no_document_gives_recipients_the_remedies_of_the_institution(tmp_path):
-    held = [
-        Spec(f"held-{code}", f"held-{code}", stopped=("intake", code))
-        for code in tables.REASONS
-        if code != "gate_failed"
-    ]
+    held = [Spec(f"held-{code}", f"held-{code}", stopped=("intake", code)) for code in REASONS if code != "gate_failed"]
     shards = write_private(tmp_path / "private", [*SPECS, *held], attempts=1)
     folder = write_release(tmp_path / "private", tmp_path / "release", shards, 1, "1.0.0", CONFIG, MODELS)
-    remedies = [text.partition(". ")[2].split(".")[0] for text in tables.REASONS.values()]
+    remedies = [text.partition(". ")[2].split(".")[0] for text, _ in REASONS.values()]
     for name in ("README.md", "datasheet.md", "croissant.json"):
         text = (folder / name).read_text()
         assert [remedy for remedy in remedies if remedy and remedy in text] == []
-        assert tables.PUBLIC_REASONS["view_refused"] in text
-    assert tables.PUBLIC_REASONS.keys() == tables.REASONS.keys()
+        assert REASONS["view_refused"].public in text
+    assert all(public for _, public in REASONS.values())
 
 
 class _Shelf(BaseAdapter):

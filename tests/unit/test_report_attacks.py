@@ -14,7 +14,7 @@ from test_report import SPECS, SUITE, Page, run, verdicts
 from deidlib.release import ReleaseError
 from deidlib.report import attacks
 from deidlib.report.page import build_audit
-from deidlib.storage.tables import REASONS
+from deidlib.storage.reasons import REASONS
 
 KNOWN = ("whole", "region_only", "context_only")
 
@@ -284,4 +284,4 @@ def test_every_reason_of_quarantine_is_explained_in_the_flow(tmp_path):
         "gate": (4, {"gate_failed": 1}),
     }
     for reason in ("consent_missing", "several_faces", "gate_failed"):
-        assert REASONS[reason] in unescape(html)
+        assert REASONS[reason].text in unescape(html)

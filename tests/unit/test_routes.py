@@ -34,6 +34,7 @@ from deidlib.release.reading import read_index
 from deidlib.report.page import build_audit
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png, encode_png
+from deidlib.storage.reasons import text_of
 from deidlib.vision.alignment import FACE_OVAL, LIPS_INNER
 from deidlib.vision.face_search import FaceSearch
 from deidlib.vision.landmarks import find_landmarks
@@ -172,7 +173,7 @@ def test_the_reason_of_a_turned_head_names_the_profile_and_a_profile_is_released
         (GENERATE, "quarantined", "yaw_too_large"),
         (REGION_ONLY, "ok", None),
     ]
-    assert "profile" in tables.REASONS["yaw_too_large"]
+    assert "profile" in text_of("yaw_too_large")
     assert masked["release_photo_id"].to_pylist() == ["p2"]
 
 

@@ -40,7 +40,7 @@ class Undecodable(InputError):
     Attributes
     ----------
     reason : str
-        Reason code of tables.REASONS.
+        Reason code of reasons.REASONS.
     """
 
     def __init__(self, reason: str):
