@@ -1,0 +1,43 @@
+"""Make docs/sample/ from the results of `make demo` (virtual patients only): an audit, and the release's page.
+
+.venv/bin/python docs/sample.py demo/results docs/sample
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+WIDTH, HEIGHT = 1280, 900
+
+
+def photograph_page(page: Path, out: Path) -> None:
+    """Save what Chromium shows of a page of a file, without scrolling."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for argument in ("--headless=new", "--no-sandbox", "--hide-scrollbars", f"--window-size={WIDTH},{HEIGHT}"):
+        options.add_argument(argument)
+    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        browser.get(page.resolve().as_uri())
+        browser.execute_async_script(
+            "Promise.allSettled([...document.images].map((image) => image.decode())).then(arguments[0])"
+        )
+        browser.save_screenshot(str(out))
+    finally:
+        browser.quit()
+
+
+def main(results: Path, out: Path) -> None:
+    """Copy the two documents, and show the page of the newest version."""
+    out.mkdir(parents=True, exist_ok=True)
+    version = max((results / "release").iterdir(), key=lambda folder: folder.stat().st_mtime).name
+    for name in ("summary.pdf", "audit.pdf"):
+        shutil.copyfile(results / "report" / version / name, out / name)
+    photograph_page(results / "release" / version / "gallery.html", out / "release-page.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
