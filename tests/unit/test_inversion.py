@@ -79,10 +79,14 @@ def targets(generator, landmarker):
     )
 
 
-def test_area_is_fitted_and_the_code_stays_near_the_donor(networks, prior, targets):
-    generator = networks.generator
+@pytest.fixture(scope="module")
+def inverted(networks, targets):
+    return invert(networks, targets, SETTINGS | {"batch": 2, "steps": 8})
+
+
+def test_area_is_fitted_and_the_code_stays_near_the_donor(networks, prior, targets, inverted):
+    generator, after = networks.generator, inverted
     start = invert(networks, targets, SETTINGS | {"steps": 1, "learning_rate": 0.0})
-    after = invert(networks, targets, SETTINGS | {"steps": 25})
     assert (after.loss < start.loss).all()
     assert (after.psnr > start.psnr + 1).all()
     assert after.images.shape == (2, 1024, 1024, 3)
@@ -216,7 +220,7 @@ def test_who_leads_is_who_the_configuration_names():
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_result_does_not_depend_on_company_order_or_place(networks, targets, batch):
-    settings = SETTINGS | {"batch": batch, "steps": 4}
+    settings = SETTINGS | {"batch": batch, "steps": 2}
     one, other = invert(networks, targets, settings).images
     other_first, one_second, one_alone = invert(networks, targets.take([1, 0, 0]), settings).images
     assert (other == other_first).all()
@@ -224,21 +228,20 @@ def test_result_does_not_depend_on_company_order_or_place(networks, targets, bat
     assert (one == one_alone).all(), "the last batch is filled up"
 
 
-def test_what_goes_on_starts_at_its_code_and_is_led_by_what_failed(networks, targets):
+def test_what_goes_on_starts_at_its_code_and_is_led_by_what_failed(networks, targets, inverted):
     """In one batch: the seam's photograph comes to agree better with its source, one that is far out comes back."""
-    settings = SETTINGS | {"batch": 2}
-    found = invert(networks, targets, settings)
-    starts = found.latents.copy()
+    settings = SETTINGS | {"batch": 2, "steps": 12}
+    starts = inverted.latents.copy()
     starts[1] += 3 * (starts[1] - targets.donors[1])
     raised = np.stack([factors(["seam"]), factors(["latent_distance"])])
     on = replace(targets, starts=starts, raised=raised)
-    still = invert(networks, on, settings | {"learning_rate": 0.0})
+    still = invert(networks, on, settings | {"steps": 1, "learning_rate": 0.0})
     assert np.abs(still.latents - starts).max() < 1e-3
-    after = invert(networks, on, settings | {"steps": 12})
-    assert after.psnr[0] > found.psnr[0]
+    after = invert(networks, on, settings)
+    assert after.psnr[0] > inverted.psnr[0]
     assert after.distance[1] < 0.95 * still.distance[1]
-    alone = invert(networks, on.take([1]), settings | {"steps": 12})
-    assert (alone.images[0] == after.images[1]).all(), "each is led by its own failures"
+    both, alone = (invert(networks, some, settings | {"steps": 2}) for some in (on, on.take([1])))
+    assert (alone.images[0] == both.images[1]).all(), "each is led by its own failures"
 
 
 @pytest.mark.exhaustive
