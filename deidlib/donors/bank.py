@@ -15,6 +15,7 @@ import torch
 from deidlib.donors.background import clutter
 from deidlib.donors.features import EXPRESSION, FEATURE_SIDE, GEOMETRY_POINTS, SKIN_PATCHES, measure
 from deidlib.donors.glasses import glasses_score
+from deidlib.donors.headwear import headwear_score
 from deidlib.errors import InputError
 from deidlib.models import DATA_FOLDER
 from deidlib.storage import tables
@@ -26,7 +27,7 @@ BANK_FILE = DATA_FOLDER / "donors-mobilestylegan.parquet"
 _TRUNCATION = (0.55, 0.9)  # ψ: below, faces are alike; above, artefacts begin
 _MAX_YAW = 45.0
 _MISPLACED = 0.06  # of the frame; the default generator's faces: median 0.011, largest of 30 0.031
-SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female", "glasses", "clutter", "second_face")
+SCALARS = ("yaw", "pitch", *EXPRESSION, "age", "female", "glasses", "headwear", "clutter", "second_face")
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,10 @@ def build_bank(
 
 
 def preview_scalars(preview: np.ndarray, detector: YuNet) -> dict[str, float]:
-    """Scores of a preview, (256, 256, 3) uint8: glasses, background clutter, a second face."""
+    """Scores of a preview, (256, 256, 3) uint8: glasses, headwear, background clutter, a second face."""
     return {
         "glasses": glasses_score(preview),
+        "headwear": headwear_score(preview),
         "clutter": clutter(preview),
         "second_face": detector.second_face(preview),
     }

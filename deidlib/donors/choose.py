@@ -13,6 +13,7 @@ from deidlib.donors.bank import Bank, Looks
 from deidlib.donors.edit import Editor
 from deidlib.donors.fit import mismatch, shared_look, view_of, with_record
 from deidlib.donors.glasses import GLASSES
+from deidlib.donors.headwear import HEADWEAR
 from deidlib.errors import InputError
 from deidlib.generators import LatentPrior
 from deidlib.keys import keyed_rng
@@ -28,11 +29,18 @@ _UNKNOWN, _MOST_ALIKE, _IMPOSTORS = (
 )  # likeness if none is known; highest likeness; entries that it is drawn from
 _NO_GLASSES = -7.0  # log-odds that the donor is moved to: the median of the bank's faces without glasses
 _GLASSES_UNIT = 0.3  # log-odds above GLASSES that count as one unit of mismatch
+_HEADWEAR_UNIT = 0.5  # log-odds above HEADWEAR that count as one unit of mismatch
 _PLAIN = 1.0  # clutter that the donor is moved to: the lowest decile of the bank
 _SECOND_FACE, _SECOND_FACE_UNIT = (
     0.3,
     0.05,
 )  # lowest score that counts; score above it that counts as one unit of mismatch
+#: What a donor must not show: score of a face → lowest score that counts, and unit of mismatch above it.
+_UNWANTED = {
+    "glasses": (GLASSES, _GLASSES_UNIT),
+    "headwear": (HEADWEAR, _HEADWEAR_UNIT),
+    "second_face": (_SECOND_FACE, _SECOND_FACE_UNIT),
+}
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,12 @@ class Likeness:
 
 
 def allowed_donors(bank: Bank, look: Likeness, sface_max: float) -> np.ndarray:
-    """Entries, (N,) bool, that are not similar to the patient by SFace, and have neither glasses nor a second face.
+    """Entries, (N,) bool, that are not similar to the patient by SFace, and have no glasses, headwear or second face.
 
-    Entries with glasses are left out, because a mixture of faces with and without glasses shows half of them.
+    Entries with glasses are left out, because a mixture of faces with and without glasses shows half of them. So it is
+    with headwear.
     """
-    allowed = (bank.scalars["glasses"] < GLASSES) & (bank.scalars["second_face"] < _SECOND_FACE)
+    allowed = np.logical_and.reduce([bank.scalars[name] < bound for name, (bound, _) in _UNWANTED.items()])
     return allowed if look.sface is None else allowed & (bank.sface @ look.sface < sface_max)
 
 
@@ -118,7 +127,7 @@ def mix_identity(bank: Bank, prior: LatentPrior, chosen: np.ndarray, shares: np.
 def _costs(looks: Looks, found: np.ndarray, fit: np.ndarray, excess: Callable) -> np.ndarray:
     """How badly each of several drawn faces fits, and resembles the patient too much; infinite where none was drawn."""
     cost = fit + excess(looks.sface)
-    for name, bound, unit in (("glasses", GLASSES, _GLASSES_UNIT), ("second_face", _SECOND_FACE, _SECOND_FACE_UNIT)):
+    for name, (bound, unit) in _UNWANTED.items():
         cost = cost + (np.clip(looks.scalars[name] - bound, 0, None) / unit) ** 2
     return np.where(found, cost, np.inf)
 

@@ -7,12 +7,12 @@ glasses, which an edited code may draw, therefore scores between none and a whol
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from deidlib.donors.linear import log_odds
 from deidlib.models import DATA_FOLDER
 
 GLASSES_FILE = DATA_FOLDER / "glasses.npz"
@@ -29,12 +29,6 @@ def gradients(aligned: np.ndarray) -> np.ndarray:
     return _HISTOGRAMS.compute(np.ascontiguousarray(grey)).ravel()
 
 
-@cache
-def _model(path: Path) -> tuple[np.ndarray, float]:
-    with np.load(path) as stored:
-        return stored["slope"].astype(np.float32), float(stored["intercept"])
-
-
 def glasses_score(aligned: np.ndarray, path: Path = GLASSES_FILE) -> float:
     """Log-odds that a face wears glasses.
 
@@ -45,5 +39,4 @@ def glasses_score(aligned: np.ndarray, path: Path = GLASSES_FILE) -> float:
     path : Path
         The model, written by :mod:`deidlib.training.glasses`.
     """
-    slope, intercept = _model(path)
-    return float(gradients(aligned) @ slope + intercept)
+    return log_odds(gradients(aligned), path)

@@ -197,6 +197,7 @@ BANK = pa.schema(
         _field("age", pa.float32(), "apparent age", "years"),
         _field("female", pa.float32(), "apparent sex: probability of female", "0..1"),
         _field("glasses", pa.float32(), "whether the face wears glasses, or a part of them", "log-odds"),
+        _field("headwear", pa.float32(), "whether the face wears something on its head", "log-odds"),
         _field("clutter", pa.float32(), "natural logarithm of the contrast of the background beside the head"),
         _field("second_face", pa.float32(), "highest score of a second face, whole or cut by the edge", "0..1"),
         _field("sface", pa.list_(pa.float16()), "SFace embedding (128 values, unit length)"),

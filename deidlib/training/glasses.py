@@ -12,14 +12,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.optimize import minimize
 
 from deidlib.donors.bank import drawn
 from deidlib.donors.glasses import GLASSES, gradients
+from deidlib.training.worn import fit_and_write
 
 _BRIDGE = slice(105, 128), slice(120, 136)  # rows and columns of the aligned frame at 256²
 _EDGE = 18.0  # 8-bit levels
-_RIDGE, _FOLDS = 1.0, 5
 #: Entries of the shipped bank by ``bank_id``, where the edge misleads.
 _WORN = (67, 96, 186, 332, 368, 439, 494, 862, 893, 976, 987, 992, 1089, 1092, 1130, 1245, 1350, 1543, 1553, 1677, 1699)
 _WORN += (1729, 1741, 1761, 1791, 1838, 1929, 2030)
@@ -79,28 +78,6 @@ def worn(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return wear, known
 
 
-def fit(features: np.ndarray, wear: np.ndarray) -> tuple[np.ndarray, float]:
-    """Logistic regression with a ridge: slope, (F,), and intercept."""
-    mean = features.mean(axis=0)
-    centred = features - mean
-
-    def objective(model: np.ndarray) -> tuple[float, np.ndarray]:
-        odds = centred @ model[:-1] + model[-1]
-        error = 1 / (1 + np.exp(-odds)) - wear
-        ridge = np.append(_RIDGE * model[:-1], 0)
-        value = np.sum(np.logaddexp(0, odds) - wear * odds) + ridge @ model / 2
-        return value, np.append(error @ centred, error.sum()) + ridge
-
-    model = minimize(objective, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B").x
-    return model[:-1], model[-1] - mean @ model[:-1]
-
-
-def fit_mirrored(faces: np.ndarray, wear: np.ndarray) -> tuple[np.ndarray, float]:
-    """:func:`fit` to faces and their mirror images."""
-    both = np.concatenate([faces, faces[:, :, ::-1]])
-    return fit(np.stack([gradients(face) for face in both]).astype(np.float64), np.tile(wear, 2))
-
-
 def main() -> None:
     """Fit the model, print its accuracy on held-out faces, and write it."""
     from deidlib.donors.model import donor_model
@@ -110,20 +87,7 @@ def main() -> None:
     given = parser.parse_args()
     network, _, bank = donor_model("mobilestylegan")
     faces = drawn(bank.w, network)
-    wear, known = worn(faces)
-    scores, folds = np.zeros(len(faces)), np.arange(len(faces)) % _FOLDS
-    for fold in range(_FOLDS):
-        slope, intercept = fit_mirrored(faces[known & (folds != fold)], wear[known & (folds != fold)])
-        held_out = folds == fold
-        scores[held_out] = np.stack([gradients(face) for face in faces[held_out]]) @ slope + intercept
-    has, lacks = scores[known & wear], scores[known & ~wear]
-    print(f"{len(has)} faces with glasses, {len(lacks)} without; held out:")
-    print(f"area under the curve {np.mean(has[:, None] > lacks[None]):.4f}")
-    print(
-        f"below {GLASSES}: {np.mean(has < GLASSES):.1%} of those with; above: {np.mean(lacks >= GLASSES):.1%} without"
-    )
-    slope, intercept = fit_mirrored(faces[known], wear[known])
-    np.savez_compressed(given.out, slope=slope.astype(np.float16), intercept=np.float32(intercept))
+    fit_and_write(gradients, faces, *worn(faces), GLASSES, given.out)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from deidlib.donors.edit import fit_editor
 from deidlib.donors.features import N_LIPS, SKIN_PATCHES
 from deidlib.donors.fit import mismatch, shared_look, tone, view_of, with_record
 from deidlib.donors.glasses import GLASSES, glasses_score
+from deidlib.donors.headwear import HEADWEAR
 from deidlib.generators import latent_prior
 from deidlib.keys import keyed_rng
 from deidlib.storage import tables
@@ -100,12 +101,14 @@ def test_an_entry_fits_itself_best(bank):
         assert np.argmin(mismatch(bank, likeness_of(bank, k).features, grey=False)) == k
 
 
-def test_patient_like_entries_glasses_and_second_faces_are_excluded(bank):
+def test_patient_like_entries_glasses_headwear_and_second_faces_are_excluded(bank):
     patient = likeness_of(bank, 10)
     allowed = allowed_donors(bank, patient, OPTIONS["sface_max"])
     assert not allowed[10]
     assert 0.1 < np.mean(bank.scalars["glasses"] >= GLASSES) < 0.2, "about one face in seven wears glasses"
     assert (bank.scalars["glasses"][allowed] < GLASSES).all()
+    assert 0.06 < np.mean(bank.scalars["headwear"] >= HEADWEAR) < 0.1, "about one face in thirteen wears headwear"
+    assert (bank.scalars["headwear"][allowed] < HEADWEAR).all()
     assert 0.02 < np.mean(bank.scalars["second_face"] > 0.5) < 0.05, "beside one face in thirty stands another"
     assert (bank.scalars["second_face"][allowed] < 0.3).all()
     assert (bank.sface[allowed] @ patient.sface < OPTIONS["sface_max"]).all()
@@ -153,18 +156,19 @@ def test_a_later_photograph_does_not_change_the_donor(bank, editor):
     assert later["a1"]["w"] == before["w"]
 
 
-def test_of_the_drawn_faces_the_best_is_taken(bank, editor):
+@pytest.mark.parametrize("worn", ["glasses", "headwear"])
+def test_of_the_drawn_faces_the_best_is_taken(bank, editor, worn):
     """Whatever the mixtures' entries look like: what counts is what the faces they draw look like."""
     table, likenesses = photos(("a1", "a", "T0")), {"a1": likeness_of(bank, 5)}
     patient = likenesses["a1"].sface
     impostor = np.linalg.svd(patient[None])[2][1]  # at right angles to the patient
-    unseen, second_face, glasses, best = 0, 1, 2, 3
+    unseen, second_face, wearer, best = 0, 1, 2, 3
 
     def see(codes):
         looks = looks_of(bank, np.full(len(codes), 5))
-        looks.sface[[unseen, second_face, glasses, best]] = impostor
-        looks.scalars["glasses"] = np.full(len(codes), -7.0)
-        looks.scalars["glasses"][glasses] = 3.0
+        looks.sface[[unseen, second_face, wearer, best]] = impostor
+        looks.scalars.update({"glasses": np.full(len(codes), -7.0), "headwear": np.full(len(codes), -7.0)})
+        looks.scalars[worn][wearer] = 3.0
         looks.scalars["second_face"] = np.zeros(len(codes))
         looks.scalars["second_face"][second_face] = 0.8
         return looks, np.arange(len(codes)) != unseen

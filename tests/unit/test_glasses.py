@@ -6,7 +6,8 @@ import pytest
 
 from deidlib.donors.bank import drawn, read_bank
 from deidlib.donors.glasses import GLASSES, glasses_score
-from deidlib.training.glasses import bridge_edge, fit
+from deidlib.training.glasses import bridge_edge
+from deidlib.training.worn import fit
 
 _BARE, _FRAME = (3, 100, 612, 900, 1500), (60, 50, 45)
 _EYES = (98, 122), (158, 122)

@@ -365,7 +365,15 @@ def test_own_generator_is_published_without_its_path_or_file_name(checkpoint, mo
 def test_every_model_that_a_run_uses_is_named_with_what_it_was_trained_on():
     cfg = settings({})
     used = {entry["name"]: entry for entry in models.used_models(cfg)}
-    shipped = {"donor_bank", "preview", "glasses", "realism", "recogniser_discriminant", "recogniser_outline"}
+    shipped = {
+        "donor_bank",
+        "preview",
+        "glasses",
+        "headwear",
+        "realism",
+        "recogniser_discriminant",
+        "recogniser_outline",
+    }
     assert set(used) == set(models.load_registry()) | shipped
     assert [name for name, entry in used.items() if not entry.get("trained_on")] == []
     files_named = {file for name in shipped for file in used[name]["members"]}
