@@ -366,6 +366,14 @@ def test_first_layer_is_the_published_one(perceptual, model_files, height, width
     assert torch.allclose(found[:, :, :last, :last], expected[:, :, :last, :last], atol=1e-4)
 
 
+@pytest.mark.parametrize("sides", [(6, 9), (9, 6)])
+def test_where_the_perceptual_layers_shrink_their_slope_is_that_of_differences(perceptual, sides):
+    """Against finite differences, in double precision: edges and the last row of an even side included."""
+    exact = copy.deepcopy(perceptual.net).double()
+    x = torch.randn(2, 3, *sides, dtype=torch.float64, generator=torch.Generator().manual_seed(5), requires_grad=True)
+    assert torch.autograd.gradcheck(exact._shrink, x)
+
+
 def test_perceptual_distance_orders_images(perceptual, targets):
     a, b = (torch.from_numpy(i).permute(2, 0, 1)[None].float() / 127.5 - 1 for i in targets.images)
     shifted, noisy = (
