@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from deidlib.errors import InputError
 from deidlib.generators.haar import haar_synthesis
 from deidlib.generators.openvino_ir import read_constants
-from deidlib.generators.preview import PREVIEW_BLOCKS, PREVIEW_STYLE, load_preview_head
+from deidlib.generators.preview import PREVIEW_BLOCKS, PREVIEW_STYLE, load_preview_head, styled_pointwise
 from deidlib.generators.window import surroundings, window
 
 N_STYLES = 16
@@ -30,6 +30,22 @@ _GRAIN = 32  # px at 128²: cuDNN's fast depthwise kernels take 256² and not 24
 
 def _leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2)
+
+
+class _NoiseAndLeaky(torch.autograd.Function):
+    """Leaky ReLU of x + noise, written over x; the sign of the result tells the slope."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, noise: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        F.leaky_relu_(x.add_(noise), 0.2)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.leaky_relu_backward(gradient, result, 0.2, True), None
 
 
 class _Style(nn.Module):
@@ -65,7 +81,7 @@ class _StyledConv(nn.Module):
         noise = self.noise
         if corners is not None:
             noise = window(noise.expand(len(x), -1, -1, -1), corners, x.shape[-1])
-        return _leaky(x + noise.to(x.dtype))
+        return _NoiseAndLeaky.apply(x, noise.to(x.dtype))
 
 
 class _Block(nn.Module):
@@ -225,6 +241,6 @@ class MobileStyleGAN(nn.Module):
             x = block(x, w[:, 2 * k + 1], w[:, 2 * k + 2], its_corners)
             its_corners = 2 * its_corners
         # The mean over 2×2 pixels is the low-pass band, the head's first three channels.
-        x = x * self.head_style(w[:, N_STYLES - 1])
-        low = F.conv2d(x, self.head_kernel[:3], self.head_bias[:3])
+        style = self.head_style(w[:, N_STYLES - 1])
+        low = styled_pointwise(x, style, self.head_kernel[:3], self.head_bias[:3])
         return self._preview(features, w), window(low, corners - its_corners, side)

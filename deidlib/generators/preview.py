@@ -39,11 +39,34 @@ class PreviewHead(nn.Module):
 
     def forward(self, features: Tensor, w: Tensor) -> Tensor:
         """Image, (N, 3, 256, 256)."""
-        x = features * self.style(w)[:, :, None, None].to(features.dtype)
-        h = F.leaky_relu(self.squeeze(x), 0.2)
+        style = self.style(w)[:, :, None, None].to(features.dtype)
+        kernels, biases = zip(*((layer.weight, layer.bias) for layer in (self.linear, self.squeeze)), strict=True)
+        both = styled_pointwise(features, style, torch.cat(kernels), torch.cat(biases))
+        bands, h = both.split([len(bias) for bias in biases], dim=1)
+        h = F.leaky_relu(h, 0.2)
         h = h + F.leaky_relu(self.conv1(h), 0.2)
         h = h + F.leaky_relu(self.conv2(h), 0.2)
-        return haar_synthesis(self.linear(x) + self.to_bands(h))
+        return haar_synthesis(bands + self.to_bands(h))
+
+
+def styled_pointwise(x: Tensor, style: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """1×1 convolution of style × x.
+
+    Where a gradient is wanted for a single image, the style scales the kernel: the gradients of style and x then come
+    from matrix products, which cost less than passes over a large x.
+
+    Parameters
+    ----------
+    x : Tensor, (N, C, H, W)
+        Features.
+    style : Tensor, (N, C, 1, 1)
+        A factor for each channel.
+    kernel, bias : Tensor, (O, C, 1, 1) and (O,)
+        Of the convolution.
+    """
+    if len(x) == 1 and style.requires_grad:
+        return F.conv2d(x, kernel * style, bias)
+    return F.conv2d(x * style, kernel, bias)
 
 
 def random_codes(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deidlib.generators import latent_prior
 from deidlib.generators.haar import haar_analysis, haar_synthesis
-from deidlib.generators.mobilestylegan import MobileStyleGAN
+from deidlib.generators.mobilestylegan import MobileStyleGAN, _NoiseAndLeaky
 from deidlib.generators.openvino_ir import read_constants
 
 
@@ -88,6 +88,28 @@ def test_close_up_has_the_slope_of_the_image(generator):
     whole = torch.nn.functional.avg_pool2d(generator.synthesise(code), 2)[:, :, 260:484, 150:374]
     near, far = (torch.autograd.grad((x * pattern).sum(), code)[0] for x in (part, whole))
     assert torch.allclose(near, far, rtol=1e-3, atol=1e-3 * far.abs().max())
+
+
+def test_slope_of_one_image_is_that_of_its_part_in_a_batch(generator):
+    """A single image takes its own way to the gradient; in float32 both agree."""
+    w = generator.map(torch.randn(2, 512, generator=torch.Generator().manual_seed(12)))
+    codes, corners = w[:, None].repeat(1, generator.n_styles, 1), torch.tensor([[150, 260], [120, 250]])
+
+    def slope(which):
+        code = codes[which].requires_grad_()
+        drawn = generator.close_up(code, corners[which], 224)
+        return torch.autograd.grad(sum(image.square().sum() for image in drawn), code)[0]
+
+    together = slope([0, 1])
+    alone = torch.cat([slope([0]), slope([1])])
+    assert torch.allclose(alone, together, rtol=1e-3, atol=1e-3 * together.abs().max())
+
+
+def test_noise_and_activation_have_their_slope():
+    noise = torch.randn(1, 1, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(13))
+    x = torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(14), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: _NoiseAndLeaky.apply(x.clone(), noise), x)
+    assert torch.equal(_NoiseAndLeaky.apply(x.clone(), noise), torch.nn.functional.leaky_relu(x + noise, 0.2))
 
 
 def test_prior_whitens(generator):
