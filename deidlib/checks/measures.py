@@ -5,6 +5,8 @@ All images are RGB uint8 (side, side, 3) in the ``crop`` frame: the released squ
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -73,57 +75,62 @@ def block_survival(
         ``outside``, so that there is nothing to judge.
     """
     block = block or block_side(source.shape[0])
-    share = _block_mean(outside.astype(np.float64), block)
-    whole = _patches(share > 1 - 0.5 / block**2, block, np.logical_and)
+    weight = outside.astype(np.float32)
+    whole = _patches(_block_mean(weight, block) > 1 - 0.5 / block**2, block, np.logical_and)
     if not whole.any():
         return None
-    grey, target = _luminance(source), _high_pass(_luminance(result), outside)
+    grey, found = _luminance(source), _Blocks(_high_pass(_luminance(result), weight), block)
     best = -1.0
     for blur in SOURCE_BLURS:
-        detail = _high_pass(_mean_outside(grey, outside, blur) if blur else grey, outside)
-        scores = _patches(_block_correlation(detail, target, block), block, np.minimum)
+        detail = _high_pass(_mean_outside(grey, weight, blur) if blur else grey, weight)
+        scores = _patches(_block_correlation(_Blocks(detail, block), found), block, np.minimum)
         best = max(best, float(scores[whole].max()))
     return min(best, 1.0)
 
 
 def _luminance(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
-def _mean_outside(grey: np.ndarray, outside: np.ndarray, deviation: float) -> np.ndarray:
-    """Gaussian mean of the pixels outside, from those alone (normalised convolution)."""
-    weight = outside.astype(np.float64)
+def _mean_outside(grey: np.ndarray, weight: np.ndarray, deviation: float) -> np.ndarray:
+    """Gaussian mean of the pixels of weight 1, from those alone (normalised convolution)."""
     near = cv2.GaussianBlur(weight, (0, 0), deviation)
     return cv2.GaussianBlur(grey * weight, (0, 0), deviation) / np.maximum(near, 1e-6)
 
 
-def _high_pass(grey: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Detail of the pixels outside; 0 elsewhere."""
-    return np.where(outside, grey - _mean_outside(grey, outside, HIGH_PASS), 0.0)
+def _high_pass(grey: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Detail of the pixels of weight 1; 0 elsewhere."""
+    return (grey - _mean_outside(grey, weight, HIGH_PASS)) * weight
 
 
 def _block_mean(values: np.ndarray, block: int) -> np.ndarray:
     """Mean over the block² pixels whose upper left one is at each index that leaves room for them."""
     rows, columns = (n - block + 1 for n in values.shape)
-    means = cv2.boxFilter(values, cv2.CV_64F, (block, block), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    means = cv2.boxFilter(values, cv2.CV_32F, (block, block), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
     return means[: max(rows, 0), : max(columns, 0)]
 
 
-def _block_correlation(a: np.ndarray, b: np.ndarray, block: int) -> np.ndarray:
-    mean_a, mean_b = _block_mean(a, block), _block_mean(b, block)
-    variance_a = _block_mean(a * a, block) - mean_a**2
-    variance_b = _block_mean(b * b, block) - mean_b**2
-    flat = np.minimum(variance_a, variance_b) < TEXTURE_LEAST**2
-    product = np.where(flat, 1.0, variance_a * variance_b)
-    return np.where(flat, -1.0, (_block_mean(a * b, block) - mean_a * mean_b) / np.sqrt(product))
+class _Blocks:
+    """A picture's detail with mean and variance in the block at each pixel."""
+
+    def __init__(self, detail: np.ndarray, block: int):
+        self.detail, self.block = detail, block
+        self.mean = _block_mean(detail, block)
+        self.variance = _block_mean(detail * detail, block) - self.mean**2
+
+
+def _block_correlation(a: _Blocks, b: _Blocks) -> np.ndarray:
+    flat = np.minimum(a.variance, b.variance) < TEXTURE_LEAST**2
+    product = np.where(flat, np.float32(1), a.variance * b.variance)
+    covariance = _block_mean(a.detail * b.detail, a.block) - a.mean * b.mean
+    return np.where(flat, np.float32(-1), covariance / np.sqrt(product))
 
 
 def _patches(blocks: np.ndarray, block: int, join: np.ufunc) -> np.ndarray:
     """Join the values of all adjacent blocks of a patch, at the index of the upper left one."""
-    for axis in (0, 1):
-        room = max(blocks.shape[axis] - (PATCH_BLOCKS - 1) * block, 0)
-        parts = (np.arange(room) + i * block for i in range(PATCH_BLOCKS))
-        blocks = join.reduce([blocks.take(part, axis=axis) for part in parts])
+    for _ in range(2):  # along the rows, then, turned, along the columns
+        room = max(len(blocks) - (PATCH_BLOCKS - 1) * block, 0)
+        blocks = functools.reduce(join, [blocks[i * block :][:room] for i in range(PATCH_BLOCKS)]).T
     return blocks
 
 
