@@ -20,10 +20,10 @@ def embedder(name: str, perceptual=None):
     perceptual : STLPIPS, optional
         The network whose features the discriminant uses; opened if it is not given.
     """
-    from deidlib.embedders.dlib_torch import DlibTorch
     from deidlib.embedders.onnx_torch import OnnxTorch
     from deidlib.embedders.sface import SFaceTorch, read_weights
     from deidlib.embedders.trained import Discriminant
+    from deidlib.vision.dlib_torch import DlibTorch
     from deidlib.vision.facexzoo import FaceXZoo
 
     known = {

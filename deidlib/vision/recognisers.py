@@ -86,18 +86,20 @@ class SFace(Recogniser):
 
 
 class DlibResNet(Recogniser):
-    """dlib's ResNet recogniser with its own detector and five-point alignment."""
+    """dlib's ResNet recogniser with its own detector and five-point alignment; PyTorch runs its network."""
 
     name = "dlib"
     measure = "Euclidean distance"
     same_above = False
     _SIDE = 400  # px; the longer side of the picture that dlib's detector sees
-    _CHIP, _PADDING = 150, 0.25  # as the network was trained
+    _CHIP, _PADDING = 150, 0.25  # px and share, as the network was trained
 
     def __init__(self, model_file: Path, predictor_file: Path):
         self._detector = dlib.get_frontal_face_detector()
         self._predictor = dlib.shape_predictor(str(predictor_file))
-        self._network = dlib.face_recognition_model_v1(str(model_file))
+        from deidlib.vision.dlib_torch import DlibTorch  # dlib's wheels have no fast product of matrices
+
+        self._network = DlibTorch(model_file)
 
     def _reduced(self, image: np.ndarray) -> np.ndarray:
         scale = min(1.0, 1.5 * self._SIDE / max(image.shape[:2]))
@@ -116,7 +118,11 @@ class DlibResNet(Recogniser):
 
     def embed_aligned(self, chip: np.ndarray) -> np.ndarray:
         """Vector, (128,)."""
-        return np.asarray(self._network.compute_face_descriptor(np.ascontiguousarray(chip)), np.float32)
+        import torch
+
+        with torch.inference_mode():
+            chips = torch.from_numpy(np.ascontiguousarray(chip.transpose(2, 0, 1)))[None].float() / 127.5 - 1
+            return self._network(chips)[0].numpy()
 
 
 class ArcFaceAligned(Recogniser):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deidlib.embedders.dlib_file import Layer, read_layers
+from deidlib.vision.dlib_file import Layer, read_layers
 
 SIDE = 150  # px of the network's chip
 _MEAN, _UNIT = (122.782, 117.001, 104.298), 256.0  # of its input, RGB
