@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from deidlib.config import stage_options
 from deidlib.contract.routes import GENERATE
-from deidlib.inversion.going_on import from_their_donors
+from deidlib.inversion.going_on import same_donors
 from deidlib.inversion.objective import Networks
 from deidlib.logs import progress
 from deidlib.outcomes.outcomes import read_outcomes
@@ -59,15 +59,16 @@ def sweep_rows(
 
 
 def _tables(folder: Path, chosen: dict[str, int]) -> tuple[pa.Table, ...]:
-    """Rows of the sampled photographs: photos, landmarks, regions, and the donors of their attempts.
-
-    Other areas and weights have no code to go on from, so every photograph starts at its donor.
-    """
+    """Rows of the sampled photographs: photos, landmarks, regions, and donors with the codes of what is released."""
     photos, landmarks, regions = (
         read_photos(stage_table(folder, name), name.upper(), chosen) for name in ("photos", "landmarks", "regions")
     )
-    donors = [
-        read_photos(stage_table(folder, "donors", attempt), "DONORS", [p for p, a in chosen.items() if a == attempt])
-        for attempt in sorted(set(chosen.values()))
-    ]
-    return photos, landmarks, regions, from_their_donors(pa.concat_tables(donors))
+    donors = [_donors(folder, attempt, chosen) for attempt in sorted(set(chosen.values()))]
+    return photos, landmarks, regions, pa.concat_tables(donors)
+
+
+def _donors(folder: Path, attempt: int, chosen: dict[str, int]) -> pa.Table:
+    here = [photo for photo, number in chosen.items() if number == attempt]
+    donors = read_photos(stage_table(folder, "donors", attempt), "DONORS", here)
+    faces = read_photos(stage_table(folder, "faces", attempt), "FACES", here, ["release_photo_id", "latent"])
+    return same_donors(donors, faces, dict.fromkeys(here, ()), attempt)

@@ -26,7 +26,7 @@ _COSTS = {
     "embeddings": 1.3,
 }
 #: Stages over the whole cohort: fixed core-seconds, and core-seconds for each photograph (sweep: of the sweep).
-_LATER_COSTS = {"sweep": (3.0, 30.0), "attacks": (12.0, 0.7), "release": (4.0, 0.01), "report": (16.0, 0.1)}
+_LATER_COSTS = {"sweep": (3.0, 22.0), "attacks": (12.0, 0.7), "release": (4.0, 0.01), "report": (16.0, 0.1)}
 #: Share of the photographs that go to another attempt, as long as no shard is finished.
 _EXPECTED_SHARE = 0.15
 #: Below this share of the work, done in this run, no pace is given.

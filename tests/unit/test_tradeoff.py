@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import virtual_faces
 
 from deidlib.config import complete_config, stage_options
 from deidlib.donors.bank import read_bank
+from deidlib.inversion.going_on import same_donors
 from deidlib.reid import tradeoff
 from deidlib.reid.embeddings import Faces
 from deidlib.reid.price import price_rows
@@ -118,6 +120,28 @@ def test_every_area_is_made_and_scored_and_larger_ones_preserve_more(networks, p
     for row in rows:
         if row["region"] == "whole":  # the one is compared with the photograph, the other with its square
             assert row["score"] == pytest.approx(score[row["preserve"], 0.0], abs=0.1)
+
+
+def test_other_areas_go_on_from_what_is_released_and_other_weights_start_at_the_donor(
+    networks, generator, patient, sface, monkeypatch
+):
+    monkeypatch.setattr(tradeoff, "settings_to_sweep", lambda preserve, weight: [("lower_face", 0.0), ("mouth", 0.0)])
+    photos, landmarks, donors, originals = patient
+    config = complete_config({"cohort": "x.tsv", "preset": {"inversion": {"steps": 2, "bf16": False}}})
+    (code,) = virtual_faces.codes(generator, 1, seed=21)
+    released = np.tile(code, (networks.generator.n_styles, 1)).reshape(1, -1)
+    faces = pa.table({"release_photo_id": [PHOTO], "latent": list(released)})
+    going_on = same_donors(donors, faces, {PHOTO: ()}, 0)
+    made = [
+        tradeoff.sweep_shard(photos, landmarks, given, networks, [sface], originals, config)
+        for given in (donors, going_on)
+    ]
+    other, own = ([rows[k]["score"] for rows, _ in made] for k in (0, 1))
+    assert other[0] != other[1]
+    assert own[0] == own[1]
+    (vector,) = (entry["vector"] for entry in made[1][1] if entry["shown"] == "released")
+    start, donor = (sface.embed(virtual_faces.draw(generator, w[None])[0]) for w in (code, np.array(donors["w"][0])))
+    assert vector @ start > vector @ donor
 
 
 def test_the_releases_own_settings_are_read_from_its_images(patient, sface):

@@ -9,6 +9,7 @@ rule sweep:
         landmarks=of_all_shards("landmarks.parquet"),
         regions=of_all_shards("regions.parquet"),
         donors=of_all_attempts("donors.parquet"),
+        faces=of_all_attempts("faces.parquet"),
         outcomes=of_all_shards("outcomes.parquet"),
         embeddings=of_all_shards("embeddings.parquet"),
         models=ancient("<private>/models.json"),
