@@ -244,7 +244,7 @@ def _shipped_preset(generator: str) -> dict:
     file = _PRESETS / f"{generator}.yaml"
     if not file.is_file():
         raise ConfigError(f"config/presets/{file.name} is missing; deidlib runs from a checkout of its repository")
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+    return distribution.read_yaml(file)
 
 
 def _read_yaml(path: Path, example: str) -> dict:

@@ -41,7 +41,7 @@ def load_schema(name: str) -> dict:
     file = distribution.folder() / "workflow" / "schemas" / f"{name}.schema.yaml"
     if not file.is_file():
         raise InputError(f"{file.name} is not part of this installation; install deidlib again")
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+    return distribution.read_yaml(file)
 
 
 def filled(given: dict, schema: Mapping) -> dict:

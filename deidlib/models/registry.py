@@ -58,7 +58,7 @@ def load_registry(path: Path | None = None) -> dict[str, dict]:
     path = Path(path or REGISTRY_PATH)
     if not path.is_file():
         raise ModelError(f"no model registry at {path}; install deidlib again")
-    registry = _validated(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path)
+    registry = _validated(distribution.read_yaml(path) or {}, path)
     return registry | _own_registry(Path(own).expanduser(), set(registry)) if own else registry
 
 
@@ -174,7 +174,7 @@ def shipped_models(
     """
     places = {"donor_bank": bank_file, "preview": preview_file}
     entries = []
-    for name, entry in yaml.safe_load(SHIPPED_PATH.read_text(encoding="utf-8")).items():
+    for name, entry in distribution.read_yaml(SHIPPED_PATH).items():
         if led_by is not None and "led_by" in entry and entry["led_by"] not in led_by:
             continue
         shown = entry["file"].format(generator=generator)

@@ -49,8 +49,11 @@ def show_only(image: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """
     if not visible.any():
         return np.full_like(image, 128)
-    colour = np.round(image[visible].mean(axis=0)).astype(np.uint8)
-    return np.where(visible[:, :, None], image, colour)
+    shown = visible.astype(np.uint8)
+    totals = cv2.sumElems(cv2.bitwise_and(image, image, mask=shown))[:3]
+    colour = np.round(np.array(totals) / np.count_nonzero(shown)).astype(np.uint8)
+    result = np.full_like(image, colour)
+    return cv2.copyTo(image, shown, result)
 
 
 def renderings(image: np.ndarray, area: np.ndarray) -> dict[str, np.ndarray]:
@@ -69,7 +72,10 @@ def perceptual_hash(image: np.ndarray) -> np.ndarray:
 
 
 def embed_renderings(
-    pictures: Mapping[str, np.ndarray], recogniser: Recogniser, reference: np.ndarray | None = None
+    pictures: Mapping[str, np.ndarray],
+    recogniser: Recogniser,
+    reference: np.ndarray | None = None,
+    places: Places | None = None,
 ) -> Iterator[tuple[str, np.ndarray | None]]:
     """Embed the renderings of one square, all aligned by the face of the whole one.
 
@@ -82,24 +88,38 @@ def embed_renderings(
     reference : ndarray, (side, side, 3), optional
         The original's square. Where the recogniser finds no face in the whole picture, the place of this square's face
         is used: all squares have one layout, so a face that a detector overlooks (pixelated, say) is not protected.
+    places : Places, optional
+        What was found before, by other recognisers.
 
     Yields
     ------
     (str, ndarray or None)
         Suffix and embedding; None: no face, or the recogniser could not work.
     """
-    face = _face(recogniser, pictures[""])
+    places = places or Places()
+    face = places.of(pictures[""], recogniser)
     if face is None and reference is not None:
-        face = _face(recogniser, reference)
+        face = places.of(reference, recogniser)
     for suffix, picture in pictures.items():
         yield suffix, None if face is None else _attempted(recogniser, picture, face)
 
 
-def _face(recogniser: Recogniser, picture: np.ndarray):
-    try:
-        return recogniser.detect(picture)
-    except _UNABLE:
-        return None
+class Places:
+    """Faces that were found in some pictures; recognisers with one detector have each searched once."""
+
+    def __init__(self):
+        self._found: dict[tuple[int, int], tuple] = {}
+
+    def of(self, picture: np.ndarray, recogniser: Recogniser):
+        """Position of the largest face; None: no face, or the recogniser could not work."""
+        key = id(picture), id(recogniser.finder)
+        if key not in self._found:
+            try:
+                face = recogniser.detect(picture)
+            except _UNABLE:
+                face = None
+            self._found[key] = face, picture  # kept, so that no other picture gets its id
+        return self._found[key][0]
 
 
 def _attempted(recogniser: Recogniser, picture: np.ndarray, face) -> np.ndarray | None:
@@ -165,8 +185,9 @@ def embed_shard(
             photo_id = photo["release_photo_id"]
             patient_of[photo_id] = photo["release_patient_id"]
             original, region, result = decode_png(photo["image"]), region_of.get(photo_id), released(photo_id)
+            places = Places()
             for recogniser in recognisers:
-                ((_, whole),) = embed_renderings({"": original}, recogniser)
+                ((_, whole),) = embed_renderings({"": original}, recogniser, places=places)
                 add(photo_id, "original", recogniser.name, whole)
             if region is not None:
                 area = preserved_area(decode_png(region["core"]), decode_png(region["band"]))
@@ -176,16 +197,16 @@ def embed_shard(
                     shown["released"] = (result.image, result.attempt)
                 for name, (image, attempt) in shown.items():
                     add(photo_id, name, PHASH, perceptual_hash(image), attempt)
+                    pictures = renderings(image, area)
                     for recogniser in recognisers:
-                        pictures = renderings(image, area)
-                        for suffix, embedding in embed_renderings(pictures, recogniser, shown["square"][0]):
+                        for suffix, embedding in embed_renderings(pictures, recogniser, shown["square"][0], places):
                             add(photo_id, name + suffix, recogniser.name, embedding, attempt)
                 if meter is not None:
                     for name, look, attempt in _looks(shown, area, meter):
                         add(photo_id, name, LOOKS, look, attempt)
             if (drawn := donor(photo_id)) is not None:
                 for recogniser in recognisers:
-                    ((_, embedding),) = embed_renderings({"": drawn}, recogniser)
+                    ((_, embedding),) = embed_renderings({"": drawn}, recogniser, places=places)
                     add(photo_id, "donor", recogniser.name, embedding)
             if progress:
                 progress()

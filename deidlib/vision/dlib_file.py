@@ -8,6 +8,7 @@ and its values as 32-bit floats, the lowest byte first.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ import numpy as np
 
 _CONVOLUTION, _AFFINE, _DENSE = "con_4", "affine_", "fc_2"
 _TENSOR_VERSION = 2
+_MARKER = re.compile(
+    rb"\x01[\x04\x05\x07](con_4|affine_|fc_2)"
+)  # a layer's name: its length, as an integer, and its letters
 
 
 class Layer(NamedTuple):
@@ -59,15 +63,10 @@ def read_layers(path: Path) -> list[Layer]:
         If the file does not hold such layers.
     """
     data = path.read_bytes()
-    markers = {kind: bytes([1, len(kind)]) + kind.encode() for kind in (_CONVOLUTION, _AFFINE, _DENSE)}
     layers, at = [], 0
-    while True:
-        found = [(data.find(marker, at), kind) for kind, marker in markers.items()]
-        found = [(place, kind) for place, kind in found if place >= 0]
-        if not found:
-            break
-        place, kind = min(found)
-        reader = _Reader(data, place + len(markers[kind]))
+    while marker := _MARKER.search(data, at):
+        kind = marker[1].decode()
+        reader = _Reader(data, marker.end())
         sizes = (reader.integer(), reader.integer()) if kind == _DENSE else ()
         values = reader.tensor()
         options = tuple(reader.integer() for _ in range(7)) if kind == _CONVOLUTION else sizes

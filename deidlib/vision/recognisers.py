@@ -41,6 +41,11 @@ class Recogniser(ABC):
     measure: str = "cosine similarity"
     same_above: bool = True
 
+    @property
+    def finder(self) -> object:
+        """What finds the faces: recognisers that share it find the same place in a picture."""
+        return self
+
     @abstractmethod
     def detect(self, image: np.ndarray) -> Any | None:
         """Position of the largest face in an RGB uint8 image, in the form that :meth:`align` takes; None: no face."""
@@ -71,6 +76,11 @@ class SFace(Recogniser):
     def __init__(self, model_file: Path, detector: YuNet):
         self._recogniser = cv2.FaceRecognizerSF.create(str(model_file), "")
         self._detector = detector
+
+    @property
+    def finder(self) -> YuNet:
+        """The detector."""
+        return self._detector
 
     def detect(self, image: np.ndarray) -> np.ndarray | None:
         """YuNet's row of the largest face, (15,), or None."""
@@ -141,6 +151,11 @@ class ArcFaceAligned(Recogniser):
     def __init__(self, name: str, detector: YuNet, side: int = 112):
         self.name = name
         self._detector, self._side = detector, side
+
+    @property
+    def finder(self) -> YuNet:
+        """The detector."""
+        return self._detector
 
     def detect(self, image: np.ndarray) -> np.ndarray | None:
         """YuNet's row of the largest face, (15,), or None."""
