@@ -20,6 +20,7 @@ from deidlib.reid.embeddings import Faces
 LEAST_FALSE_MATCHES = 30
 #: Most impostor pairs that are scored; of a larger cohort so many are drawn.
 MOST_PAIRS = 2_000_000
+_AT_ONCE = 1024  # pairs that are compared together: they stay in the processor's cache
 #: Fewest pairs of people of the same look that a threshold of their own is taken from.
 LEAST_LOOK_PAIRS = 100
 _DET_POINTS = 40
@@ -260,9 +261,17 @@ def reaches(scores: np.ndarray, threshold: float, same_above: bool) -> np.ndarra
 
 def threshold_at(impostor: np.ndarray, fmr: float, same_above: bool) -> float:
     """Threshold that at most the share ``fmr`` of impostor scores reaches: just beyond the next one."""
-    alike = np.sort(impostor if same_above else -impostor)[::-1]
-    beyond = np.nextafter(float(alike[int(np.floor(fmr * len(alike)))]), np.inf)
+    beyond = _beyond(_most_alike_first(impostor, same_above), fmr)
     return beyond if same_above else -beyond
+
+
+def _most_alike_first(scores: np.ndarray, same_above: bool) -> np.ndarray:
+    """Scores in falling order; a distance is negative."""
+    return np.sort(scores if same_above else -scores)[::-1]
+
+
+def _beyond(alike: np.ndarray, fmr: float) -> float:
+    return np.nextafter(float(alike[int(np.floor(fmr * len(alike)))]), np.inf)
 
 
 def det_curve(genuine: np.ndarray, impostor: np.ndarray, same_above: bool) -> list[list[float]]:
@@ -274,7 +283,8 @@ def det_curve(genuine: np.ndarray, impostor: np.ndarray, same_above: bool) -> li
         return []
     alike = genuine if same_above else -genuine
     rates = np.unique(np.geomspace(max(1 / len(impostor), 1e-6), 0.5, _DET_POINTS))[::-1]
-    limits = [threshold_at(impostor, rate, same_above) * (1 if same_above else -1) for rate in rates]
+    ordered = _most_alike_first(impostor, same_above)
+    limits = [_beyond(ordered, rate) for rate in rates]
     return [[float(rate), float(np.mean(alike < limit))] for rate, limit in zip(rates, limits, strict=True)]
 
 
@@ -330,6 +340,7 @@ def impostor_scores(
         apart &= classes[a] == classes[b]
     a, b = a[apart], b[apart]
     parts = [
-        compared(vectors[a[i : i + 65536]], vectors[b[i : i + 65536]], same_above) for i in range(0, len(a), 65536)
+        compared(vectors[a[i : i + _AT_ONCE]], vectors[b[i : i + _AT_ONCE]], same_above)
+        for i in range(0, len(a), _AT_ONCE)
     ]
     return np.concatenate(parts) if parts else np.zeros(0)

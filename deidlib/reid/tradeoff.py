@@ -10,7 +10,7 @@ been led away from the patient, and a few steps without the identity loss do not
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,7 @@ import pyarrow.compute as pc
 
 from deidlib.blending.composite import blend_faces
 from deidlib.config import stage_options
-from deidlib.inversion.faces import invert_faces
 from deidlib.inversion.going_on import from_their_donors
-from deidlib.inversion.objective import Networks
 from deidlib.regions.area import cut_region, preserve_regions, preserved_area
 from deidlib.reid.attack import interval
 from deidlib.reid.calibration import reaches
@@ -29,6 +27,9 @@ from deidlib.reid.price import PRICED
 from deidlib.storage import tables
 from deidlib.storage.images import decode_png
 from deidlib.vision.recognisers import Recogniser
+
+if TYPE_CHECKING:
+    from deidlib.inversion.objective import Networks
 
 #: Preserved area of the sweep → method of ``preserve``, and its margin in inter-ocular distances (None: as configured).
 AREAS: dict[str, tuple[str, float | None]] = {
@@ -104,6 +105,8 @@ def sweep_shard(
     seen : list of dict
         Embeddings of the other areas' results and originals, as :func:`deidlib.reid.price.price_rows` takes them.
     """
+    from deidlib.inversion.faces import invert_faces  # with the inversion's libraries, which the attacks do not need
+
     patient_of = dict(
         zip(*(photos[name].to_pylist() for name in ("release_photo_id", "release_patient_id")), strict=True)
     )
