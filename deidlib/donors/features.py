@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
@@ -13,8 +15,10 @@ from deidlib.vision.alignment import (
     invert_similarity,
     transform_points,
 )
-from deidlib.vision.detectors import AgeSex
-from deidlib.vision.landmarks import Face
+
+if TYPE_CHECKING:  # MediaPipe is slow to load
+    from deidlib.vision.detectors import AgeSex
+    from deidlib.vision.landmarks import Face
 
 FEATURE_SIDE = 512  # px; side of the aligned face that is measured
 _TO_FEATURE = FEATURE_SIDE / ALIGNED_SIDE

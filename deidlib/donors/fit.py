@@ -7,10 +7,14 @@ shared, not nine patches. The outline of the lips is shared, and that of the jaw
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from deidlib.donors.bank import Looks
 from deidlib.donors.features import EXPRESSION, N_LIPS, SKIN_PATCHES
+
+if TYPE_CHECKING:  # the bank's module loads torch, which the report does not need
+    from deidlib.donors.bank import Looks
 
 #: One unit of mismatch, by feature. Faces are ranked by the sum of squared mismatches in these units.
 _UNITS = {"yaw": 8.0, "pitch": 8.0, "jaw_open": 0.15, "smile": 0.35, "upper_up": 0.35, "pucker": 0.4}

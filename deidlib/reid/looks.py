@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -27,8 +28,10 @@ from deidlib.vision.alignment import (
     invert_similarity,
     transform_points,
 )
-from deidlib.vision.detectors import AgeSex
-from deidlib.vision.landmarks import Face, FaceLandmarker
+
+if TYPE_CHECKING:  # MediaPipe is slow to load
+    from deidlib.vision.detectors import AgeSex
+    from deidlib.vision.landmarks import Face, FaceLandmarker
 
 _BROWS = [70, 63, 105, 66, 107, 336, 296, 334, 293, 300]
 _NOSE = [168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 48, 278]
