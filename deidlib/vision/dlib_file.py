@@ -16,9 +16,8 @@ import numpy as np
 
 _CONVOLUTION, _AFFINE, _DENSE = "con_4", "affine_", "fc_2"
 _TENSOR_VERSION = 2
-_MARKER = re.compile(
-    rb"\x01[\x04\x05\x07](con_4|affine_|fc_2)"
-)  # a layer's name: its length, as an integer, and its letters
+#: A layer's name: its length, as an integer, and its letters.
+_MARKER = re.compile(rb"\x01[\x04\x05\x07](con_4|affine_|fc_2)")
 
 
 class Layer(NamedTuple):
