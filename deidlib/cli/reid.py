@@ -46,6 +46,33 @@ def embeddings(
     say(f"{out.name}: {len(chosen)} photographs would be released; {table.num_rows} embeddings")
 
 
+def search(
+    plan: Plan,
+    part: Annotated[int, typer.Option(min=0, help="Number of this part, from 0.", show_default=False)],
+    of: Annotated[int, typer.Option(min=1, help="Number of parts that share the searches.", show_default=False)],
+    out: Out,
+    given: Settings = "{}",
+) -> None:
+    """Do a part of the searches among all originals of a large cohort; `deidlib reid --parts` joins them.
+
+    Example:
+      deidlib search --plan private/plan.json --part 0 --of 100 --out private/reid/searches/0.parquet
+    """
+    from deidlib import compute
+    from deidlib.reid.stage import search as count
+
+    cfg = settings(given)
+    compute.pin_order()
+    _demand_recognisers(cfg)
+    if part >= of:
+        raise InputError(f"--part {part}: the parts are numbered from 0 to {of - 1}")
+    open_private(out)
+    private, shards = Results.of_plan(plan).private, read_json(plan)["shards"]
+    done = count(private, shards, cfg, cfg["reid"]["gallery"], (part, of), out)
+    out.chmod(0o600)
+    say(f"{out.name}: {done} searches of single photographs, part {part} of {of}")
+
+
 def reid(
     release: Annotated[
         Path | None,
@@ -63,6 +90,9 @@ def reid(
     sweep: Annotated[
         Path | None, typer.Option(help="What `deidlib sweep` wrote, for the trade-off.", show_default=False)
     ] = None,
+    parts: Annotated[
+        int, typer.Option(min=1, help="Parts in which `deidlib search` has done the searches; 1: they are done here.")
+    ] = 1,
     given: Settings = "{}",
 ) -> None:
     """Attack the cohort with every recogniser, and judge by the release gate.
@@ -91,24 +121,32 @@ def reid(
     compute.pin_order()
     if recogniser:
         cfg["reid"]["recognisers"] = list(dict.fromkeys(recogniser))
-    names, known = cfg["reid"]["recognisers"], recognisers()
-    if lacking := [name for name in names if name not in known]:
-        raise InputError(f"no recogniser called {lacking[0]}; config/models.yaml has {', '.join(sorted(known))}")
+    _demand_recognisers(cfg)
     open_private(out)
-    private, shards = Results.of_plan(plan).private, read_json(plan)["shards"]
+    results, shards = Results.of_plan(plan), read_json(plan)["shards"]
+    private, made = results.private, [results.searches(part) for part in range(parts)] if parts > 1 else []
     if release is None:
         cohort = would_be_released(private, shards, cfg)
     else:
         from deidlib.release.layout import SUMS_FILE
         from deidlib.release.reading import read_bytes
 
-        cohort = finished_release(private, shards, index, release, read_bytes(release, SUMS_FILE), cfg, known, encoded)
+        sums, known = read_bytes(release, SUMS_FILE), recognisers()
+        cohort = finished_release(private, shards, index, release, sums, cfg, known, encoded)
     swept = read_json(sweep) if sweep else None
-    result = attack(private, shards, cohort, cfg, gallery or cfg["reid"]["gallery"], swept, encoded)
+    result = attack(private, shards, cohort, cfg, gallery or cfg["reid"]["gallery"], swept, encoded, made)
     write_json(result, out)
     _say_verdict(result, len(shards))
     if release is not None and not result["gate"]["passed"]:
         raise typer.Exit(1)
+
+
+def _demand_recognisers(cfg: Mapping) -> None:
+    from deidlib.models import recognisers
+
+    known = recognisers()
+    if lacking := [name for name in cfg["reid"]["recognisers"] if name not in known]:
+        raise InputError(f"no recogniser called {lacking[0]}; config/models.yaml has {', '.join(sorted(known))}")
 
 
 def _opened_release(release: Path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from deidlib.reid.calibration import Calibration
 from deidlib.reid.embeddings import Faces
 from deidlib.reid.identification import Search, search_among
 from deidlib.reid.looks import LOOK_ALIKES, NOBODY, PeopleLooks
+from deidlib.reid.ranking import Compare, Numbers, Pairing, compare
 from deidlib.reid.verification import Best, chance_of_any
 
 #: Region of an attack → the rendering of the probe, and that of the originals when both are shown alike.
@@ -28,6 +29,11 @@ AREA_IN_SAME_SEARCH = "identification_other_photo_same_search"
 #: Suffix of the name of an attack among people of the same look.
 SAME_LOOK = "_same_look"
 
+#: Searches of one recogniser: rendering of the probes, and of the gallery.
+RANKED = tuple({(PROBE[region], shown): None for region in PROBE for shown in ("original", ALIKE[region])})
+#: The same for the most alike stranger alone.
+STRANGERS = (("released", "released"), ("released", "donor"), ("donor", "donor"))
+
 #: Visible part of a released photograph, in words.
 SEEN = {
     "whole": "",
@@ -37,6 +43,34 @@ SEEN = {
 REGION_TITLE = {"whole": "", "region_only": ", preserved area only", "context_only": ", preserved area hidden"}
 
 _LOOK_SEED = 2031
+
+
+def face_pairing(
+    recogniser: str,
+    faces: Mapping[str, Faces],
+    shown: tuple[str, str],
+    distractors: np.ndarray | None,
+    same_above: bool,
+) -> Pairing:
+    """A search by one recogniser.
+
+    Parameters
+    ----------
+    recogniser : str
+        Its name.
+    faces : mapping
+        What is shown → embeddings.
+    shown : (str, str)
+        One of :data:`RANKED` or :data:`STRANGERS`.
+    distractors : ndarray, (G, D), or None
+        Other people, who are added to whole originals.
+    same_above : bool
+        Whether a higher score is more alike.
+    """
+    probe, gallery = shown
+    crowd = distractors if gallery == "original" else None
+    name = f"{recogniser}/{probe}/{gallery}"
+    return Pairing(name, faces[probe], faces[gallery], same_above, crowd, shown in RANKED)
 
 
 @dataclass(frozen=True)
@@ -63,6 +97,8 @@ class Attacker:
         For bootstraps.
     people : PeopleLooks
         The patients' looks, by which similar people are found.
+    compare : callable
+        Gives the numbers of a search.
     """
 
     recogniser: str
@@ -75,6 +111,16 @@ class Attacker:
     linkable: bool
     rng: np.random.Generator
     people: PeopleLooks = NOBODY
+    compare: Compare = compare
+    _found: dict[tuple[str, str], tuple[Pairing, Numbers]] = field(default_factory=dict, repr=False)
+
+    def numbers(self, probe: str, gallery: str) -> tuple[Pairing, Numbers]:
+        """A search of :data:`RANKED` or :data:`STRANGERS` and its numbers, which are counted once."""
+        shown = probe, gallery
+        if shown not in self._found:
+            pairing = face_pairing(self.recogniser, self.faces, shown, self.distractors, self.same_above)
+            self._found[shown] = pairing, self.compare(pairing)
+        return self._found[shown]
 
     def attack(self, hits: np.ndarray, patients: np.ndarray, **about: Any) -> Attack:
         """Result of an attack by this recogniser."""

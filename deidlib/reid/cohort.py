@@ -55,7 +55,7 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
     cfg : mapping
         The whole configuration.
     """
-    photos, attempts, files, inputs = [], {}, [], {}
+    photos, attempts, inputs = [], {}, digests_of_embeddings(private, shards)
     for shard in shards:
         folder = Results(private).shard(shard)
         outcomes = read_outcomes(private, shard)
@@ -63,11 +63,21 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
         clean = {o.photo_id: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {}, _published)
         attempts |= chosen
-        files.append(stage_table(folder, "embeddings"))
-        inputs[f"embeddings {shard}"] = sha256(files[-1])
     inputs["chosen"] = chosen_digest(all_outcomes(private, shards))
     risk = outcomes_risk(all_outcomes(private, shards), cfg)
-    return Cohort(photos, attempts, partial(_tables, files), risk, inputs)
+    return Cohort(photos, attempts, partial(embeddings_of, private, shards), risk, inputs)
+
+
+def embeddings_of(private: Path, shards: list[str]) -> Iterator[pa.Table]:
+    """The shards' ``tables.EMBEDDINGS``, one after the other."""
+    return _tables([stage_table(Results(private).shard(shard), "embeddings") for shard in shards])
+
+
+def digests_of_embeddings(private: Path, shards: list[str]) -> dict[str, str]:
+    """What the attacks read of each shard → its SHA-256."""
+    return {
+        f"embeddings {shard}": sha256(stage_table(Results(private).shard(shard), "embeddings")) for shard in shards
+    }
 
 
 def finished_release(

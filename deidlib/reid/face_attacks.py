@@ -20,7 +20,7 @@ from deidlib.reid.attacker import (
     same_look_attack,
 )
 from deidlib.reid.calibration import reaches
-from deidlib.reid.identification import Search, open_set, search
+from deidlib.reid.identification import Search, open_set, searched
 from deidlib.reid.verification import Best, best_impostor, best_of_patient, chance_of_any
 
 _LIKEWISE = " The originals are shown in the same way."
@@ -101,11 +101,11 @@ def _verified_by_look(attacker: Attacker, name: str, title: str, best: Best) -> 
 
 def identification(attacker: Attacker, region: str) -> tuple[list[Attack], list[dict[str, Any]]]:
     """1:N, closed set with and without distractors, and open set."""
-    probes, originals = attacker.faces[PROBE[region]], attacker.faces["original"]
-    crowd = search(probes, originals, attacker.distractors, attacker.same_above)
+    counted = attacker.numbers(PROBE[region], "original")
+    crowd = searched(*counted, with_crowd=True)
     attacks = [_rank_attack(attacker, crowd, k, region, f"identification_rank{k}") for k in (1, 10)]
     curves = [_curve(attacker, crowd, region)]
-    alone = search(probes, originals, None, attacker.same_above)
+    alone = searched(*counted)
     attacks.append(_rank_attack(attacker, alone, 1, region, RANK1_ORIGINALS))
     if attacker.distractors is not None:
         curves.append(_curve(attacker, alone, region))
@@ -180,8 +180,7 @@ def _curve(attacker: Attacker, found: Search, region: str) -> dict[str, Any]:
 
 def floor(attacker: Attacker, region: str) -> Attack:
     """1:N among originals shown the same way, without the same photograph: what region and context each give away."""
-    probes, originals = attacker.faces[PROBE[region]], attacker.faces[ALIKE[region]]
-    found = search(probes, originals, None, attacker.same_above, drop_own=True)
+    found = searched(*attacker.numbers(PROBE[region], ALIKE[region]), drop_own=True)
     return attacker.rank1(
         found,
         name=FLOOR,
@@ -199,8 +198,7 @@ def floor(attacker: Attacker, region: str) -> Attack:
 
 def _area_in_same_search(attacker: Attacker) -> Attack:
     """Search the preserved area alone among whole originals: the same search as that of the whole picture."""
-    probes, originals = attacker.faces["released_region"], attacker.faces["original"]
-    found = search(probes, originals, None, attacker.same_above, drop_own=True)
+    found = searched(*attacker.numbers("released_region", "original"), drop_own=True)
     return attacker.rank1(
         found,
         name=AREA_IN_SAME_SEARCH,
@@ -232,7 +230,7 @@ def linkage(attacker: Attacker) -> list[Attack]:
             ),
         ),
         attacker.verified(
-            best_impostor(released, released, attacker.same_above),
+            best_impostor(*attacker.numbers("released", "released")),
             synthetic=True,
             name="linkage_between_patients",
             title="Confusion of two patients inside the release",
@@ -247,10 +245,9 @@ def linkage(attacker: Attacker) -> list[Attack]:
 
 def donor_side(attacker: Attacker) -> list[Attack]:
     """Released faces against the donors of others, and donors against donors."""
-    donors = attacker.faces["donor"]
     return [
         attacker.verified(
-            best_impostor(attacker.faces["released"], donors, attacker.same_above),
+            best_impostor(*attacker.numbers("released", "donor")),
             synthetic=True,
             name="donor_near_other_patient",
             title="Released face close to another patient's donor",
@@ -260,7 +257,7 @@ def donor_side(attacker: Attacker) -> list[Attack]:
             ),
         ),
         attacker.verified(
-            best_impostor(donors, donors, attacker.same_above),
+            best_impostor(*attacker.numbers("donor", "donor")),
             synthetic=True,
             name="donor_duplicate",
             title="Near-duplicate donors",

@@ -11,11 +11,9 @@ from scipy.stats import hypergeom
 from deidlib.reid.attack import Tried
 from deidlib.reid.calibration import compared
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.search import PROBE_BLOCK, alikeness
+from deidlib.reid.ranking import Numbers, Pairing, compare
 
 RANKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
-#: Scores that are in memory at a time: 128 MiB.
-SCORES_AT_ONCE = 2**25
 #: Pairs that are compared at a time.
 PAIRS_AT_ONCE = 65_536
 
@@ -68,9 +66,6 @@ def search(
 ) -> Search:
     """Search every probe whose patient is enrolled.
 
-    The rank of a mate is one more than the number of impostors that are more alike; nothing is sorted, and one block
-    of scores is in memory.
-
     Parameters
     ----------
     probes : Faces
@@ -84,53 +79,46 @@ def search(
     drop_own : bool
         Take the photograph that a probe was made of out of the gallery before it is searched.
     """
-    owners, owner, count = np.unique(originals.patients, return_inverse=True, return_counts=True)
-    place_of = {name: place for place, name in enumerate(owners)}
-    place = np.array([place_of.get(name, -1) for name in probes.patients], int)
-    at_home = np.isin(probes.photos, originals.photos)
-    mates = np.append(count, 0)[place] - (at_home if drop_own else 0)  # place -1: not enrolled
-    enrolled = np.flatnonzero(mates > 0)
-    crowd = distractors if distractors is not None else np.zeros((0, originals.vectors.shape[1]), np.float32)
-    size = len(originals) + len(crowd)
-    if not len(enrolled):
-        return Search(probes.photos[:0], probes.patients[:0], np.zeros(0), mates[:0], size, np.zeros(0), np.zeros(0))
-    vectors = np.concatenate([originals.vectors, crowd]).astype(np.float32, copy=False)
-    by_owner, first = np.argsort(owner, kind="stable"), np.cumsum(count) - count
-    at_once = min(PROBE_BLOCK, max(1, SCORES_AT_ONCE // size))
-    parts = []
-    for start in range(0, len(enrolled), at_once):
-        rows = enrolled[start : start + at_once]
-        entries = [by_owner[first[o] : first[o] + count[o]] for o in place[rows]]
-        of_row, entries = np.repeat(np.arange(len(rows)), count[place[rows]]), np.concatenate(entries)
-        kept = (originals.photos[entries] != probes.photos[rows][of_row]) | (not drop_own)
-        parts.append(_ranked(alikeness(probes.vectors[rows], vectors, same_above), of_row, entries, kept))
-    gallery = size - int(drop_own and bool(at_home[enrolled].all()))
-    ranks, mate, impostor = (np.concatenate(column) for column in zip(*parts, strict=True))
-    sign = 1 if same_above else -1
-    return Search(
-        probes.photos[enrolled],
-        probes.patients[enrolled],
-        ranks,
-        mates[enrolled],
-        gallery,
-        sign * mate,
-        sign * impostor,
-    )
+    pairing = Pairing("", probes, originals, same_above, distractors)
+    return searched(pairing, compare(pairing), with_crowd=True, drop_own=drop_own)
 
 
-def _ranked(
-    alike: np.ndarray, of_row: np.ndarray, entries: np.ndarray, kept: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rank of the best mate among impostors, and the best score of each; ``alike`` (N, G) is overwritten.
+def searched(pairing: Pairing, found: Numbers, with_crowd: bool = False, drop_own: bool = False) -> Search:
+    """Results of a search from what was counted.
 
-    ``of_row`` and ``entries`` list the mates, ``kept`` those of them that are in the gallery.
+    Parameters
+    ----------
+    pairing : Pairing
+        The search.
+    found : Numbers
+        Its numbers.
+    with_crowd : bool
+        Whether the crowd was in the gallery.
+    drop_own : bool
+        Whether the photograph that a probe was made of was taken out. It cannot be with the crowd in the gallery.
     """
-    mate = np.full(len(alike), -np.inf, np.float32)
-    np.maximum.at(mate, of_row[kept], alike[of_row[kept], entries[kept]])
-    alike[of_row, entries] = -np.inf
-    impostor = alike.max(axis=1)
-    ranks = np.where(np.isfinite(mate), 1.0 + np.count_nonzero(alike > mate[:, None], axis=1), np.inf)
-    return ranks, *(np.where(np.isfinite(best), best, np.nan) for best in (mate, impostor))
+    crowd = with_crowd and pairing.crowd is not None
+    if crowd and drop_own:
+        raise ValueError("the photograph itself is taken out only of a gallery without a crowd")
+    at_home = np.isin(pairing.probes.photos, pairing.gallery.photos)
+    mates = pairing.mates - (at_home if drop_own else 0)
+    ranks, mate = (found.other, found.other_mate) if drop_own else (found.crowd if crowd else found.alone, found.mate)
+    enrolled = mates[found.row] > 0
+    rows = found.row[enrolled]
+    sign = 1 if pairing.same_above else -1
+    scores = (
+        sign * np.where(np.isfinite(best), best, np.nan)
+        for best in (mate[enrolled], (found.crowd_stranger if crowd else found.stranger)[enrolled])
+    )
+    size = pairing.size if crowd else len(pairing.gallery)
+    return Search(
+        pairing.probes.photos[rows],
+        pairing.probes.patients[rows],
+        ranks[enrolled],
+        mates[rows],
+        size - int(drop_own and len(rows) > 0 and bool(at_home[rows].all())),
+        *scores,
+    )
 
 
 def search_among(

@@ -13,8 +13,9 @@ import numpy as np
 from deidlib.reid.attack import Attack, attack_from_trials
 from deidlib.reid.attacker import PROBE, REGION_TITLE, SEEN, Attacker, same_look_attack
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.identification import search
+from deidlib.reid.identification import searched
 from deidlib.reid.looks import KINDS, TITLES, standardised
+from deidlib.reid.ranking import Compare, Pairing, compare
 
 #: The attack of all kinds with a recogniser, which the gate judges.
 FUSED = "soft_fused"
@@ -22,9 +23,34 @@ _SHOWN = {"whole": ("released", "square"), "region_only": ("released_region", "s
 #: Renderings of the table of embeddings that hold looks.
 LOOKS_SHOWN = tuple(name for pair in _SHOWN.values() for name in pair)
 _PAIRS = 100_000
+#: Name of a search by looks → its title and what it uses.
+_CHOICES = {f"soft_{name}": (TITLES[name], {name: KINDS[name]}) for name in KINDS} | {
+    "soft_all": ("all of them", KINDS)
+}
+#: Searches by looks alone: visible part and name.
+LOOK_SEARCHES = tuple((region, name) for region in _SHOWN for name in _CHOICES if region == "whole" or name == "soft_all")
+#: Visible parts that are searched by looks and a recogniser.
+FUSED_SEARCHES = tuple(_SHOWN)
 
 
-def look_attacks(looks: dict[str, Faces], rng: np.random.Generator) -> list[Attack]:
+def look_pairing(looks: dict[str, Faces], region: str, name: str) -> Pairing:
+    """One of :data:`LOOK_SEARCHES`."""
+    probe, gallery = _SHOWN[region]
+    probes, originals = standardised(looks[probe], looks[gallery], _CHOICES[name][1])
+    return Pairing(f"looks/{region}/{name}", probes, originals, same_above=False)
+
+
+def fused_pairing(
+    recogniser: str, faces: dict[str, Faces], looks: dict[str, Faces], region: str, same_above: bool, seed: int
+) -> Pairing:
+    """One of :data:`FUSED_SEARCHES` with a recogniser: the same search, whatever is seen of the released photograph."""
+    rng = np.random.default_rng([seed, *recogniser.encode(), 6])
+    seen = standardised(looks[_SHOWN[region][0]], looks["square"])
+    pair = _fused((faces[PROBE[region]], faces["original"]), seen, same_above, rng)
+    return Pairing(f"{recogniser}/{region}/{FUSED}", *pair, same_above=False)
+
+
+def look_attacks(looks: dict[str, Faces], rng: np.random.Generator, compare: Compare = compare) -> list[Attack]:
     """Every kind of soft biometric alone, and all together, without a recogniser.
 
     Parameters
@@ -33,28 +59,27 @@ def look_attacks(looks: dict[str, Faces], rng: np.random.Generator) -> list[Atta
         :data:`LOOKS_SHOWN` → looks.
     rng : Generator
         For bootstraps.
+    compare : callable
+        Gives the numbers of a search.
     """
-    choices = {f"soft_{name}": (TITLES[name], {name: KINDS[name]}) for name in KINDS}
-    choices["soft_all"] = ("all of them", KINDS)
     attacks = []
-    for region, (probe, gallery) in _SHOWN.items():
-        for name, (title, kinds) in choices.items():
-            if region == "whole" or name == "soft_all":
-                probes, originals = standardised(looks[probe], looks[gallery], kinds)
-                found = search(probes, originals, None, same_above=False, drop_own=True)
-                attacks.append(
-                    attack_from_trials(
-                        found.ranks <= 1,
-                        found.patients,
-                        rng,
-                        name=name,
-                        title=f"Soft biometrics, {title}: rank 1 by another photograph{REGION_TITLE[region]}",
-                        recogniser=None,
-                        region=region,
-                        chance=found.chance(1),
-                        explanation=_explained(region, found.gallery, looks[probe].missing, "The attacker"),
-                    )
-                )
+    for region, name in LOOK_SEARCHES:
+        pairing = look_pairing(looks, region, name)
+        found = searched(pairing, compare(pairing), drop_own=True)
+        missing = looks[_SHOWN[region][0]].missing
+        attacks.append(
+            attack_from_trials(
+                found.ranks <= 1,
+                found.patients,
+                rng,
+                name=name,
+                title=f"Soft biometrics, {_CHOICES[name][0]}: rank 1 by another photograph{REGION_TITLE[region]}",
+                recogniser=None,
+                region=region,
+                chance=found.chance(1),
+                explanation=_explained(region, found.gallery, missing, "The attacker"),
+            )
+        )
     return attacks
 
 
@@ -72,13 +97,10 @@ def _explained(region: str, gallery: int, missing: int, who: str) -> str:
 def fused_attacks(attacker: Attacker, looks: dict[str, Faces], seed: int) -> list[Attack]:
     """All kinds fused with one recogniser: whole, by the preserved area alone, and among people of the same look."""
     attacks = []
-    for region, (probe, _) in _SHOWN.items():
-        rng = np.random.default_rng([seed, *attacker.recogniser.encode(), 6])
-        faces = attacker.faces
-        probes, originals = standardised(looks[probe], looks["square"])  # the same search, whatever is seen
-        pair = _fused((faces[PROBE[region]], faces["original"]), (probes, originals), attacker.same_above, rng)
-        found = search(*pair, None, same_above=False, drop_own=True)
-        missing = len(faces[PROBE[region]]) - len(pair[0])
+    for region in FUSED_SEARCHES:
+        pairing = fused_pairing(attacker.recogniser, attacker.faces, looks, region, attacker.same_above, seed)
+        found = searched(pairing, attacker.compare(pairing), drop_own=True)
+        missing = len(attacker.faces[PROBE[region]]) - len(pairing.probes)
         attacks.append(
             attacker.rank1(
                 found,
@@ -90,6 +112,7 @@ def fused_attacks(attacker: Attacker, looks: dict[str, Faces], seed: int) -> lis
             )
         )
         if region == "whole":
+            pair = pairing.probes, pairing.gallery
             attacks.append(same_look_attack(attacker, FUSED, "soft biometrics with a recogniser", *pair, False, True))
     return attacks
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ import numpy as np
 
 from deidlib.config import stage_options
 from deidlib.models import recognisers
-from deidlib.reid.cohort import Cohort
+from deidlib.reid.cohort import Cohort, digests_of_embeddings, embeddings_of
 from deidlib.reid.distractors import bank_faces, gallery_faces
 from deidlib.reid.mouths import seen_mouths
 from deidlib.reid.parrot import parrot_attacks
 from deidlib.reid.price import price
 from deidlib.reid.restored import reversal
+from deidlib.reid.shared import all_pairings, digest_of_inputs, read_parts, write_part
 from deidlib.reid.suite import Evidence, role_of, run_suite
 from deidlib.reid.teeth import teeth_attacks
 from deidlib.reid.tradeoff import tradeoff, words
@@ -31,6 +34,7 @@ def attack(
     gallery: Path | None = None,
     swept: Mapping[str, Any] | None = None,
     encoded: Callable[[str], bytes] | None = None,
+    searches: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Attack a cohort with every recogniser of the configuration, and judge the results by the release gate.
 
@@ -50,18 +54,19 @@ def attack(
         What `deidlib sweep` wrote: ``rows`` and ``price``.
     encoded : callable, optional
         ``release_photo_id`` → encoded image of a finished release; else the images of the shards' tables are used.
+    searches : sequence of Path
+        What :func:`search` wrote, of every job; without any, all searches are done here.
 
     Returns
     -------
     dict
         What :func:`deidlib.reid.suite.run_suite` gives, and ``tradeoff, price, inputs``.
     """
-    options, names, known = cfg["reid"], cfg["reid"]["recognisers"], recognisers()
-    bank, bank_sum = bank_faces(cfg["generator"], names)
-    crowd = gallery_faces(Path(gallery), names, known, Results(private).gallery) if gallery else {}
-    inversion = stage_options(cfg, "inversion")
-    about = {name: {**known[name], **measure_of(name), "role": role_of(name, inversion)} for name in names}
-    evidence = Evidence(cohort.photos, cohort.embeddings, about, bank, crowd, cohort.risk)
+    options, names = cfg["reid"], cfg["reid"]["recognisers"]
+    evidence, bank_sum = _evidence(private, cohort, cfg, gallery)
+    about, crowd, inversion = evidence.recognisers, evidence.gallery, stage_options(cfg, "inversion")
+    if searches:
+        evidence.compare = read_parts(searches, _searched(cohort.inputs, bank_sum, evidence, options))
     more = [lambda attacker: parrot_attacks(attacker, options["fmr"], options["seed"])]
     if options["reversal_steps"]:
         more.append(reversal(private, cohort.photos, cohort.attempts, shards, encoded, options))
@@ -78,3 +83,49 @@ def attack(
     if crowd:
         result["inputs"]["gallery faces"] = {name: len(vectors) for name, vectors in crowd.items()}
     return result
+
+
+def search(
+    private: Path, shards: list[str], cfg: Mapping[str, Any], gallery: Path | None, part: tuple[int, int], out: Path
+) -> int:
+    """Count a part of the searches among all originals, for a cohort whose searches several jobs share.
+
+    Parameters
+    ----------
+    private, shards, cfg, gallery
+        As for :func:`attack`.
+    part : (int, int)
+        Number of the part, from 0, and how many there are.
+    out : Path
+        Table to write, ``tables.SEARCHES``.
+
+    Returns
+    -------
+    int
+        Searches of single probes that were done.
+    """
+    inputs = digests_of_embeddings(private, shards)
+    cohort = Cohort([], {}, partial(embeddings_of, private, shards), {}, inputs)
+    evidence, bank_sum = _evidence(private, cohort, cfg, gallery)
+    same_above = {name: about["same_above"] for name, about in evidence.recognisers.items()}
+    others = {name: evidence.distractors(name) for name in same_above}
+    pairings = all_pairings(evidence.embeddings, same_above, others, cfg["reid"]["seed"])
+    return write_part(out, pairings, part, _searched(inputs, bank_sum, evidence, cfg["reid"]))
+
+
+def _evidence(private: Path, cohort: Cohort, cfg: Mapping[str, Any], gallery: Path | None) -> tuple[Evidence, str]:
+    """Data of the attacks, and the digest of the donor bank."""
+    names, known = cfg["reid"]["recognisers"], recognisers()
+    bank, bank_sum = bank_faces(cfg["generator"], names)
+    crowd = gallery_faces(Path(gallery), names, known, Results(private).gallery) if gallery else {}
+    inversion = stage_options(cfg, "inversion")
+    about = {name: {**known[name], **measure_of(name), "role": role_of(name, inversion)} for name in names}
+    return Evidence(cohort.photos, cohort.embeddings, about, bank, crowd, cohort.risk), bank_sum
+
+
+def _searched(inputs: Mapping[str, str], bank_sum: str, evidence: Evidence, options: Mapping[str, Any]) -> str:
+    """Digest of everything that the numbers of the searches depend on."""
+    about = {name: digest for name, digest in inputs.items() if name.startswith("embeddings ")}
+    about |= {f"recogniser {name}": known["sha256"] for name, known in evidence.recognisers.items()}
+    about |= {f"gallery {name}": hashlib.sha256(vectors.tobytes()).hexdigest() for name, vectors in evidence.gallery.items()}
+    return digest_of_inputs(about | {"bank": bank_sum, "seed": str(options["seed"])})

@@ -20,6 +20,7 @@ from deidlib.reid.calibration import Calibration, calibrate
 from deidlib.reid.embeddings import LOOKS, PHASH, Faces, cohort_faces
 from deidlib.reid.gate import release_gate
 from deidlib.reid.looks import PeopleLooks, people_looks
+from deidlib.reid.ranking import Compare, compare
 from deidlib.reid.scores import score_classes
 from deidlib.reid.side_channels import Photo, Similarity
 from deidlib.reid.soft_biometrics import LOOKS_SHOWN, fused_attacks, look_attacks
@@ -56,6 +57,9 @@ class Evidence:
         Recogniser → embeddings, (G, D), of the user's own gallery.
     table : dict or None
         Risk of the released columns (:mod:`deidlib.columns.table_risk`).
+    compare : callable
+        Gives the numbers of a search over the whole cohort: counts them, or reads what jobs counted
+        (:mod:`deidlib.reid.shared`).
     """
 
     photos: list[Photo]
@@ -64,6 +68,12 @@ class Evidence:
     bank: dict[str, np.ndarray] = field(default_factory=dict)
     gallery: dict[str, np.ndarray] = field(default_factory=dict)
     table: dict[str, Any] | None = None
+    compare: Compare = compare
+
+    def distractors(self, recogniser: str) -> np.ndarray | None:
+        """Other people in the gallery of a recogniser, (G, D)."""
+        others = [known[recogniser] for known in (self.bank, self.gallery) if recogniser in known]
+        return np.concatenate(others).astype(np.float32) if others else None
 
     def attacker(
         self,
@@ -75,18 +85,18 @@ class Evidence:
         people: PeopleLooks,
     ) -> Attacker:
         """Collect the data of one recogniser."""
-        others = [known[recogniser] for known in (self.bank, self.gallery) if recogniser in known]
         return Attacker(
             recogniser=recogniser,
             title=self.recognisers[recogniser]["title"],
             same_above=self.recognisers[recogniser]["same_above"],
             faces=faces,
-            distractors=np.concatenate(others).astype(np.float32) if others else None,
+            distractors=self.distractors(recogniser),
             calibration=calibration,
             fpir=options["fpir"],
             linkable=identity == "per_patient",
             rng=np.random.default_rng([options["seed"], *recogniser.encode()]),
             people=people,
+            compare=self.compare,
         )
 
 
@@ -156,7 +166,7 @@ def run_suite(
         results["verified"].append(verified_photos(attacker, wanted))
         results["ranks"] += ranks
         del faces, attacker  # before those of the next are read
-    attacks += look_attacks(looks, np.random.default_rng([options["seed"], 7]))
+    attacks += look_attacks(looks, np.random.default_rng([options["seed"], 7]), evidence.compare)
     attacks += others
     attacks += _side_channels(evidence, similarities, np.random.default_rng([options["seed"], 2]))
     verdict = release_gate(attacks, evidence.recognisers, _summary(evidence, unmeasured), options)

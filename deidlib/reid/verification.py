@@ -8,7 +8,7 @@ import numpy as np
 
 from deidlib.reid.calibration import compared, pairs_of_patient
 from deidlib.reid.embeddings import Faces
-from deidlib.reid.search import nearest
+from deidlib.reid.ranking import Numbers, Pairing
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,20 @@ def best_of_patient(probes: Faces, gallery: Faces, same_above: bool, own: bool) 
     return Best(probes.patients[best.index.to_numpy(int)], best.to_numpy(float), groups.size().to_numpy(int))
 
 
-def best_impostor(probes: Faces, gallery: Faces, same_above: bool) -> Best:
-    """Compare every probe with the gallery photographs of all other patients."""
-    owners, counts = np.unique(gallery.patients, return_counts=True)
-    count_of = dict(zip(owners, counts.tolist(), strict=True))
-    of_patient = {patient: len(gallery) - count_of.get(patient, 0) for patient in np.unique(probes.patients)}
-    if not len(gallery) or not len(probes) or not max(of_patient.values()):
-        return Best(np.zeros(0, str), np.zeros(0), np.zeros(0, int))
-    mates = max(count_of.values())
-    scores, entries = nearest(probes.vectors, gallery.vectors, mates + 1, same_above)
-    impostor = gallery.patients[entries] != probes.patients[:, None]
-    there = impostor.any(axis=1)
-    first = impostor.argmax(axis=1)
-    return Best(
-        probes.patients[there],
-        scores[there, first[there]].astype(float),
-        np.array([of_patient[patient] for patient in probes.patients[there]], int),
-    )
+def best_impostor(pairing: Pairing, found: Numbers) -> Best:
+    """The most alike gallery photograph of another patient, of each probe for which there is one.
+
+    Parameters
+    ----------
+    pairing : Pairing
+        A search without ranks.
+    found : Numbers
+        Its numbers.
+    """
+    there = np.isfinite(found.stranger)
+    rows, sign = found.row[there], 1 if pairing.same_above else -1
+    scores = sign * found.stranger[there].astype(float)
+    return Best(pairing.probes.patients[rows], scores, pairing.strangers[rows])
 
 
 def chance_of_any(rate: float | None, counts: np.ndarray) -> float | None:

@@ -85,6 +85,10 @@ class Results:
         """Folder of the attacks."""
         return Path(self.private) / "reid"
 
+    def searches(self, part: int) -> Path:
+        """What one of several jobs counted of the searches; ``part`` is from 0."""
+        return self.reid / "searches" / f"{part}.parquet"
+
     @property
     def panel(self) -> Path:
         """Folder of the panel studies."""

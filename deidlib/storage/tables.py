@@ -318,6 +318,21 @@ EMBEDDINGS = pa.schema(
     ]
 )
 
+#: search → reid: what one job counted of the searches over the whole cohort (:mod:`deidlib.reid.ranking`).
+SEARCHES = pa.schema(
+    [
+        _field("search", pa.string(), "recogniser, rendering of the probes, and of the gallery; or kind of look"),
+        _field("row", pa.int64(), "place of the probe among all of its kind, from 0"),
+        _field("alone", pa.float64(), "rank of the patient's most alike original"),
+        _field("crowd", pa.float64(), "the same with other people in the gallery"),
+        _field("other", pa.float64(), "the same as alone, without the photograph that the probe was made of; inf: none"),
+        _field("mate", pa.float32(), "score of that original (a distance has a minus sign)"),
+        _field("other_mate", pa.float32(), "the same, without the photograph that the probe was made of; -inf: none"),
+        _field("stranger", pa.float32(), "score of the most alike original of another patient; -inf: none"),
+        _field("crowd_stranger", pa.float32(), "the same with other people in the gallery; -inf: none"),
+    ]
+)
+
 #: The private link between sheet and release.
 CROSSWALK = pa.schema(
     [

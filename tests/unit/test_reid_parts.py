@@ -12,6 +12,7 @@ from deidlib.reid import side_channels
 from deidlib.reid.calibration import calibrate, det_curve, threshold_at
 from deidlib.reid.embeddings import Faces, faces_of
 from deidlib.reid.identification import open_set, search, search_among
+from deidlib.reid.ranking import Pairing, compare
 from deidlib.reid.search import nearest
 from deidlib.reid.suite import Evidence, _summary, role_of
 from deidlib.reid.verification import best_impostor, best_of_patient
@@ -85,13 +86,23 @@ def test_in_a_gallery_of_more_than_20_000_ranks_agree_with_sorting(rng, same_abo
     assert curve[-1] == [20_500 - drop_own, 1.0] == chance[-1]
 
 
-@pytest.mark.parametrize("of", [nearest, best_impostor])
-def test_numpy_integers_are_taken_as_counts(rng, of):
+def test_numpy_integers_are_taken_as_counts(rng):
+    assert nearest(unit(rng, 30, 8), unit(rng, 40, 8), np.int64(3), True)[1].shape == (30, 3)
+
+
+def strangers(probes, gallery, same_above=True):
+    pairing = Pairing("", probes, gallery, same_above, ranked=False)
+    return best_impostor(pairing, compare(pairing))
+
+
+@pytest.mark.parametrize("same_above", [True, False])
+def test_the_most_alike_stranger_agrees_with_all_pairs(rng, same_above):
     a, b = faces(unit(rng, 30, 8), range(30)), faces(unit(rng, 40, 8), range(40))
-    if of is nearest:
-        assert nearest(a.vectors, b.vectors, np.int64(3), True)[1].shape == (30, 3)
-    else:
-        assert list(best_impostor(a, b, True).compared) == [39] * 30
+    best = strangers(a, b, same_above)
+    pairs = a.vectors @ b.vectors.T if same_above else np.linalg.norm(a.vectors[:, None] - b.vectors[None], axis=2)
+    np.fill_diagonal(pairs, -np.inf if same_above else np.inf)
+    assert best.scores == pytest.approx(pairs.max(axis=1) if same_above else pairs.min(axis=1), abs=1e-6)
+    assert list(best.compared) == [39] * 30
 
 
 def test_a_patient_with_one_photograph_has_no_other_to_be_found_by(rng):
@@ -104,10 +115,10 @@ def test_a_patient_with_one_photograph_has_no_other_to_be_found_by(rng):
 def test_impostors_are_never_the_patient(rng):
     twins = unit(rng, 3, 8)
     both = faces(np.repeat(twins, 2, axis=0), np.repeat(np.arange(3), 2))
-    best = best_impostor(both, both, True)
+    best = strangers(both, both)
     assert max(best.scores) < 0.999
     assert list(best.compared) == [4] * 6
-    assert len(best_impostor(both, faces(twins[:0], []), True)) == 0
+    assert len(strangers(both, faces(twins[:0], []))) == 0
 
 
 def test_open_set_keeps_its_false_positive_rate(rng):

@@ -1,0 +1,154 @@
+"""Searches that jobs share give the numbers of one process, bit for bit; what is incomplete is refused."""
+
+from dataclasses import fields
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from deidlib.errors import InputError
+from deidlib.reid import ranking
+from deidlib.reid.attacker import SHOWN
+from deidlib.reid.embeddings import LOOKS, PHASH, Faces
+from deidlib.reid.looks import KINDS, LOOK_VALUES
+from deidlib.reid.ranking import Pairing, compare, merged
+from deidlib.reid.shared import all_pairings, digest_of_inputs, read_parts, write_part
+from deidlib.reid.side_channels import Photo
+from deidlib.reid.soft_biometrics import LOOKS_SHOWN
+from deidlib.reid.suite import Evidence, run_suite
+from deidlib.storage import tables
+from deidlib.storage.shares import search_jobs
+
+PEOPLE, EACH, SIZE = 60, 3, 12
+OPTIONS = {"fmr": 0.01, "fpir": 0.05, "seed": 3, "interval_patients": 1000, "interval_upper": 0.5}
+OPTIONS |= {"small_cohort": "withhold"}
+ABOUT = {
+    name: {"title": name, "same_above": above, "role": "judge", "published_threshold": 0.5, "sha256": "0"}
+    for name, above in (("cosine", True), ("distance", False))
+}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks so small that a few hundred photographs fill many of them."""
+    monkeypatch.setattr(ranking, "PROBE_BLOCK", 16)
+    monkeypatch.setattr(ranking, "GALLERY_AT_ONCE", 32)
+    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 512)
+
+
+def photo(i: int) -> tuple[str, str]:
+    return f"photo{i:04d}", f"patient{i // EACH:03d}"
+
+
+def cohort(rng) -> pa.Table:
+    """Embeddings of a cohort whose new faces resemble the patients a little; some faces are not found."""
+    people, rows = rng.normal(size=(PEOPLE, SIZE)), []
+    for i in range(PEOPLE * EACH):
+        name, patient = photo(i)
+        for recogniser, kinds in [*((one, SHOWN) for one in ABOUT), (LOOKS, LOOKS_SHOWN)]:
+            for shown in kinds:
+                if shown == "donor" and i % EACH:
+                    continue
+                size = LOOK_VALUES if recogniser == LOOKS else SIZE
+                own = np.resize(people[i // EACH], size) * (0.6 if "released" in shown else 2.0)
+                found = own + rng.normal(size=size)
+                if recogniser == LOOKS:
+                    found[KINDS["sex"]] = (i // EACH) % 2
+                else:
+                    found /= np.linalg.norm(found)
+                rows.append(
+                    {
+                        "release_photo_id": name,
+                        "release_patient_id": patient,
+                        "shown": shown,
+                        "recogniser": recogniser,
+                        "embedding": None if shown == "released" and i % 11 == 5 else found,
+                    }
+                )
+        for shown in ("square", "released"):
+            bits = (rng.random(64) < 0.5).astype(float)
+            rows.append({"release_photo_id": name, "release_patient_id": patient, "shown": shown})
+            rows[-1] |= {"recogniser": PHASH, "embedding": bits}
+    return tables.from_rows(rows, tables.EMBEDDINGS)
+
+
+def evidence(table: pa.Table, rng, **more) -> Evidence:
+    photos = [Photo(*photo(i), row=i + 2, released=True, side=48, donor=photo(i)[1]) for i in range(PEOPLE * EACH)]
+    bank = {name: rng.normal(size=(50, SIZE)).astype(np.float32) for name in ABOUT}
+    return Evidence(photos, lambda: iter([table]), ABOUT, bank, **more)
+
+
+def shared(folder, one: Evidence, parts: int):
+    above = {name: about["same_above"] for name, about in ABOUT.items()}
+    others = {name: one.distractors(name) for name in ABOUT}
+    files = [folder / f"{part}.parquet" for part in range(parts)]
+    for part, file in enumerate(files):
+        pairings = all_pairings(one.embeddings, above, others, OPTIONS["seed"])
+        write_part(file, pairings, (part, parts), digest_of_inputs({"a": "b"}))
+    return files
+
+
+@pytest.mark.parametrize("parts", [1, 3, 50])
+def test_attacks_by_shared_searches_are_those_of_one_process(tmp_path, small_blocks, parts):
+    table = cohort(np.random.default_rng(1))
+    one = evidence(table, np.random.default_rng(2))
+    files = shared(tmp_path, one, parts)
+    other = evidence(table, np.random.default_rng(2), compare=read_parts(files, digest_of_inputs({"a": "b"})))
+    results = [run_suite(which, OPTIONS, "per_patient") for which in (one, other)]
+    assert results[0] == results[1]
+    assert any(0 < attack["hits"] < attack["trials"] for attack in results[0]["attacks"])
+
+
+@pytest.mark.parametrize("same_above", [True, False])
+def test_numbers_follow_their_definition_in_blocks(small_blocks, same_above):
+    rng = np.random.default_rng(5)
+    vectors = [rng.normal(size=(n, 8)).astype(np.float32) for n in (90, 75, 40)]
+    probes = Faces(np.array([f"p{i}" for i in range(90)]), np.array([f"q{i // 2}" for i in range(90)]), vectors[0])
+    order = rng.permutation(75)
+    gallery = Faces(probes.photos[order], probes.patients[order], vectors[1])
+    found = compare(Pairing("x", probes, gallery, same_above, vectors[2]))
+
+    def likeness(others):
+        return probes.vectors @ others.T if same_above else -np.linalg.norm(probes.vectors[:, None] - others, axis=2)
+
+    alike, crowd = likeness(gallery.vectors), likeness(vectors[2])
+    assert list(found.row) == [i for i in range(90) if probes.patients[i] in gallery.patients]
+    for k, i in enumerate(found.row):
+        mine = gallery.patients == probes.patients[i]
+        others = mine & (gallery.photos != probes.photos[i])
+        strangers = alike[i, ~mine]
+        assert found.alone[k] == 1 + (strangers > alike[i, mine].max()).sum()
+        assert found.crowd[k] == found.alone[k] + (crowd[i] > alike[i, mine].max()).sum()
+        assert found.other[k] == (1 + (strangers > alike[i, others].max()).sum() if others.any() else np.inf)
+        assert found.mate[k] == pytest.approx(alike[i, mine].max(), abs=1e-5)
+        assert found.stranger[k] == pytest.approx(strangers.max(), abs=1e-5)
+        assert found.crowd_stranger[k] == pytest.approx(max(strangers.max(), crowd[i].max()), abs=1e-5)
+
+
+def test_parts_join_to_the_whole_bit_for_bit(small_blocks):
+    rng = np.random.default_rng(6)
+    names = np.array([f"p{i}" for i in range(333)])
+    faces = Faces(names, np.array([f"q{i // 2}" for i in range(333)]), rng.normal(size=(333, 8)).astype(np.float32))
+    pairing = Pairing("x", faces, faces, True)
+    whole = compare(pairing)
+    for of in (2, 7, 40):
+        parts = merged([compare(pairing, (part, of)) for part in reversed(range(of))])
+        for one in fields(whole):
+            assert np.array_equal(getattr(parts, one.name), getattr(whole, one.name))
+
+
+def test_incomplete_or_other_searches_are_refused(tmp_path, small_blocks):
+    table = cohort(np.random.default_rng(1))
+    one = evidence(table, np.random.default_rng(2))
+    files = shared(tmp_path, one, 3)
+    with pytest.raises(InputError, match="among other embeddings"):
+        read_parts(files, digest_of_inputs({"a": "c"}))
+    for wrong in (files[:2], [*files, files[0]]):
+        other = evidence(table, np.random.default_rng(2), compare=read_parts(wrong, digest_of_inputs({"a": "b"})))
+        with pytest.raises(InputError, match="not complete"):
+            run_suite(other, OPTIONS, "per_patient")
+
+
+def test_a_small_cohort_has_one_search_job():
+    assert [search_jobs(n) for n in (0, 1, 1000, 100_000)] == [1, 1, 1, 1]
+    assert search_jobs(1_000_000) == 100
