@@ -75,9 +75,7 @@ def embeddings_of(private: Path, shards: list[str]) -> Iterator[pa.Table]:
 
 def digests_of_embeddings(private: Path, shards: list[str]) -> dict[str, str]:
     """What the attacks read of each shard → its SHA-256."""
-    return {
-        f"embeddings {shard}": sha256(stage_table(Results(private).shard(shard), "embeddings")) for shard in shards
-    }
+    return {f"embeddings {shard}": sha256(stage_table(Results(private).shard(shard), "embeddings")) for shard in shards}
 
 
 def finished_release(

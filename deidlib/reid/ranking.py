@@ -206,5 +206,3 @@ def _counted(pairing: Pairing, rows: np.ndarray, of_row: np.ndarray, entries: np
 def _alike(pairing: Pairing, probes: np.ndarray, start: int) -> np.ndarray:
     stop = min(start + GALLERY_AT_ONCE, pairing.size)
     return alikeness(probes, pairing.entries(start, stop), pairing.same_above)
-
-

@@ -1,4 +1,4 @@
-"""Searches that several jobs share: each counts for some blocks of probes, and the stage ``reid`` joins what they counted.
+"""Searches that several jobs share: each counts for some blocks of probes, and the stage ``reid`` joins the counts.
 
 A job writes one row group for each search. Its file names the embeddings that were searched; numbers of others are
 refused.
@@ -109,7 +109,7 @@ def read_parts(files: Sequence[Path], inputs: str) -> Callable[[Pairing], Number
         with sealed.opened(file) as opened:
             if opened.notes.get(_INPUTS) != inputs:
                 raise InputError(
-                    f"{file.name}: these searches were made among other embeddings; delete it and run the workflow again"
+                    f"searches/{file.name} was counted among other embeddings; delete it and run the workflow again"
                 )
 
     def numbers(pairing: Pairing) -> Numbers:

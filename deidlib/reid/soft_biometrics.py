@@ -28,7 +28,9 @@ _CHOICES = {f"soft_{name}": (TITLES[name], {name: KINDS[name]}) for name in KIND
     "soft_all": ("all of them", KINDS)
 }
 #: Searches by looks alone: visible part and name.
-LOOK_SEARCHES = tuple((region, name) for region in _SHOWN for name in _CHOICES if region == "whole" or name == "soft_all")
+LOOK_SEARCHES = tuple(
+    (region, name) for region in _SHOWN for name in _CHOICES if region == "whole" or name == "soft_all"
+)
 #: Visible parts that are searched by looks and a recogniser.
 FUSED_SEARCHES = tuple(_SHOWN)
 

@@ -127,5 +127,7 @@ def _searched(inputs: Mapping[str, str], bank_sum: str, evidence: Evidence, opti
     """Digest of everything that the numbers of the searches depend on."""
     about = {name: digest for name, digest in inputs.items() if name.startswith("embeddings ")}
     about |= {f"recogniser {name}": known["sha256"] for name, known in evidence.recognisers.items()}
-    about |= {f"gallery {name}": hashlib.sha256(vectors.tobytes()).hexdigest() for name, vectors in evidence.gallery.items()}
+    about |= {
+        f"gallery {name}": hashlib.sha256(vectors.tobytes()).hexdigest() for name, vectors in evidence.gallery.items()
+    }
     return digest_of_inputs(about | {"bank": bank_sum, "seed": str(options["seed"])})

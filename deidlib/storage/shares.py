@@ -1,4 +1,4 @@
-"""In how many jobs the work over a whole cohort is done. A small cohort's is done in one, as a part of the stage itself."""
+"""In how many jobs the work over a whole cohort is done. That of a small cohort is a part of the stage itself."""
 
 from __future__ import annotations
 

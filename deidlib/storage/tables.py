@@ -325,7 +325,7 @@ SEARCHES = pa.schema(
         _field("row", pa.int64(), "place of the probe among all of its kind, from 0"),
         _field("alone", pa.float64(), "rank of the patient's most alike original"),
         _field("crowd", pa.float64(), "the same with other people in the gallery"),
-        _field("other", pa.float64(), "the same as alone, without the photograph that the probe was made of; inf: none"),
+        _field("other", pa.float64(), "as alone, without the photograph that the probe was made of; inf: none"),
         _field("mate", pa.float32(), "score of that original (a distance has a minus sign)"),
         _field("other_mate", pa.float32(), "the same, without the photograph that the probe was made of; -inf: none"),
         _field("stranger", pa.float32(), "score of the most alike original of another patient; -inf: none"),

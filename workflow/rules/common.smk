@@ -18,6 +18,7 @@ from deidlib.models import recognisers as registered_recognisers
 from deidlib.panel.summary import panel_digest
 from deidlib.review import workflow as reviews
 from deidlib.storage.results import Results, stage_table
+from deidlib.storage.shares import search_jobs
 
 # `deidlib` is found whether Snakemake was started by `uv run snakemake` or `.venv/bin/snakemake`.
 os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
@@ -84,10 +85,15 @@ def find_generator(config):
         refuse(error)
 
 
-def shards():
-    """Names of the planned shards; waits for the plan."""
+def planned(about):
+    """What the plan says about something, such as `shards`; waits for the plan."""
     with open(checkpoints.plan.get().output.plan) as file:
-        return json.load(file)["shards"]
+        return json.load(file)[about]
+
+
+def shards():
+    """Names of the planned shards."""
+    return planned("shards")
 
 
 def sheet_state(wildcards):
@@ -104,8 +110,7 @@ def sheet_state(wildcards):
 
 def digest_of_cohort(wildcards):
     """Params function: digest of the shard's part of the sheet; a changed one reruns intake."""
-    with open(checkpoints.plan.get().output.plan) as file:
-        return json.load(file)["cohorts"][wildcards.shard]
+    return planned("cohorts")[wildcards.shard]
 
 
 def cohort_of_shard(wildcards):
@@ -138,6 +143,22 @@ def of_all_attempts(table):
             table=table,
         )
     ]
+
+
+def parts_of_search(wildcards):
+    """Params function: number of jobs that share the searches over the whole cohort; 1: the rule reid does them."""
+    return search_jobs(planned("n_photos"))
+
+
+def shared_searches(wildcards):
+    """Input function: the parts of the searches, where several jobs share them."""
+    parts = parts_of_search(wildcards)
+    return [str(RESULTS.searches(part)) for part in range(parts)] if parts > 1 else []
+
+
+def searches_of_the_gallery(wildcards):
+    """Input function: where there is a gallery, the first part, which embeds it for the others."""
+    return str(RESULTS.searches(0)) if config["reid"]["gallery"] and wildcards.part != "0" else []
 
 
 def attempts_of(shard):

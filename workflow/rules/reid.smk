@@ -12,6 +12,7 @@ rule reid:
         donors=of_all_attempts("donors.parquet"),
         blended=of_all_attempts("blended.parquet"),
         embeddings=of_all_shards("embeddings.parquet"),
+        searches=shared_searches,
         sweep="<private>/reid/sweep.json",
     output:
         attacks="<private>/reid/attacks.json",
@@ -27,9 +28,11 @@ rule reid:
         runtime=more(720),
     params:
         settings=settings_of("identity", "generator", "preserve", "preset", "reid", "release"),
+        parts=parts_of_search,
         bank=generator_file(bank_file),
         weights=weights(*recogniser_models()),
     shell:
         "deidlib reid --plan {input.plan:q} --sweep {input.sweep:q} --out {output.attacks:q} "
+        "--parts {params.parts} "
         "--config {params.settings:q} "
         "> {log:q} 2>&1"
