@@ -30,8 +30,7 @@ def embeddings(
     """
     from deidlib import compute
     from deidlib.outcomes.outcomes import read_outcomes
-    from deidlib.reid.cohort import embed_photos
-    from deidlib.storage import tables
+    from deidlib.reid.cohort import embed_photos, write_embeddings
     from deidlib.vision.networks import open_recognisers
 
     cfg = settings(given)
@@ -41,7 +40,7 @@ def embeddings(
     outcomes = read_outcomes(results.private, shard)
     chosen = {outcome.photo_id: outcome.attempt for outcome in outcomes if outcome.attempt is not None}
     table = embed_photos(results.shard(shard), chosen, open_recognisers(cfg["reid"]["recognisers"]), cfg)
-    tables.write(table, out, tables.EMBEDDINGS)
+    write_embeddings(table, out)
     out.chmod(0o600)
     say(f"{out.name}: {len(chosen)} photographs would be released; {table.num_rows} embeddings")
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deidlib.columns.table_risk import outcomes_risk, table_risk
 from deidlib.contract.routes import GENERATE
@@ -38,7 +39,7 @@ class Cohort(NamedTuple):
 
     photos: list[Photo]
     attempts: dict[str, int]  # of the photographs that would be released, or were
-    embeddings: Callable[[], Iterator[pa.Table]]  # a shard's at a time
+    embeddings: Callable[[str], Iterator[pa.Table]]  # of a recogniser, a shard's at a time
     risk: dict
     inputs: dict[str, str]  # what was read → its digest
 
@@ -68,9 +69,16 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
     return Cohort(photos, attempts, partial(embeddings_of, private, shards), risk, inputs)
 
 
-def embeddings_of(private: Path, shards: list[str]) -> Iterator[pa.Table]:
-    """The shards' ``tables.EMBEDDINGS``, one after the other."""
-    return _tables([stage_table(Results(private).shard(shard), "embeddings") for shard in shards])
+def embeddings_of(private: Path, shards: list[str], recogniser: str) -> Iterator[pa.Table]:
+    """The shards' ``tables.EMBEDDINGS``, one after the other: the rows of a recogniser, and perhaps others."""
+    return _tables([stage_table(Results(private).shard(shard), "embeddings") for shard in shards], recogniser)
+
+
+def write_embeddings(table: pa.Table, out: Path) -> None:
+    """Write a shard's ``tables.EMBEDDINGS``, in a part for each recogniser: one can be read without the others."""
+    with tables.writing(out, tables.EMBEDDINGS) as append:
+        for recogniser in pc.unique(table["recogniser"]).sort().to_pylist():
+            append(table.filter(pc.equal(table["recogniser"], recogniser)))
 
 
 def digests_of_embeddings(private: Path, shards: list[str]) -> dict[str, str]:
@@ -125,7 +133,7 @@ def finished_release(
         if not kept.is_file():
             opened = opened or open_recognisers(names)
             table = embed_photos(folder, chosen, opened, cfg, encoded)
-            tables.write(table, kept, tables.EMBEDDINGS)
+            write_embeddings(table, kept)
     if len(attempts) != len(rows):
         raise InputError(
             f"{len(rows) - len(attempts)} of the release's {len(rows)} photographs are not in this plan's tables; name "
@@ -259,5 +267,5 @@ def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Cal
     return face
 
 
-def _tables(files: list[Path]) -> Iterator[pa.Table]:
-    return (read(file, "EMBEDDINGS") for file in files)
+def _tables(files: list[Path], recogniser: str) -> Iterator[pa.Table]:
+    return (tables.read_where(file, tables.EMBEDDINGS, "recogniser", recogniser) for file in files)

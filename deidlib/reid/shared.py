@@ -26,7 +26,7 @@ _INPUTS, _GROUPS = "inputs", "searches"
 
 
 def all_pairings(
-    embeddings: Callable[[], Iterable[pa.Table]],
+    embeddings: Callable[[str], Iterable[pa.Table]],
     same_above: Mapping[str, bool],
     distractors: Mapping[str, np.ndarray | None],
     seed: int,
@@ -36,7 +36,7 @@ def all_pairings(
     Parameters
     ----------
     embeddings : callable
-        Gives the shards' ``tables.EMBEDDINGS``, one after the other.
+        As :class:`deidlib.reid.suite.Evidence` has it.
     same_above : mapping
         Recogniser → whether a higher score is more alike.
     distractors : mapping
@@ -44,9 +44,9 @@ def all_pairings(
     seed : int
         ``reid.seed``.
     """
-    looks = cohort_faces(embeddings(), LOOKS, LOOKS_SHOWN)
+    looks = cohort_faces(embeddings(LOOKS), LOOKS, LOOKS_SHOWN)
     for name, above in same_above.items():
-        faces: dict[str, Faces] = cohort_faces(embeddings(), name, SHOWN)
+        faces: dict[str, Faces] = cohort_faces(embeddings(name), name, SHOWN)
         for shown in (*RANKED, *STRANGERS):
             yield face_pairing(name, faces, shown, distractors[name], above)
         for region in FUSED_SEARCHES:

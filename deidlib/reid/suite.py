@@ -47,8 +47,8 @@ class Evidence:
     photos : list of Photo
         Every photograph with a face, released or not.
     embeddings : callable
-        Gives the shards' ``tables.EMBEDDINGS``, one after the other. Called once for each recogniser, so that those of
-        one alone are in memory.
+        Recogniser → the shards' ``tables.EMBEDDINGS``, one after the other, with its rows and perhaps others. Called
+        once for each recogniser, so that those of one alone are in memory.
     recognisers : dict
         Name → what the registry says of it, with ``same_above`` and ``measure``.
     bank : dict
@@ -63,7 +63,7 @@ class Evidence:
     """
 
     photos: list[Photo]
-    embeddings: Callable[[], Iterable[pa.Table]]
+    embeddings: Callable[[str], Iterable[pa.Table]]
     recognisers: dict[str, dict[str, Any]]
     bank: dict[str, np.ndarray] = field(default_factory=dict)
     gallery: dict[str, np.ndarray] = field(default_factory=dict)
@@ -136,12 +136,12 @@ def run_suite(
     results: dict[str, list] = defaultdict(list)
     attacks: list[Attack] = []
     wanted, similarities = _generated(evidence.photos), {}
-    looks = cohort_faces(evidence.embeddings(), LOOKS, LOOKS_SHOWN)
+    looks = cohort_faces(evidence.embeddings(LOOKS), LOOKS, LOOKS_SHOWN)
     people = people_looks(looks["square"])
     unmeasured = sum(len(wanted - set(looks[shown].photos.tolist())) for shown in ("square", "released"))
     for name, about in evidence.recognisers.items():
         rng = np.random.default_rng([options["seed"], *name.encode(), 1])
-        faces = cohort_faces(evidence.embeddings(), name, SHOWN)
+        faces = cohort_faces(evidence.embeddings(name), name, SHOWN)
         unmeasured += sum(len(wanted - set(faces[shown].photos)) for shown in ("original", "released"))
         calibration = calibrate(
             name,
@@ -205,7 +205,7 @@ def _similarity(evidence: Evidence, name: str, faces: dict[str, Faces], same_abo
 def _side_channels(
     evidence: Evidence, similarities: Mapping[str, Similarity], rng: np.random.Generator
 ) -> list[Attack]:
-    hashes = cohort_faces(evidence.embeddings(), PHASH, ("released", "square"))
+    hashes = cohort_faces(evidence.embeddings(PHASH), PHASH, ("released", "square"))
     return [
         side_channels.metadata_attack(evidence.photos, rng),
         *side_channels.order_attacks(evidence.photos, rng),

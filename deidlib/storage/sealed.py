@@ -128,6 +128,13 @@ class SealedFile:
                     raise Damaged(self._path)
         return self._parquet.read_row_group(number, columns=columns and list(columns))
 
+    def may_hold(self, number: int, column: str, value: str) -> bool:
+        """Whether a row group can hold this value in a column, by the least and the greatest value that it states."""
+        group = self._parquet.metadata.row_group(number)
+        found = (group.column(place) for place in range(group.num_columns))
+        stated = next(one.statistics for one in found if one.path_in_schema == column)
+        return stated is None or not stated.has_min_max or stated.min <= value <= stated.max
+
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read all of it, or some columns, checked."""
         groups = [self.row_group(number, columns) for number in range(self.num_row_groups)]

@@ -21,19 +21,24 @@ def read(path: Path, schema: str, columns: list[str] | None = None) -> pa.Table:
     """Read a stage's table; ``schema`` names a constant of :mod:`deidlib.storage.tables`."""
     from deidlib.storage import tables
 
-    try:
+    with _missing_table(path):
         return tables.read(path, getattr(tables, schema), columns)
+
+
+@contextmanager
+def _missing_table(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"no table {path.name}; run the stage that writes it first") from None
 
 
 def read_photos(path: Path, schema: str, wanted: Collection[str], columns: list[str] | None = None) -> pa.Table:
     """Rows of a stage's table that belong to these photographs (``release_photo_id``)."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    from deidlib.storage import tables
 
-    table = read(path, schema, columns)
-    return table.filter(pc.is_in(table["release_photo_id"], pa.array(list(wanted), pa.string())))
+    with _missing_table(path):
+        return tables.read_photos(path, getattr(tables, schema), wanted, columns)
 
 
 def read_json(path: Path) -> dict:

@@ -8,7 +8,7 @@ photograph it was given; a photograph that it could not handle has ``status = "q
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -508,6 +508,27 @@ def read_parts(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         names = _fitting(file, path, schema, columns)
         for number in range(file.num_row_groups):
             yield file.row_group(number, names).select(names)
+
+
+def read_where(path: Path, schema: pa.Schema, column: str, value: str) -> pa.Table:
+    """Read the rows that hold this value, and perhaps others: parts of the file that cannot hold it are left out."""
+    with sealed.opened(path) as file:
+        names = _fitting(file, path, schema, None)
+        groups = [n for n in range(file.num_row_groups) if file.may_hold(n, column, value)]
+        found = [file.row_group(number, names).select(names) for number in groups]
+        return pa.concat_tables(found) if found else schema.empty_table()
+
+
+def read_photos(path: Path, schema: pa.Schema, wanted: Collection[str], columns: list[str] | None = None) -> pa.Table:
+    """Rows of these photographs (``release_photo_id``); only the parts of the file that hold any are read."""
+    ids, found = pa.array(list(wanted), pa.string()), []
+    with sealed.opened(path) as file:
+        names = _fitting(file, path, schema, columns)
+        for number in range(file.num_row_groups):
+            there = pc.is_in(file.row_group(number, ["release_photo_id"])["release_photo_id"], ids)
+            if pc.any(there).as_py():
+                found.append(file.row_group(number, names).select(names).filter(there))
+        return pa.concat_tables(found) if found else pa.schema([schema.field(name) for name in names]).empty_table()
 
 
 def _fitting(file: sealed.SealedFile, path: Path, schema: pa.Schema, columns: list[str] | None) -> list[str]:

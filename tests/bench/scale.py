@@ -108,8 +108,8 @@ def write_records(snakemake: list, folder: Path, place: Path, shards: list[str])
             (records / other).write_text(text.replace(shards[0], name))
 
 
-def measured(name: str, command: list, folder: Path, until: Path | None = None) -> None:
-    """Run a command; print its seconds (till the file ``until`` appears, if given), its processor's, and peak MiB."""
+def measured(name: str, command: list, folder: Path, until: Path | None = None) -> tuple[float, float, float]:
+    """Run a command; give its seconds (till the file ``until`` appears, if given), its processor's, and peak MiB."""
     if until is not None:
         until.unlink(missing_ok=True)
     with open(folder / "bench.log", "w") as log:
@@ -123,10 +123,9 @@ def measured(name: str, command: list, folder: Path, until: Path | None = None) 
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{name} failed:\n{(folder / 'bench.log').read_text()[-3000:]}")
-    own = usage.ru_utime + usage.ru_stime
-    print(
-        f"{name:52}{(seen or ended) - begun:9.1f} s, processor{own:9.1f} s{usage.ru_maxrss / 1024:9.0f} MiB", flush=True
-    )
+    own, took, memory = usage.ru_utime + usage.ru_stime, (seen or ended) - begun, usage.ru_maxrss / 1024
+    print(f"{name:52}{took:9.1f} s, processor{own:9.1f} s{memory:9.0f} MiB", flush=True)
+    return took, own, memory
 
 
 def main() -> None:

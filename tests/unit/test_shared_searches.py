@@ -75,7 +75,7 @@ def cohort(rng) -> pa.Table:
 def evidence(table: pa.Table, rng, **more) -> Evidence:
     photos = [Photo(*photo(i), row=i + 2, released=True, side=48, donor=photo(i)[1]) for i in range(PEOPLE * EACH)]
     bank = {name: rng.normal(size=(50, SIZE)).astype(np.float32) for name in ABOUT}
-    return Evidence(photos, lambda: iter([table]), ABOUT, bank, **more)
+    return Evidence(photos, lambda recogniser: iter([table]), ABOUT, bank, **more)
 
 
 def shared(folder, one: Evidence, parts: int):

@@ -153,3 +153,36 @@ def test_a_stage_notes_what_its_table_was_made_with(tmp_path):
     assert len(note["software"]["code_sha256"]) == 64
     assert set(note["host"]) >= {"system", "processor", "instructions"}
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_rows_of_a_value_are_read_without_the_parts_that_cannot_hold_it(tmp_path):
+    path, groups = tmp_path / "embeddings.parquet", ("a", "b", "c")
+    with tables.writing(path, tables.EMBEDDINGS) as append:
+        for name in groups:
+            rows = [{"release_photo_id": f"{name}{i}", "recogniser": name, "embedding": [1.0]} for i in range(3)]
+            append(tables.from_rows(rows, tables.EMBEDDINGS))
+    found = tables.read_where(path, tables.EMBEDDINGS, "recogniser", "b")
+    assert found["release_photo_id"].to_pylist() == ["b0", "b1", "b2"]
+    assert tables.read_where(path, tables.EMBEDDINGS, "recogniser", "z").num_rows == 0
+    _damage(path, of_group=0)
+    assert tables.read_where(path, tables.EMBEDDINGS, "recogniser", "b").equals(found)
+    with pytest.raises(sealed.Damaged):
+        tables.read_where(path, tables.EMBEDDINGS, "recogniser", "a")
+
+
+def test_some_photographs_are_read_without_the_parts_of_others(tmp_path):
+    path, names = tmp_path / "blended.parquet", [f"p{i:03d}" for i in range(3 * tables.PART_ROWS)]
+    rows = [{"release_photo_id": name, "image": name.encode(), "status": "ok"} for name in names]
+    tables.write(tables.from_rows(rows, tables.BLENDED), path, tables.BLENDED)
+    wanted = [names[70], names[150], "elsewhere"]
+    found = tables.read_photos(path, tables.BLENDED, wanted, ["image", "release_photo_id"])
+    assert found.to_pylist() == [{"image": name.encode(), "release_photo_id": name} for name in wanted[:2]]
+    assert tables.read_photos(path, tables.BLENDED, ["elsewhere"]).schema.names == tables.BLENDED.names
+
+
+def _damage(path, of_group):
+    """Turn a bit of the last column of a row group."""
+    metadata = pq.read_metadata(path).row_group(of_group)
+    data = bytearray(path.read_bytes())
+    data[metadata.column(metadata.num_columns - 1).data_page_offset + 5] ^= 1
+    path.write_bytes(bytes(data))
