@@ -188,12 +188,12 @@ def main() -> None:
     parser.add_argument("--values", type=int, help="values of an embedding, instead of each recogniser's own")
     parser.add_argument("--of", type=int, default=100, help="parts into which the searches are cut")
     parser.add_argument("--searches", action="store_true", help="count all parts of the searches, not one alone")
-    parser.add_argument("--keep", action="store_true", help="use the tables that an earlier start wrote to the folder")
+    parser.add_argument("--keep", action="store_true", help="use tables that are in the folder, and leave them there")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/deidlib-tail"))
     given = parser.parse_args()
     folder, n = given.folder, given.photos
     private = folder / "results" / "private"
-    if not given.keep:
+    if not (given.keep and Results(private).plan.is_file()):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         in_process(write_results, folder, n, given.values)
@@ -220,7 +220,8 @@ def main() -> None:
     timed("verify", "", [*deidlib, "verify", "results/release/1.0.0"])
     report = ["report", *plan, "--out", "results/report/1.0.0", "--release", "results/release/1.0.0"]
     timed("report", "", [*deidlib, *report, *config])
-    shutil.rmtree(folder)
+    if not given.keep:
+        shutil.rmtree(folder)
 
 
 def in_process(what: Callable, *arguments) -> None:
