@@ -36,6 +36,8 @@ Threads = Annotated[
     int, typer.Option(min=1, help="Photographs in work at a time, each on one core; the result is the same.")
 ]
 Plan = Annotated[Path, typer.Option(help="plan.json of the results' private folder.", show_default=False)]
+Part = Annotated[int, typer.Option(min=0, help="Number of this part, from 0.", show_default=False)]
+Parts = Annotated[int, typer.Option("--of", min=1, help="Number of parts that share the work.", show_default=False)]
 Settings = Annotated[
     str,
     typer.Option("--config", help="The whole configuration as JSON, without cohort and key_file.", show_default=False),
@@ -209,3 +211,10 @@ def secret(key_file: Path | None) -> bytes:
             "configuration, in DEIDLIB_KEY_FILE, or with --key"
         )
     return read_key(key_file)
+
+
+def which(part: int, of: int) -> tuple[int, int]:
+    """Number of a part and how many there are; an error where there is no such part."""
+    if part >= of:
+        raise InputError(f"--part {part}: the parts are numbered from 0 to {of - 1}")
+    return part, of

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deidlib.cli.common import Plan, Settings, Sheet, settings
+from deidlib.cli.common import Out, Part, Parts, Plan, Settings, Sheet, settings, which
 from deidlib.errors import InputError
 from deidlib.logs import say
 from deidlib.storage.results import PRIVATE, Results
 from deidlib.storage.stage import open_private, read_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def decide(
@@ -63,6 +67,10 @@ def release(
     sheet: Sheet,
     out: Annotated[Path, typer.Option(help="Folder of this version, for example results/release/1.0.0.")],
     threads: Annotated[int, typer.Option(min=1, help="Shards whose images are written at a time.")] = 1,
+    parts: Annotated[
+        int,
+        typer.Option(min=1, help="Parts in which `deidlib images` has written the images; 1: they are written here."),
+    ] = 1,
     given: Settings = "{}",
 ) -> None:
     """Write the release that was decided on.
@@ -77,6 +85,7 @@ def release(
     from deidlib.intake.consent import consented
     from deidlib.release import write_release
     from deidlib.release.consent import demand_consent
+    from deidlib.release.shared import join_parts
     from deidlib.release.tombstones import read_tombstones
     from deidlib.storage import tables
 
@@ -89,11 +98,58 @@ def release(
     def look() -> None:
         demand_consent(tables.read(results.crosswalk, tables.CROSSWALK), consented(sheet))
 
-    folder = write_release(results.private, out.parent, names, out.name, cfg, _models(cfg), threads, look)
+    join = None
+    if parts > 1:
+        folders = [results.release_part(out.name, part) for part in range(parts)]
+
+        def join(aside: Path, rules: dict, paths: Mapping[str, str]) -> pa.Table:
+            return join_parts(results.private, aside, folders, rules, paths, threads)
+
+    folder = write_release(results.private, out.parent, names, out.name, cfg, _models(cfg), threads, look, join)
     _share(folder, threads)
     say(f"release {out.name}: written and complete")
     if gone := len(read_tombstones(folder)):
         say(f"{_ids(gone)} not in it: {_TELL} (tombstones.txt)")
+
+
+def images(
+    plan: Plan,
+    part: Part,
+    of: Parts,
+    out: Annotated[Path, typer.Option(help="Folder to make, below private/.", show_default=False)],
+    threads: Annotated[int, typer.Option(min=1, help="Shards whose images are written at a time.")] = 1,
+    given: Settings = "{}",
+) -> None:
+    """Write a part of a large release's images, below private/; `deidlib release --parts` joins them.
+
+    Example:
+      deidlib images --plan private/plan.json --part 0 --of 100 --out private/release/1.0.0/0
+    """
+    from deidlib.release.shared import write_part
+
+    open_private(out)
+    results = Results.of_plan(plan)
+    done = write_part(results.private, out, read_json(plan)["shards"], which(part, of), settings(given), threads)
+    say(f"images: {done} written, part {part} of {of}")
+
+
+def examine(
+    release: Annotated[Path, typer.Argument(help="Folder of a release.", show_default=False)],
+    part: Part,
+    of: Parts,
+    out: Out,
+) -> None:
+    """Examine a part of a large release's images; `deidlib report --parts` takes the results.
+
+    Example:
+      deidlib examine results/release/1.0.0 --part 0 --of 100 --out private/release/1.0.0.examined/0.parquet
+    """
+    from deidlib.release.examined import write_examined
+
+    open_private(out)
+    done = write_examined(release, out, which(part, of))
+    out.chmod(0o600)
+    say(f"examine: {done} images, part {part} of {of}")
 
 
 def report(
@@ -109,6 +165,9 @@ def report(
             help="Results of the attack suite; by default reid/attacks.json beside the plan, if there is one."
         ),
     ] = None,
+    parts: Annotated[
+        int, typer.Option(min=1, help="Parts in which `deidlib examine` has read the images; 1: they are read here.")
+    ] = 1,
     reviewer: Annotated[
         Path | None,
         typer.Option(help="Also write originals and released images side by side to this HTML file, below private/."),
@@ -121,6 +180,7 @@ def report(
     """
     if reviewer is not None and PRIVATE not in reviewer.absolute().parent.parts:
         raise InputError("the reviewer's copy shows patients: name a file below the results' private folder")
+    from deidlib.release.examined import read_examined
     from deidlib.release.tombstones import write_owed_tombstones
     from deidlib.report import write_report, write_reviewer_copy
 
@@ -128,9 +188,10 @@ def report(
     results, names = Results.of_plan(plan), read_json(plan)["shards"]
     suite = attacks or (results.attacks if results.attacks.exists() else None)
     gone = write_owed_tombstones(results.private, results.releases, out) if release is None else 0
-    folder = write_report(
-        results.private, release, out.parent, names, cfg["attempts"], out.name, cfg, _models(cfg), suite
-    )
+    found = [results.examined_part(out.name, part) for part in range(parts)] if parts > 1 and release else []
+    made_with = names, cfg["attempts"], out.name, cfg, _models(cfg), suite
+    examined = read_examined(release, found) if found else None
+    folder = write_report(results.private, release, out.parent, *made_with, examined)
     _share(folder)
     if reviewer is not None:
         open_private(reviewer)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import Out, Plan, Settings, json_object, settings
+from deidlib.cli.common import Out, Part, Parts, Plan, Settings, json_object, settings, which
 from deidlib.errors import InputError
 from deidlib.logs import say
 from deidlib.reid.verdicts import FAILED, NOT_JUDGED, PASSED
@@ -47,8 +47,8 @@ def embeddings(
 
 def search(
     plan: Plan,
-    part: Annotated[int, typer.Option(min=0, help="Number of this part, from 0.", show_default=False)],
-    of: Annotated[int, typer.Option(min=1, help="Number of parts that share the searches.", show_default=False)],
+    part: Part,
+    of: Parts,
     out: Out,
     given: Settings = "{}",
 ) -> None:
@@ -63,11 +63,9 @@ def search(
     cfg = settings(given)
     compute.pin_order()
     _demand_recognisers(cfg)
-    if part >= of:
-        raise InputError(f"--part {part}: the parts are numbered from 0 to {of - 1}")
     open_private(out)
     private, shards = Results.of_plan(plan).private, read_json(plan)["shards"]
-    done = count(private, shards, cfg, cfg["reid"]["gallery"], (part, of), out)
+    done = count(private, shards, cfg, cfg["reid"]["gallery"], which(part, of), out)
     out.chmod(0o600)
     say(f"{out.name}: {done} searches of single photographs, part {part} of {of}")
 

@@ -37,6 +37,7 @@ def write_release(
     models: list[dict],
     threads: int = 1,
     look: Callable[[], None] = lambda: None,
+    join: Callable[[Path, dict, Mapping[str, str]], pa.Table] | None = None,
 ) -> Path:
     """Write ``release_root/version`` with the photographs that the decision releases.
 
@@ -62,6 +63,9 @@ def write_release(
         Shards whose images are examined and written at a time.
     look : callable, optional
         Called before anything is written and right before the folder appears; raises to stop the release.
+    join : callable, optional
+        Puts the images that jobs wrote into the folder, and gives their rows of the index
+        (:func:`deidlib.release.shared.join_parts`); by default all are written here.
 
     Returns
     -------
@@ -92,7 +96,8 @@ def write_release(
     paths = released_paths(private)
     look()
     with folder_aside(release_root, version) as aside:
-        index, quarantine = _write_shards(private, aside, shards, rules, paths, threads)
+        index = join(aside, rules, paths) if join else _write_shards(private, aside, shards, rules, paths, threads)
+        index, quarantine = index.sort_by(_ORDER), _quarantine(private, shards, paths)
         protected = protect(index, config)
         index = protected.index
         gone = tombstones(private, release_root, version, index)
@@ -113,24 +118,31 @@ def write_release(
 
 def _write_shards(
     private: Path, aside: Path, shards: list[str], rules: dict, paths: Mapping[str, str], threads: int
-) -> tuple[pa.Table, list[tuple]]:
-    schema = pa.schema([*tables.INDEX, *columns.extra_schema(rules)])
-    index, quarantine = [schema.empty_table()], []
+) -> pa.Table:
+    schema = index_schema(rules)
 
-    def write(shard: str) -> tuple[list[dict], list[Outcome]]:
-        outcomes = read_outcomes(private, shard)
-        return _write_shard(Results(private).shard(shard), aside, outcomes, rules, paths), outcomes
+    def write(shard: str) -> pa.Table:
+        rows = write_shard(Results(private).shard(shard), aside, read_outcomes(private, shard), rules, paths)
+        return pa.Table.from_pylist(rows, schema=schema)
 
     with ThreadPoolExecutor(threads) as pool:  # an error cancels the shards that wait
-        for rows, outcomes in pool.map(write, shards):
-            index.append(pa.Table.from_pylist(rows, schema=schema))
-            quarantine += [
-                (o.photo["row"], o.photo_id, o.reason, text_of(o.reason)) for o in outcomes if o.photo_id not in paths
-            ]
-    return pa.concat_tables(index).sort_by(_ORDER), quarantine
+        return pa.concat_tables([schema.empty_table(), *pool.map(write, shards)])
 
 
-def _write_shard(
+def _quarantine(private: Path, shards: list[str], paths: Mapping[str, str]) -> list[tuple]:
+    return [
+        (o.photo["row"], o.photo_id, o.reason, text_of(o.reason))
+        for o in all_outcomes(private, shards)
+        if o.photo_id not in paths
+    ]
+
+
+def index_schema(rules: dict) -> pa.Schema:
+    """Columns of the index before it is protected; ``rules`` as :func:`deidlib.columns.rules.rules_of` gives them."""
+    return pa.schema([*tables.INDEX, *columns.extra_schema(rules)])
+
+
+def write_shard(
     folder: Path, aside: Path, outcomes: list[Outcome], rules: dict, paths: Mapping[str, str]
 ) -> list[dict]:
     """Write a shard's released images; returns their rows of the index."""

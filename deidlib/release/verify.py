@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -25,7 +27,55 @@ from deidlib.storage.png import png_problems, png_size
 _AT_A_TIME = 256
 
 
-def verify_release(folder: Path, public_key: Path | None = None) -> list[str]:
+class Examined(NamedTuple):
+    """What an image file of a release holds.
+
+    Attributes
+    ----------
+    bytes : int
+        Its size; −1 where it cannot be read.
+    sha256 : str
+        Its digest.
+    size : (int, int) or None
+        Width and height; None where it is no image.
+    problems : list of str
+        What an image of a release may not hold, each as ``path: what``.
+    """
+
+    bytes: int
+    sha256: str
+    size: tuple[int, int] | None
+    problems: list[str]
+
+
+def examine_images(folder: Path, paths: Iterable[str]) -> Iterator[tuple[str, Examined]]:
+    """Read image files of a release: path and what each holds, in their order.
+
+    Parameters
+    ----------
+    folder : Path
+        A version's folder.
+    paths : iterable of str
+        Paths in it.
+    """
+    waiting = list(paths)
+    with ThreadPoolExecutor(reading_threads()) as pool:
+        for first in range(0, len(waiting), _AT_A_TIME):
+            few = waiting[first : first + _AT_A_TIME]
+            yield from zip(few, pool.map(lambda path: _examine(folder, path), few), strict=True)
+
+
+def _examine(folder: Path, path: str) -> Examined:
+    try:
+        length, *held = _held(folder, path)
+        return Examined(length, digest(folder, path), *held)
+    except InputError as error:
+        return Examined(-1, "", None, [str(error)])
+
+
+def verify_release(
+    folder: Path, public_key: Path | None = None, examined: Mapping[str, Examined] | None = None
+) -> list[str]:
     """List everything that is wrong with a release folder, each as ``path: what``; empty: it is whole.
 
     Needs nothing but the folder. Names, kinds and sizes of all that lies there are judged first, and nothing is opened
@@ -41,16 +91,20 @@ def verify_release(folder: Path, public_key: Path | None = None) -> list[str]:
         A version's folder.
     public_key : Path or None
         Public key with which the release must be signed; by default a signature is checked with the key in the folder.
+    examined : mapping, optional
+        Path → what jobs found in image files just before (:func:`examine_images`); these are not read again, unless
+        they are of another size now.
     """
     folder = Path(folder)
     if not folder.is_dir():
         return [printable(f"{folder.name}: no such folder")]
-    return [printable(problem) for problem in _problems(folder, public_key)]
+    return [printable(problem) for problem in _problems(folder, public_key, examined or {})]
 
 
-def _problems(folder: Path, public_key: Path | None) -> list[str]:
+def _problems(folder: Path, public_key: Path | None, examined: Mapping[str, Examined]) -> list[str]:
     found = list_release(folder)
-    sums = _checksums(folder, found)
+    known = {path: one for path, one in examined.items() if found.files.get(path) == one.bytes}
+    sums = _checksums(folder, found, known)
     problems = _sums_problems(folder, sums, found) + found.problems + signature_problems(folder, public_key)
     if any(problem.startswith(f"{INDEX_FILE}: checksum differs") for problem in problems):
         return problems  # a damaged Parquet file is not parsed
@@ -62,7 +116,7 @@ def _problems(folder: Path, public_key: Path | None) -> list[str]:
     problems += schema_problems
     if schema_problems and not all("may not be in a release" in problem for problem in schema_problems):
         return problems
-    problems += _index_problems(folder, index, sums, found.refused) + document_problems(folder, index, sums)
+    problems += _index_problems(folder, index, sums, found.refused, known) + document_problems(folder, index, sums)
     return problems + embedded_problems(folder, index, sums.keys() | found.refused, found.files)
 
 
@@ -100,10 +154,12 @@ def layout_words(schema: pa.Schema) -> str:
     return f"layout {tables.layout_of(schema)}"
 
 
-def _checksums(folder: Path, found: Listing) -> dict[str, str]:
+def _checksums(folder: Path, found: Listing, known: Mapping[str, Examined]) -> dict[str, str]:
     """SHA-256 of the files that may be opened: path → digest, sorted; one that cannot be read has an empty digest."""
 
     def of(path: str) -> str:
+        if path in known:
+            return known[path].sha256
         try:
             return digest(folder, path)
         except InputError:
@@ -151,7 +207,9 @@ def _schema_problems(schema: pa.Schema) -> list[str]:
     return problems
 
 
-def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str], refused: set[str]) -> list[str]:
+def _index_problems(
+    folder: Path, index: pa.Table, sums: dict[str, str], refused: set[str], examined: Mapping[str, Examined]
+) -> list[str]:
     problems = []
     if index.num_rows == 0:
         problems.append(f"{INDEX_FILE}: holds no photograph")
@@ -182,7 +240,7 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str], refused
     with ThreadPoolExecutor(reading_threads()) as pool:
         for first in range(0, len(there), _AT_A_TIME):
             few = there[first : first + _AT_A_TIME]
-            for found in pool.map(lambda row: _image_problems(folder, row, sums), few):
+            for found in pool.map(lambda row: _image_problems(folder, row, sums, examined), few):
                 problems += found
     strange = (sums.keys() | refused) - known
     return problems + [
@@ -192,17 +250,25 @@ def _index_problems(folder: Path, index: pa.Table, sums: dict[str, str], refused
     ]
 
 
-def _image_problems(folder: Path, row: dict, sums: dict[str, str]) -> list[str]:
+def _image_problems(folder: Path, row: dict, sums: dict[str, str], examined: Mapping[str, Examined]) -> list[str]:
     path = row["path"]
     try:
-        with opened(folder, path) as file:
-            start = file.read(24)
-            file.seek(0)
-            problems = [f"{path}: {problem}" for problem in png_problems(file)]
+        size, found = examined[path][2:] if path in examined else _held(folder, path)[1:]
     except InputError as error:
         return [str(error)]
+    problems = list(found)
     if sums[path] != row["sha256"]:
         problems.append(f"{path}: checksum differs from the index")
-    if not problems and png_size(start) != (row["width"], row["height"]):
+    if not problems and size != (row["width"], row["height"]):
         problems.append(f"{path}: size differs from the index")
     return problems
+
+
+def _held(folder: Path, path: str) -> tuple[int, tuple[int, int] | None, list[str]]:
+    """Bytes, width and height of an image file, and what it may not hold."""
+    with opened(folder, path) as file:
+        start = file.read(24)
+        length = file.seek(0, 2)
+        file.seek(0)
+        problems = [f"{path}: {problem}" for problem in png_problems(file)]
+    return length, None if problems else png_size(start), problems

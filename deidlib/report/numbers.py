@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from deidlib.release.card import read_card
 from deidlib.release.layout import CARD_FILE
 from deidlib.release.reading import read_index
 from deidlib.release.study import stated_fields
+from deidlib.release.verify import Examined
 from deidlib.report.attacks import PRIVATE_LISTS, nothing_attacked
 from deidlib.report.criteria import conclusion, photograph_criteria, review_criteria, suite_criteria
 from deidlib.report.smile import SEED, smile_numbers
@@ -64,6 +66,7 @@ def audit_numbers(
     tombstones: int = 0,
     review: dict | None = None,
     selected: dict | None = None,
+    examined: Mapping[str, Examined] | None = None,
 ) -> dict:
     """Everything that ``audit.json`` holds.
 
@@ -83,10 +86,12 @@ def audit_numbers(
         From :func:`deidlib.review.effect.review_numbers`; by default nobody looked.
     selected : dict, optional
         From :func:`deidlib.outcomes.selection.selection`.
+    examined : mapping, optional
+        As :func:`deidlib.release.verify.verify_release` takes it.
     """
     review = review or nobody_looked(len(tally.released_ids))
     thresholds = stage_options(config, "checks")
-    release = _release_numbers(tally, release_folder, index)
+    release = _release_numbers(tally, release_folder, index, examined)
     refused = suite is not None and suite["gate"].get("passed") is not True
     withheld = not release["written"] and (refused or review["waiting"] > 0)
     rows = (
@@ -163,7 +168,9 @@ def _fidelity_numbers(tally: Tally, thresholds: dict) -> dict:
     return measured | counted | {"smile": smile}
 
 
-def _release_numbers(tally: Tally, folder: Path | None, index: pa.Table | None) -> dict:
+def _release_numbers(
+    tally: Tally, folder: Path | None, index: pa.Table | None, examined: Mapping[str, Examined] | None
+) -> dict:
     if folder is None or not folder.is_dir():
         nothing = {"written": False, "problems": 0, "agrees": False}
         return nothing | {"content_sha256": None, "images": 0, "pixels": None}
@@ -173,7 +180,7 @@ def _release_numbers(tally: Tally, folder: Path | None, index: pa.Table | None) 
     share = round(tally.core_pixels / area, 2) if area else None
     return {
         "written": True,
-        "problems": len(verify_release(folder)),
+        "problems": len(verify_release(folder, examined=examined)),
         "agrees": agrees,
         "content_sha256": content_digest(folder),
         "images": len(side),

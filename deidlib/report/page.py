@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from deidlib.release import redact
 from deidlib.release.layout import TOMBSTONES_FILE
 from deidlib.release.study import refuse_patients
 from deidlib.release.tombstones import read_tombstones
+from deidlib.release.verify import Examined
 from deidlib.report import attacks, figures, gallery
 from deidlib.report.groups import group_results
 from deidlib.report.numbers import audit_numbers, index_of
@@ -59,6 +61,7 @@ def write_report(
     config: dict,
     models: list[dict],
     attacks_file: Path | None = None,
+    examined: Mapping[str, Examined] | None = None,
 ) -> Path:
     """Write the files of a version's report (:data:`deidlib.storage.results.REPORT_FILES`).
 
@@ -77,6 +80,8 @@ def write_report(
         As for :func:`deidlib.release.write_release`.
     attacks_file : Path or None
         ``attacks.json`` of the attack suite; without it the audit of a release fails, for nothing was attacked.
+    examined : mapping, optional
+        What jobs found in the release's images (:func:`deidlib.release.verify.verify_release`).
 
     Returns
     -------
@@ -94,7 +99,8 @@ def write_report(
     if release_folder is not None:
         (out / TOMBSTONES_FILE).unlink(missing_ok=True)  # of an earlier run in which this version did not come about
     gone = count_tombstones(release_folder or out)
-    audit, html = build_audit(private, release_folder, shards, attempts, version, config, models, attacks_file, gone)
+    made_with = shards, attempts, version, config, models, attacks_file, gone, examined
+    audit, html = build_audit(private, release_folder, *made_with)
     text = json.dumps(audit, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     summary = summary_page(audit)
     contents = (summary.encode(), to_pdf(summary), html.encode(), to_pdf(html), text.encode())
@@ -113,6 +119,7 @@ def build_audit(
     models: list[dict],
     attacks_file: Path | None = None,
     tombstones: int = 0,
+    examined: Mapping[str, Examined] | None = None,
 ) -> tuple[dict, str]:
     """Give the audit as :func:`write_report` writes it: its numbers, and its page.
 
@@ -128,7 +135,8 @@ def build_audit(
     mode = {"review": config.get("review", OPTIONAL), "reviewers": config.get("reviewers", 1)}
     review = review_numbers(private, shards, mode)
     selected = selection(all_outcomes(private, shards), config["checks"])
-    audit = audit_numbers(tally, suite, folder, index, attempts, version, config, models, tombstones, review, selected)
+    about = attempts, version, config, models, tombstones, review, selected, examined
+    audit = audit_numbers(tally, suite, folder, index, *about)
     images = set() if index is None else set(index["sha256"].to_pylist())
     audit["panel"] = read_summaries(private, audit["release"]["content_sha256"], images)
     audit["groups"] = group_results(all_outcomes(private, shards), suite)

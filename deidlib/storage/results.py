@@ -89,6 +89,14 @@ class Results:
         """What one of several jobs counted of the searches; ``part`` is from 0."""
         return self.reid / "searches" / f"{part}.parquet"
 
+    def release_part(self, version: str, part: int) -> Path:
+        """Folder of the images of a version that one of several jobs wrote; ``part`` is from 0."""
+        return Path(self.private) / "release" / version / str(part)
+
+    def examined_part(self, version: str, part: int) -> Path:
+        """What one of several jobs found in the images of a version."""
+        return Path(self.private) / "release" / f"{version}.examined" / f"{part}.parquet"
+
     @property
     def panel(self) -> Path:
         """Folder of the panel studies."""

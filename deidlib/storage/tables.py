@@ -333,6 +333,18 @@ SEARCHES = pa.schema(
     ]
 )
 
+#: examine → report: what one job found in the images of a finished release (:mod:`deidlib.release.verify`).
+EXAMINED = pa.schema(
+    [
+        _field("path", pa.string(), "path in the release"),
+        _field("bytes", pa.int64(), "size of the file", "byte"),
+        _field("sha256", pa.string(), "SHA-256 of the file; empty where it cannot be read"),
+        _field("width", pa.int32(), "image width; null where the file is no image", "px"),
+        _field("height", pa.int32(), "image height; null where the file is no image", "px"),
+        _field("problems", pa.list_(pa.string()), "what an image of a release may not hold"),
+    ]
+)
+
 #: The private link between sheet and release.
 CROSSWALK = pa.schema(
     [

@@ -5,8 +5,9 @@ python tests/bench/tail.py --photos 1000000 --folder /tmp/deidlib-tail
 
 One shard is drawn (images of 48², one attempt, all of which pass). The others are copies of it with ids and embeddings
 of their own: of the recognisers' real sizes, or of --values. Then the stages run as a run starts them, each in a process
-of its own: status, one part of the searches, attacks, decide, release, verify, report. The parts of searches that
-are not measured are invented, so that the attacks can join them (ranks and scores are drawn); --searches counts all.
+of its own. Of what several jobs share, one part is measured. The other parts of the searches are invented, so that the
+attacks can join them (ranks and scores are drawn), unless --searches counts them all; the other parts of the images are
+made and not measured.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import math
 import multiprocessing
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests" / "unit")]
 # Heavy modules are imported in the processes that need them: what is started after would count their memory as its own.
 from deidlib.storage.results import Results, stage_table  # noqa: E402
+from deidlib.storage.shares import image_jobs  # noqa: E402
 
 OF_SHARD, SIDE, EACH = 1000, 48, 3  # photographs of a shard, their side in pixels, photographs of a patient
 SIZES = {"sface": 128, "dlib": 128, "facexzoo": 512}
@@ -215,11 +218,23 @@ def main() -> None:
     timed("reid", "", [*deidlib, "reid", *plan, *parts, "--out", "results/private/reid/attacks.json", *config])
     pass_the_gate(Results(private))
     timed("decide", "", [*deidlib, "decide", *plan, *config])
-    sheet, out = ["--sheet", "samples.tsv"], ["--out", "results/release/1.0.0"]
-    timed("release", "", [*deidlib, "release", *plan, *sheet, *out, *config])
-    timed("verify", "", [*deidlib, "verify", "results/release/1.0.0"])
-    report = ["report", *plan, "--out", "results/report/1.0.0", "--release", "results/release/1.0.0"]
-    timed("report", "", [*deidlib, *report, *config])
+    of, results, release = image_jobs(n), Results(Path("results/private")), "results/release/1.0.0"
+    parts = ["--parts", of]
+
+    def shared_work(name: str, command: list, place: Callable[[str, int], Path]) -> None:
+        for part in range(of) if of > 1 else ():
+            line = [*deidlib, name, *command, "--part", part, "--of", of, "--out", place("1.0.0", part)]
+            if part == 0:
+                timed(name, f"part 0 of {of}", line)
+            else:
+                subprocess.run(list(map(str, line)), cwd=folder, check=True, capture_output=True)
+
+    shared_work("images", [*plan, *config], results.release_part)
+    timed("release", "", [*deidlib, "release", *plan, "--sheet", "samples.tsv", "--out", release, *parts, *config])
+    shared_work("examine", [release], results.examined_part)
+    report = ["report", *plan, "--out", "results/report/1.0.0", "--release", release]
+    timed("report", "", [*deidlib, *report, *parts, *config])
+    timed("verify", "", [*deidlib, "verify", release])
     if not given.keep:
         shutil.rmtree(folder)
 

@@ -18,7 +18,7 @@ from deidlib.models import recognisers as registered_recognisers
 from deidlib.panel.summary import panel_digest
 from deidlib.review import workflow as reviews
 from deidlib.storage.results import Results, stage_table
-from deidlib.storage.shares import search_jobs
+from deidlib.storage.shares import dealt, image_jobs, search_jobs
 
 # `deidlib` is found whether Snakemake was started by `uv run snakemake` or `.venv/bin/snakemake`.
 os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
@@ -133,16 +133,7 @@ def of_all_shards(table):
 
 def of_all_attempts(table):
     """Input function: a table of every attempt of every shard."""
-    return lambda wildcards: [
-        path
-        for shard in shards()
-        for path in expand(
-            "<private>/shards/{shard}/attempt-{attempt}/{table}",
-            shard=shard,
-            attempt=range(attempts_of(shard)),
-            table=table,
-        )
-    ]
+    return lambda wildcards: tables_of_attempts(shards(), table)
 
 
 def parts_of_search(wildcards):
@@ -159,6 +150,58 @@ def shared_searches(wildcards):
 def searches_of_the_gallery(wildcards):
     """Input function: where there is a gallery, the first part, which embeds it for the others."""
     return str(RESULTS.searches(0)) if config["reid"]["gallery"] and wildcards.part != "0" else []
+
+
+def parts_of_images(wildcards):
+    """Params function: number of jobs that share a release's images; 1: the rules release and report handle them."""
+    return image_jobs(planned("n_photos"))
+
+
+def shared_images(wildcards):
+    """Input function: the parts of the release's images, where several jobs share them and there is a release."""
+    parts = parts_of_images(wildcards)
+    if parts == 1 or not is_released():
+        return []
+    return [str(RESULTS.release_part(config["version"], part)) for part in range(parts)]
+
+
+def shared_examination(wildcards):
+    """Input function: the parts of the examination of the release's images, likewise."""
+    parts = parts_of_images(wildcards)
+    if parts == 1 or not is_released():
+        return []
+    return [str(RESULTS.examined_part(config["version"], part)) for part in range(parts)]
+
+
+def shards_of_part(wildcards):
+    """The shards whose images a job writes."""
+    return dealt(shards(), (int(wildcards.part), parts_of_images(wildcards)))
+
+
+def of_part_of_shards(table):
+    """Input function: a table of every shard of a part."""
+    return lambda wildcards: expand(
+        "<private>/shards/{shard}/{table}", shard=shards_of_part(wildcards), table=table
+    )
+
+
+def of_attempts_of_part(table):
+    """Input function: a table of every attempt of every shard of a part."""
+    return lambda wildcards: tables_of_attempts(shards_of_part(wildcards), table)
+
+
+def tables_of_attempts(names, table):
+    """A table of every attempt of these shards."""
+    return [
+        path
+        for shard in names
+        for path in expand(
+            "<private>/shards/{shard}/attempt-{attempt}/{table}",
+            shard=shard,
+            attempt=range(attempts_of(shard)),
+            table=table,
+        )
+    ]
 
 
 def attempts_of(shard):

@@ -11,6 +11,7 @@ rule release:
         crosswalk="<private>/crosswalk.parquet",
         outcomes=of_all_shards("outcomes.parquet"),
         blended=of_all_attempts("blended.parquet"),
+        images=shared_images,
         refusal=report_of_a_refusal,
     output:
         sums=update("<release>/SHA256SUMS"),
@@ -27,7 +28,8 @@ rule release:
     params:
         settings=published_settings(),
         folder=folder_of("release"),
+        parts=parts_of_images,
     shell:
         "deidlib release --plan {input.plan:q} --out {params.folder:q} "
-        "--threads {threads} --config {params.settings:q} "
+        "--threads {threads} --parts {params.parts} --config {params.settings:q} "
         "> {log:q} 2>&1"

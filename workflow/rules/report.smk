@@ -13,6 +13,7 @@ rule report:
         regions=of_all_shards("regions.parquet"),
         blended=of_all_attempts("blended.parquet"),
         sums=sums_of_the_release,
+        examined=shared_examination,
         attacks="<private>/reid/attacks.json",
     output:
         summary=report("<report>/summary.html", caption="../report/summary.rst", category="Audit"),
@@ -36,8 +37,9 @@ rule report:
         folder=folder_of("report"),
         release=option_of_the_release,
         panel=panel_results(),
+        parts=parts_of_images,
     shell:
         "deidlib report --plan {input.plan:q} {params.release} "
-        "--attacks {input.attacks:q} --reviewer {output.reviewer:q} "
+        "--parts {params.parts} --attacks {input.attacks:q} --reviewer {output.reviewer:q} "
         "--out {params.folder:q} --config {params.settings:q} "
         "> {log:q} 2>&1"
