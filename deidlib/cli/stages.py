@@ -207,12 +207,15 @@ def outcomes(
     """
     from deidlib.outcomes.outcomes import to_table
     from deidlib.review.effect import reviewed_outcomes
+    from deidlib.running.shard import counts_of_steps
     from deidlib.storage import tables
 
     cfg = settings(given)
     open_private(out)
-    found = reviewed_outcomes(Results.of_plan(plan), shard, made or cfg["attempts"], cfg)
-    tables.write(to_table(found), out, tables.OUTCOMES)
+    results, attempts = Results.of_plan(plan), made or cfg["attempts"]
+    found = reviewed_outcomes(results, shard, attempts, cfg)
+    with tables.writing(out, tables.OUTCOMES, lambda: counts_of_steps(results.shard(shard), attempts)) as append:
+        append(to_table(found))
     out.chmod(0o600)
     passed = sum(outcome.attempt is not None for outcome in found)
     say(f"{out.name}: {passed} photographs passed, {len(found) - passed} in quarantine")

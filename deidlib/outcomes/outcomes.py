@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deidlib.storage import tables
 from deidlib.storage.results import Results, stage_table
@@ -91,6 +92,13 @@ def read_outcomes(private: Path, shard: str) -> list[Outcome]:
     """
     table = tables.read_stage(stage_table(Results(private).shard(shard), "outcomes"), tables.OUTCOMES)
     return [_outcome(row) for row in table.to_pylist()]
+
+
+def count_passed(private: Path, shard: str) -> int:
+    """Photographs of a shard that passed every check, those included that only reviewers hold back."""
+    columns = ["attempt", "candidate"]
+    table = tables.read_stage(stage_table(Results(private).shard(shard), "outcomes"), tables.OUTCOMES, columns)
+    return pc.sum(pc.or_(pc.is_valid(table["attempt"]), pc.is_valid(table["candidate"]))).as_py() or 0
 
 
 def all_outcomes(private: Path, shards: Iterable[str]) -> Iterator[Outcome]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from deidlib.config import stage_options
 from deidlib.errors import InputError
 from deidlib.outcomes.collect import collect_outcomes
-from deidlib.outcomes.outcomes import Outcome, read_outcomes
+from deidlib.outcomes.outcomes import Outcome, count_passed, read_outcomes
 from deidlib.review.decisions import AGAINST, Decision, by_photo, read_decisions
 from deidlib.review.verdicts import (
     DISAGREEMENT,
@@ -90,15 +90,18 @@ def review_numbers(private: Path, shards: Iterable[str], config: Mapping) -> dic
         ``mode`` and ``reviewers`` of the configuration; of the photographs that passed the checks: ``photographs``,
         ``looked_at``, ``verdicts``, ``roles``; and ``waiting``: those without a decision that review demands.
     """
-    mode, found = config["review"], {}
+    mode, found, unseen = config["review"], {}, 0
     for shard in shards:
         mine = {} if mode == OFF else by_photo(read_decisions(private, shard))
+        if not mine:
+            unseen += count_passed(private, shard)
+            continue
         for outcome in read_outcomes(private, shard):
             if outcome.attempt is not None or outcome.candidate is not None:
                 found[outcome.photo_id] = _verdict(outcome, mine.get(outcome.photo_id, []), config["reviewers"])
-    open_ = sum(one.state in (UNDECIDED, DISAGREEMENT) for one in found.values())
+    open_ = unseen + sum(one.state in (UNDECIDED, DISAGREEMENT) for one in found.values())
     waiting = open_ if mode == REQUIRED else 0
-    return {"mode": mode, "reviewers": config["reviewers"], "waiting": waiting, **count_verdicts(found)}
+    return {"mode": mode, "reviewers": config["reviewers"], "waiting": waiting, **count_verdicts(found, unseen)}
 
 
 def nobody_looked(photographs: int) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -138,19 +139,20 @@ def effect_digest(decisions: Sequence[Decision]) -> str:
     return hashlib.sha256(repr(kept).encode()).hexdigest() if kept else "none"
 
 
-def count_verdicts(verdicts: Mapping[str, Verdict]) -> dict:
+def count_verdicts(verdicts: Mapping[str, Verdict], unseen: int = 0) -> dict:
     """Counts for audit, data card and RO-Crate: photographs by verdict, and by role of those who looked.
 
-    ``verdicts`` are those on the images that would be released or that only reviewers hold back.
+    ``verdicts`` are those on the images that would be released or that only reviewers hold back;
+    ``unseen`` is the number of further ones on which there is no decision.
     """
-    states = [one.state for one in verdicts.values()]
+    states = Counter(one.state for one in verdicts.values()) + Counter({UNDECIDED: unseen})
     roles: dict[str, int] = {}
     for one in verdicts.values():
         for role in {decision.role for decision in one.decisions}:
             roles[role] = roles.get(role, 0) + 1
     return {
-        "photographs": len(states),
+        "photographs": states.total(),
         "looked_at": sum(bool(one.decisions) for one in verdicts.values()),
-        "verdicts": {state: states.count(state) for state in sorted(set(states))},
+        "verdicts": dict(sorted(states.items())),
         "roles": dict(sorted(roles.items())),
     }

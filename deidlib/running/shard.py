@@ -5,6 +5,7 @@ A table counts if it is not older than the one before it, since the workflow mak
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ ATTEMPT_STAGES = {"donors": "donors", "faces": "inversion", "blended": "blending
 LAST_STAGES = {"outcomes": "outcomes", "embeddings": "embeddings"}
 _NAMES = STAGES | ATTEMPT_STAGES | LAST_STAGES
 _ID = "release_photo_id"
+_COUNTS = "steps before"
 _COLUMNS = {
     "photos": (tables.PHOTOS, [_ID, "release_patient_id", "status", "reason"]),
     "landmarks": (tables.LANDMARKS, [_ID, "status", "reason"]),
@@ -130,28 +132,64 @@ def read_shard(folder: Path, attempts: int, configured: int, identity: str, sinc
         Table → time (seconds since 1970): an older one counts as not made yet.
     """
     shard, found = Shard(attempts), {}
-    before, *times = states(folder, attempts)
-    last = before[0] if before else 0
-    for step, state in zip(steps(attempts), times, strict=True):
+    times = _times(folder, attempts, since)
+    known = _counted_before(folder, attempts) if Step("outcomes") in times else {}
+    for step, time in times.items():
+        if step.table == "embeddings":
+            shard.done[step] = Done(shard.passed, 0, time)
+        elif step in known:
+            shard.done[step] = Done(*known[step], time)
+        else:
+            table = _read(step, folder, shard)
+            if table is None:
+                break
+            found[step] = table
+            shard.done[step] = Done(table.num_rows, table.num_rows - _kept(step, table), time)
+            if step.table == "outcomes":
+                _add_outcomes(shard, table)
+    if Step("photos") in shard.done:
+        shard.photos = shard.done[Step("photos")].photos
+        if Step("outcomes") not in found and Step("photos") in found:
+            _add_decided(shard, found, configured, identity)
+    return shard
+
+
+def _times(folder: Path, attempts: int, since: Mapping[str, float]) -> dict[Step, float]:
+    """Steps whose tables count, and when each was written, by the files' times alone."""
+    before, *found = states(folder, attempts)
+    last, times = before[0] if before else 0, {}
+    for step, state in zip(steps(attempts), found, strict=True):
         if state is None or state[0] < last or state[0] / 1e9 < since.get(step.table, 0):
             break
         last = state[0]
-        if step.table == "embeddings":
-            shard.done[step] = Done(shard.passed, 0, last / 1e9)
-            continue
-        table = _read(step, folder, shard)
-        if table is None:
-            break
-        found[step] = table
-        stopped = table.num_rows - _kept(step, table)
-        shard.done[step] = Done(table.num_rows, stopped, last / 1e9)
-        if step.table == "outcomes":
-            _add_outcomes(shard, table)
-    if Step("photos") in found:
-        shard.photos = found[Step("photos")].num_rows
-        if Step("outcomes") not in found:
-            _add_decided(shard, found, configured, identity)
-    return shard
+        times[step] = last / 1e9
+    return times
+
+
+def counts_of_steps(folder: Path, attempts: int) -> dict[str, str]:
+    """Notes for a shard's outcomes: how many photographs each step before had and held back.
+
+    With them, progress is known of the outcomes alone, and no other table of a shard that is through has to be read.
+    """
+    shard, counts = Shard(attempts), []
+    for step in steps(attempts):
+        if step.table not in LAST_STAGES:
+            table = _read(step, folder, shard)
+            if table is not None:
+                counts.append([step.table, step.attempt, table.num_rows, table.num_rows - _kept(step, table)])
+    return {_COUNTS: json.dumps(counts)}
+
+
+def _counted_before(folder: Path, attempts: int) -> dict[Step, tuple[int, int]]:
+    """What :func:`counts_of_steps` noted; empty where the outcomes hold no such notes of all these steps."""
+    try:
+        with sealed.opened(Step("outcomes").file(folder)) as file:
+            noted = json.loads(file.notes.get(_COUNTS, "[]"))
+    except (OSError, sealed.Damaged):  # reading it tells
+        return {}
+    found = {Step(table, attempt): (photos, stopped) for table, attempt, photos, stopped in noted}
+    wanted = {step for step in steps(attempts) if step.table not in LAST_STAGES}
+    return found if found.keys() == wanted else {}
 
 
 def _state(file: Path) -> tuple[int, int] | None:

@@ -19,6 +19,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -104,7 +105,7 @@ class SealedFile:
         found = self._parquet.metadata.metadata or {}
         return {name.decode(): text.decode() for name, text in found.items() if name not in (_MARK, b"ARROW:schema")}
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """The columns' names and types."""
         return self._parquet.schema_arrow
@@ -121,12 +122,7 @@ class SealedFile:
 
     def row_group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Read one row group, or some of its columns, checked."""
-        for place, (group, column, offset, size) in enumerate(_chunks(self._parquet.metadata)):
-            if group == number and (columns is None or column in columns) and self._digests:
-                self._raw.seek(offset)
-                if hashlib.sha256(self._raw.read(size)).digest() != self._digests[place]:
-                    raise Damaged(self._path)
-        return self._parquet.read_row_group(number, columns=columns and list(columns))
+        return self._read([number], columns)
 
     def may_hold(self, number: int, column: str, value: str) -> bool:
         """Whether a row group can hold this value in a column, by the least and the greatest value that it states."""
@@ -137,8 +133,19 @@ class SealedFile:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read all of it, or some columns, checked."""
-        groups = [self.row_group(number, columns) for number in range(self.num_row_groups)]
-        return pa.concat_tables(groups) if groups else self._parquet.read(columns=columns and list(columns))
+        return self._read(range(self.num_row_groups), columns)
+
+    def _read(self, groups: Sequence[int], columns: Sequence[str] | None) -> pa.Table:
+        for place, (group, column, offset, size) in enumerate(self._places if self._digests else ()):
+            if group in groups and (columns is None or column in columns):
+                self._raw.seek(offset)
+                if hashlib.sha256(self._raw.read(size)).digest() != self._digests[place]:
+                    raise Damaged(self._path)
+        return self._parquet.read_row_groups(list(groups), columns=columns and list(columns))
+
+    @cached_property
+    def _places(self) -> list[tuple[int, str, int, int]]:
+        return list(_chunks(self._parquet.metadata))
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 make bench-scale
 python tests/bench/tail.py --photos 1000000 --folder /tmp/deidlib-tail
 
-One shard is drawn (images of 48², one attempt, all of which pass). The others are copies of it with ids and embeddings
-of their own: of the recognisers' real sizes, or of --values. Then the stages run as a run starts them, each in a process
-of its own. Of what several jobs share, one part is measured. The other parts of the searches are invented, so that the
-attacks can join them (ranks and scores are drawn), unless --searches counts them all; the other parts of the images are
-made and not measured.
+One shard is drawn (images of 48², one attempt, all of which pass). The others are copies of it with ids and
+embeddings of their own: of the recognisers' real sizes, or of --values. Then the stages run as a run starts them,
+each in a process of its own. Of what several jobs share, one part is measured. The other parts of the searches are
+invented, so that the attacks can join them (ranks and scores are drawn), unless --searches counts them all; the other
+parts of the images are made and not measured.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -156,12 +157,28 @@ def write_results(folder: Path, photos: int, values: int | None) -> None:
                 tables.write(other, results.shard(name) / path, schemas[path])
                 if path.name == "photos.parquet":
                     here = other
+                if path.name == "outcomes.parquet":
+                    outcomes = other
+            made_in_order(results.shard(name), outcomes)
             out = stage_table(results.shard(name), "embeddings")
             write_embeddings(here, sizes, np.random.default_rng([7, number]), out)
             for patient, photo in zip(here["patient_id"].to_pylist(), here["photo_id"].to_pylist(), strict=True):
                 print(patient, photo, "photo.jpg", "yes", sep="\t", file=sheet)
     results.plan.write_text(json.dumps({"shards": names, "n_photos": photos}))
     results.reid.mkdir()
+
+
+def made_in_order(shard: Path, outcomes) -> None:
+    """Write the outcomes as their stage does, and give the tables times in the order of the stages."""
+    from deidlib.running.shard import Step, counts_of_steps, steps
+    from deidlib.storage import tables
+
+    path = Step("outcomes").file(shard)
+    with tables.writing(path, tables.OUTCOMES, lambda: counts_of_steps(shard, SETTINGS["attempts"])) as append:
+        append(outcomes)
+    for place, step in enumerate(steps(SETTINGS["attempts"])):
+        if step.file(shard).exists():
+            os.utime(step.file(shard), (place, place))
 
 
 def invent_searches(private: Path, of: int) -> None:

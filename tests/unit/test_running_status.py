@@ -107,6 +107,25 @@ def test_a_patients_other_photographs_wait_with_the_one_that_failed(tmp_path):
     assert read_status(tmp_path).decided == 2
 
 
+def test_of_a_shard_that_is_through_the_outcomes_alone_are_read(results):
+    private = results / "private"
+    outcomes = table(results, "s0000", "outcomes")
+    command = ["outcomes", "--plan", private / "plan.json", "--shard", "s0000", "--out", outcomes, "--made", 2]
+    done = CliRunner().invoke(app, [*map(str, command), "--config", json.dumps(CONFIG)])
+    assert done.exit_code == 0, done.output
+    stamp(results, "s0000", NOON + HOUR)
+    found = read_status(results).shards[0]
+    outcomes_of(private, ["s0000"])  # without notes, as earlier versions wrote them
+    stamp(results, "s0000", NOON + HOUR)
+    assert read_status(results).shards[0] == found
+    done = CliRunner().invoke(app, [*map(str, command), "--config", json.dumps(CONFIG)])
+    for name in ("photos", "landmarks", "regions"):
+        table(results, "s0000", name).write_bytes(b"not read")
+    stamp(results, "s0000", NOON + HOUR)
+    assert read_status(results).shards[0] == found
+    assert (found.photos, found.passed, found.reasons.total()) == (4, 2, 2)
+
+
 def test_the_outcomes_have_the_last_word(tmp_path):
     write_private(tmp_path / "private", [Spec("A", "a1"), Spec("B", "b1", checks=(FAILS, FAILS))])
     stamp(tmp_path, "s0000", NOON)
