@@ -2,7 +2,8 @@
 
 The stages rewrite their tables when the sheet changes: a photograph whose patient revoked consent is in them without
 its image. This module removes the files that no stage rewrites: attempts beyond the configured number, shards that are
-no longer planned, unfinished files of killed runs, and pages that show originals (the report makes them again).
+no longer planned, unfinished files of killed runs, images that jobs wrote for a release, and pages that show originals
+(the rules images and report make them again).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def drop_leftovers(private: Path, shards: Iterable[str], attempts: Callable[[str
         What was removed, relative to ``private``.
     """
     removed, shards = sorted(private.glob("*.html")), set(shards)
+    removed += Results(private).release_parts()
     for folder in sorted(Results(private).shards.glob("*/")):
         if folder.name not in shards:
             removed.append(folder)

@@ -11,6 +11,7 @@ REPORT_FILES = ("summary.html", "summary.pdf", "audit.html", "audit.pdf", "audit
 #: Folder of an attempt, below its shard's.
 _ATTEMPT = "attempt-{}"
 _AUDIT = "audit.html"
+_EXAMINED = ".examined"
 _NUMBERS = "audit.json"
 
 
@@ -93,9 +94,13 @@ class Results:
         """Folder of the images of a version that one of several jobs wrote; ``part`` is from 0."""
         return Path(self.private) / "release" / version / str(part)
 
+    def release_parts(self) -> list[Path]:
+        """Folders of images that jobs wrote, a version's each."""
+        return [one for one in sorted((Path(self.private) / "release").glob("*/")) if one.suffix != _EXAMINED]
+
     def examined_part(self, version: str, part: int) -> Path:
         """What one of several jobs found in the images of a version."""
-        return Path(self.private) / "release" / f"{version}.examined" / f"{part}.parquet"
+        return Path(self.private) / "release" / f"{version}{_EXAMINED}" / f"{part}.parquet"
 
     @property
     def panel(self) -> Path:

@@ -85,11 +85,20 @@ def test_parts_of_another_decision_or_missing_ones_make_no_release(folder):
     said = release(folder, folder / "release" / "1.0.0", "--parts", PARTS, fails=True)
     assert "part 1" in said
     images(folder)
-    said = release(folder, folder / "release" / "1.0.0", "--parts", PARTS - 1, fails=True)
+    release(folder, folder / "release" / "1.0.0", "--parts", PARTS - 1, fails=True)
     assert not (folder / "release" / "1.0.0").exists()
     decision = json.loads(results.decision.read_text())
     results.decision.write_text(json.dumps(decision | {"release": False, "why": "gate_failed", "failed": ["x"]}))
     run(folder, "images", "--part", 0, "--of", 2, "--out", results.release_part("2", 0), with_config=True, fails=True)
+
+
+def test_images_that_were_about_to_be_released_go_before_the_next_decision(folder):
+    images(folder)
+    examined = Results.of_folder(folder).examined_part("1.0.0", 0)
+    examined.parent.mkdir()
+    examined.touch()
+    run(folder, "decide", with_config=True)
+    assert [path.name for path in (folder / "private" / "release").iterdir()] == ["1.0.0.examined"]
 
 
 def test_what_was_changed_is_found_whoever_looked(folder, tmp_path):
