@@ -17,7 +17,7 @@ help:
 	@echo "make fuzz    damage photographs of every format and count what intake says of them (some minutes; ARGS=--help)"
 	@echo "make bench   the seed method against deidlib's inversion, side by side (a quarter of an hour; ARGS=--help)"
 	@echo "make bench-gpu  photographs a second for each batch size, and the device's floor (ARGS=--help)"
-	@echo "make bench-scale  plan a million photographs: seconds and memory of each part (2 minutes)"
+	@echo "make bench-scale  plan a million photographs, and every stage over the whole cohort on 100 000 (an hour; ARGS=--help)"
 	@echo "make env     make the environment .venv from uv.lock"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
 	@echo "make tables  make the tables of config/README.md from the schemas"
@@ -65,6 +65,7 @@ bench-gpu: models
 
 bench-scale: env
 	@$(BIN)/python tests/bench/scale.py
+	@$(BIN)/python tests/bench/tail.py $(ARGS)
 
 lint: env
 	@$(BIN)/ruff check .

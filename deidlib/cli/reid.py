@@ -45,8 +45,23 @@ def embeddings(
     say(f"{out.name}: {len(chosen)} photographs would be released; {table.num_rows} embeddings")
 
 
+def gather(plan: Plan, out: Annotated[Path, typer.Option(help="JSON file to write.", show_default=False)]) -> None:
+    """Write the digests of all shards' embeddings: `deidlib search` names by them what it searched.
+
+    Example:
+      deidlib gather --plan private/plan.json --out private/reid/embeddings.json
+    """
+    from deidlib.reid.cohort import digests_of_embeddings
+
+    open_private(out)
+    found = digests_of_embeddings(Results.of_plan(plan).private, read_json(plan)["shards"])
+    write_json(found, out)
+    say(f"gather: embeddings of {len(found)} shards")
+
+
 def search(
     plan: Plan,
+    digests: Annotated[Path, typer.Option(help="What `deidlib gather` wrote.", show_default=False)],
     part: Part,
     of: Parts,
     out: Out,
@@ -55,7 +70,7 @@ def search(
     """Do a part of the searches among all originals of a large cohort; `deidlib reid --parts` joins them.
 
     Example:
-      deidlib search --plan private/plan.json --part 0 --of 100 --out private/reid/searches/0.parquet
+      deidlib search --plan private/plan.json --digests private/reid/embeddings.json --part 0 --of 100 --out 0.parquet
     """
     from deidlib import compute
     from deidlib.reid.stage import search as count
@@ -65,7 +80,7 @@ def search(
     _demand_recognisers(cfg)
     open_private(out)
     private, shards = Results.of_plan(plan).private, read_json(plan)["shards"]
-    done = count(private, shards, cfg, cfg["reid"]["gallery"], which(part, of), out)
+    done = count(private, shards, cfg, cfg["reid"]["gallery"], read_json(digests), which(part, of), out)
     out.chmod(0o600)
     say(f"{out.name}: {done} searches of single photographs, part {part} of {of}")
 

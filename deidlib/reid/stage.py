@@ -12,7 +12,7 @@ import numpy as np
 
 from deidlib.config import stage_options
 from deidlib.models import recognisers
-from deidlib.reid.cohort import Cohort, digests_of_embeddings, embeddings_of
+from deidlib.reid.cohort import Cohort, embeddings_of
 from deidlib.reid.distractors import bank_faces, gallery_faces
 from deidlib.reid.mouths import seen_mouths
 from deidlib.reid.parrot import parrot_attacks
@@ -86,7 +86,13 @@ def attack(
 
 
 def search(
-    private: Path, shards: list[str], cfg: Mapping[str, Any], gallery: Path | None, part: tuple[int, int], out: Path
+    private: Path,
+    shards: list[str],
+    cfg: Mapping[str, Any],
+    gallery: Path | None,
+    inputs: Mapping[str, str],
+    part: tuple[int, int],
+    out: Path,
 ) -> int:
     """Count a part of the searches among all originals, for a cohort whose searches several jobs share.
 
@@ -94,6 +100,8 @@ def search(
     ----------
     private, shards, cfg, gallery
         As for :func:`attack`.
+    inputs : mapping
+        From :func:`deidlib.reid.cohort.digests_of_embeddings`.
     part : (int, int)
         Number of the part, from 0, and how many there are.
     out : Path
@@ -104,8 +112,7 @@ def search(
     int
         Searches of single probes that were done.
     """
-    inputs = digests_of_embeddings(private, shards)
-    cohort = Cohort([], {}, partial(embeddings_of, private, shards), {}, inputs)
+    cohort = Cohort([], {}, partial(embeddings_of, private, shards), {}, dict(inputs))
     evidence, bank_sum = _evidence(private, cohort, cfg, gallery)
     same_above = {name: about["same_above"] for name, about in evidence.recognisers.items()}
     others = {name: evidence.distractors(name) for name in same_above}

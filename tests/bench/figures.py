@@ -31,7 +31,7 @@ STAGES = (
 )
 #: Of these the cost does not grow with the cohort, or only up to a sample's size.
 ONCE = ("plan", "sweep", "reid", "decide", "report")
-COHORT = ("status", "search", "reid", "decide", "images", "release", "examine", "report")
+COHORT = ("status", "gather", "search", "reid", "decide", "images", "release", "examine", "report")
 
 
 def record_run(results: Path) -> None:

@@ -198,7 +198,8 @@ def invent_searches(private: Path, of: int) -> None:
     shared.compare = drawn
     results = Results(private)
     config = complete({**SETTINGS, "cohort": "samples.tsv", "key_file": "key"})
-    stage.search(private, json.loads(results.plan.read_text())["shards"], config, None, (1, 2), results.searches(1))
+    shards, digests = (json.loads(path.read_text()) for path in (results.plan, results.reid / "embeddings.json"))
+    stage.search(private, shards["shards"], config, None, digests, (1, 2), results.searches(1))
 
 
 def main() -> None:
@@ -225,10 +226,12 @@ def main() -> None:
         record(name, n, what, *measured(f"{name}, {n:,} photographs{what and f', {what}'}", command, folder))
 
     timed("status", "", [*deidlib, "status", "results"])
+    digests = ["--digests", "results/private/reid/embeddings.json"]
+    timed("gather", "", [*deidlib, "gather", *plan, "--out", digests[1]])
     counted = given.of if given.searches else 1
     for part in range(counted):
         out = ["--part", part, "--of", given.of, "--out", Results(Path("results/private")).searches(part)]
-        timed("search", f"part {part} of {given.of}", [*deidlib, "search", *plan, *out, *config])
+        timed("search", f"part {part} of {given.of}", [*deidlib, "search", *plan, *digests, *out, *config])
     if counted < given.of:
         in_process(invent_searches, private, given.of)
     parts = ["--parts", given.of if given.searches else 2]
@@ -252,6 +255,8 @@ def main() -> None:
     report = ["report", *plan, "--out", "results/report/1.0.0", "--release", release]
     timed("report", "", [*deidlib, *report, *parts, *config])
     timed("verify", "", [*deidlib, "verify", release])
+    if n < 1_000_000:
+        print("not run: the stages over the whole cohort on a million photographs (--photos 1000000)")
     if not given.keep:
         shutil.rmtree(folder)
 

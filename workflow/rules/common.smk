@@ -290,6 +290,11 @@ def more(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def for_photos(kilobytes, least):
+    """Resource function: memory by the photographs of the cohort, increased by the same amount at every retry."""
+    return lambda wildcards, attempt: attempt * max(least, kilobytes * planned("n_photos") // 1000)
+
+
 def judge_group(wildcards):
     """Group of an attempt's blending, checks and next donors: on a cluster they share a job (docs/cluster.md).
 

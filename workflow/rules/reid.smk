@@ -24,7 +24,7 @@ rule reid:
         "../../envs/environment.yaml"
     threads: 4
     resources:
-        mem_mb=more(16000),
+        mem_mb=for_photos(60, least=16000),
         runtime=more(720),
     params:
         settings=settings_of("identity", "generator", "preserve", "preset", "reid", "release"),

@@ -5,7 +5,7 @@
 rule search:
     input:
         plan=ancient("<private>/plan.json"),
-        embeddings=of_all_shards("embeddings.parquet"),
+        digests="<private>/reid/embeddings.json",
         gallery=searches_of_the_gallery,
     output:
         numbers="<private>/reid/searches/{part}.parquet",
@@ -17,7 +17,7 @@ rule search:
         "../../envs/environment.yaml"
     threads: 4
     resources:
-        mem_mb=more(16000),
+        mem_mb=for_photos(60, least=16000),
         runtime=more(240),
     params:
         settings=settings_of("generator", "reid"),
@@ -25,6 +25,6 @@ rule search:
         bank=generator_file(bank_file),
         weights=weights(*recogniser_models()),
     shell:
-        "deidlib search --plan {input.plan:q} --part {wildcards.part} --of {params.parts} --out {output.numbers:q} "
+        "deidlib search --plan {input.plan:q} --digests {input.digests:q} --part {wildcards.part} --of {params.parts} --out {output.numbers:q} "
         "--config {params.settings:q} "
         "> {log:q} 2>&1"
