@@ -6,6 +6,7 @@ mouth fits. The attacks use all of them, and chance is also computed among peopl
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -154,13 +155,21 @@ class PeopleLooks:
     place: np.ndarray
     classes: np.ndarray
     groups: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
+    _found: dict[tuple, dict[str, list[str]]] = field(default_factory=dict, repr=False, compare=False)
 
     def alike(self, patients: np.ndarray, rng: np.random.Generator) -> dict[str, list[str]]:
         """The most alike others of each of these patients: :data:`LOOK_ALIKES` of them, or all there are.
 
-        People who were not measured are placed at random, so that the others of their search are random, too.
+        People who were not measured are placed at random, so that the others of their search are random, too. Several
+        attacks ask for the same patients with the same random state: these are compared once.
         """
         wanted = np.unique(np.asarray(patients, str))
+        key = hashlib.sha256(wanted.tobytes()).digest(), wanted.dtype.str, repr(rng.bit_generator.state)
+        if key not in self._found:
+            self._found[key] = self._alike(wanted, rng)
+        return self._found[key]
+
+    def _alike(self, wanted: np.ndarray, rng: np.random.Generator) -> dict[str, list[str]]:
         row_of = dict(zip(self.people.tolist(), self.place, strict=True))
         place = rng.normal(size=(len(wanted), self.place.shape[1]))
         for k, name in enumerate(wanted.tolist()):
