@@ -29,7 +29,7 @@ STAGES = (
     *("plan", "intake", "landmarks", "regions", "donors", "inversion", "blending", "checks", "outcomes", "embeddings"),
     *("sweep", "reid", "decide", "release", "report"),
 )
-#: Of these the cost does not grow with the cohort, or only up to a sample's size.
+#: Of these the cost in a small run is start-up, a sample or pages, and says little of a large one.
 ONCE = ("plan", "sweep", "reid", "decide", "report")
 COHORT = ("status", "gather", "search", "reid", "decide", "images", "release", "examine", "report")
 
@@ -62,11 +62,12 @@ def cost_figure(figure: Figure, rows: Iterable[Mapping[str, str]]) -> None:
     bars = axes.barh(stages, values, color=[ORANGE if stage in ONCE else BLUE for stage in stages], height=0.7)
     axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=3)
     axes.invert_yaxis()
+    axes.margins(x=0.08)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(f"core-seconds a photograph, in a run of {photos} photographs (together {sum(values):.1f})")
     axes.legend(
         [bars[stages.index("inversion")], bars[stages.index("reid")]],
-        ["grows with every photograph", "once a cohort, a sample, or pages"],
+        ["grows with every photograph", "mostly start-up, a sample or pages"],
         loc="lower right",
     )
 
