@@ -292,7 +292,13 @@ def more(amount):
 
 def for_photos(kilobytes, least):
     """Resource function: memory by the photographs of the cohort, increased by the same amount at every retry."""
-    return lambda wildcards, attempt: attempt * max(least, kilobytes * planned("n_photos") // 1000)
+
+    def memory(wildcards, attempt):
+        known = RESULTS.plan.is_file()  # before the plan, Snakemake asks to show the jobs alone
+        photos = json.loads(RESULTS.plan.read_text())["n_photos"] if known else 0
+        return attempt * max(least, kilobytes * photos // 1000)
+
+    return memory
 
 
 def judge_group(wildcards):
