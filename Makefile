@@ -17,7 +17,7 @@ help:
 	@echo "make fuzz    damage photographs of every format and count what intake says of them (some minutes; ARGS=--help)"
 	@echo "make bench   the seed method against deidlib's inversion, side by side (a quarter of an hour; ARGS=--help)"
 	@echo "make bench-gpu  photographs a second for each batch size, and the device's floor (ARGS=--help)"
-	@echo "make bench-scale  plan a million photographs, and every stage over the whole cohort on 100 000 (an hour; ARGS=--help)"
+	@echo "make bench-scale  plan a million photographs, and every stage over the whole cohort on 100 000 (ARGS=--help)"
 	@echo "make env     make the environment .venv from uv.lock"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
 	@echo "make tables  make the tables of config/README.md from the schemas"
