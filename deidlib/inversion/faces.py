@@ -95,7 +95,7 @@ def _start(donor: dict) -> dict[str, np.ndarray]:
     return {
         "starts": code.reshape(-1, len(donor["w"])),
         "raised": factors(donor["led_by"]),
-        "strangers": np.array(taken_for_the_patient(donor["led_by"])),
+        "recognised": np.array(taken_for_the_patient(donor["led_by"])),
     }
 
 

@@ -2,7 +2,7 @@
 
 A step of the optimiser costs the same wherever it starts, so a face that failed by little needs half the steps of a
 new one. The terms of the objective that oppose the failed checks weigh more, and a face that a recogniser took for the
-patient aims at the likeness of a mean stranger. The checks and their bounds stay as they are. A check that no term
+patient aims at the likeness of a mean impostor. The checks and their bounds stay as they are. A check that no term
 opposes, such as that of a second face in the donor's own picture, cannot be mended in this way.
 """
 
@@ -43,7 +43,7 @@ def factors(failed: Collection[str]) -> np.ndarray:
 
 
 def taken_for_the_patient(failed: Collection[str]) -> bool:
-    """Whether a recogniser's check is among the failed ones: such a face aims at the likeness of a mean stranger."""
+    """Whether a recogniser's check is among the failed ones: such a face aims at the likeness of a mean impostor."""
     return not LIKENESS.keys().isdisjoint(failed)
 
 

@@ -67,7 +67,7 @@ class Ensemble(nn.Module):
 
 
 def prepare_looks(
-    ensemble: Ensemble, photos: Tensor, donors: Tensor, frames: Tensor, likenesses: Tensor, strangers: Tensor
+    ensemble: Ensemble, photos: Tensor, donors: Tensor, frames: Tensor, likenesses: Tensor, recognised: Tensor
 ) -> dict[str, list[Look]]:
     """The crops for each recogniser, and the embeddings that the loss compares with.
 
@@ -82,7 +82,7 @@ def prepare_looks(
     likenesses : Tensor, (N,)
         SFace cosine to the patient that is aimed at. The other recognisers aim at their own cosine between donor and
         patient, within the range of impostors (``LEADS``), since the donor is an impostor who looks like the patient.
-    strangers : Tensor, (N,), bool
+    recognised : Tensor, (N,), bool
         Photographs that a recogniser took for the patient: they aim at no more than the impostors' mean.
     """
     looks = {}
@@ -94,7 +94,7 @@ def prepare_looks(
             for images in (photos, donors)
         )
         aim = likenesses if name == "sface" else (patient * donor).sum(1).clamp(lead.impostor, lead.alike)
-        aim = torch.where(strangers, aim.clamp(max=lead.impostor), aim)
+        aim = torch.where(recognised, aim.clamp(max=lead.impostor), aim)
         looks[name] = [
             Look(name, k % 3 == 2, _grid(frames, lead, crop, photos.shape[-1]), patient, donor, aim)
             for k, crop in enumerate(_crops(lead))

@@ -77,7 +77,7 @@ class Targets:
         W+ codes that the photographs go on from; by default they start at their donors.
     raised : ndarray, (N, K), float32, optional
         Factors on the weights of those that go on (:data:`deidlib.inversion.going_on.WEIGHTS`).
-    strangers : ndarray, (N,), bool, optional
+    recognised : ndarray, (N,), bool, optional
         Those that go on because a recogniser took them for the patient.
     """
 
@@ -93,7 +93,7 @@ class Targets:
     likenesses: np.ndarray
     starts: np.ndarray | None = None
     raised: np.ndarray | None = None
-    strangers: np.ndarray | None = None
+    recognised: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -172,8 +172,8 @@ def prepare(networks: Networks, batch: Targets, settings: Mapping, device: torch
         photo, fade = _resized(photos, _SMALL), _resized(fades, _SMALL)
         looks = {}
         if settings["identity_weight"]:
-            strangers = np.zeros(len(batch), bool) if batch.strangers is None else batch.strangers
-            aims = moved(batch.likenesses), torch.from_numpy(strangers).to(device)
+            recognised = np.zeros(len(batch), bool) if batch.recognised is None else batch.recognised
+            aims = moved(batch.likenesses), torch.from_numpy(recognised).to(device)
             looks = prepare_looks(networks.ensemble, photo, start, _in_small(frames), *aims)
         marks = []
         for square in _jittered(squares) if settings["mouth_landmark_weight"] else []:

@@ -31,8 +31,8 @@ SAME_LOOK = "_same_look"
 
 #: Searches of one recogniser: rendering of the probes, and of the gallery.
 RANKED = tuple({(PROBE[region], shown): None for region in PROBE for shown in ("original", ALIKE[region])})
-#: The same for the most alike stranger alone.
-STRANGERS = (("released", "released"), ("released", "donor"), ("donor", "donor"))
+#: The same for the most alike impostor alone.
+IMPOSTORS = (("released", "released"), ("released", "donor"), ("donor", "donor"))
 
 #: Visible part of a released photograph, in words.
 SEEN = {
@@ -61,7 +61,7 @@ def face_pairing(
     faces : mapping
         What is shown → embeddings.
     shown : (str, str)
-        One of :data:`RANKED` or :data:`STRANGERS`.
+        One of :data:`RANKED` or :data:`IMPOSTORS`.
     distractors : ndarray, (G, D), or None
         Other people, who are added to whole originals.
     same_above : bool
@@ -115,7 +115,7 @@ class Attacker:
     _found: dict[tuple[str, str], tuple[Pairing, Numbers]] = field(default_factory=dict, repr=False)
 
     def numbers(self, probe: str, gallery: str) -> tuple[Pairing, Numbers]:
-        """A search of :data:`RANKED` or :data:`STRANGERS` and its numbers, which are counted once."""
+        """A search of :data:`RANKED` or :data:`IMPOSTORS` and its numbers, which are counted once."""
         shown = probe, gallery
         if shown not in self._found:
             pairing = face_pairing(self.recogniser, self.faces, shown, self.distractors, self.same_above)

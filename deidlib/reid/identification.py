@@ -108,7 +108,7 @@ def searched(pairing: Pairing, found: Numbers, with_crowd: bool = False, drop_ow
     sign = 1 if pairing.same_above else -1
     scores = (
         sign * np.where(np.isfinite(best), best, np.nan)
-        for best in (mate[enrolled], (found.crowd_stranger if crowd else found.stranger)[enrolled])
+        for best in (mate[enrolled], (found.crowd_impostor if crowd else found.impostor)[enrolled])
     )
     size = pairing.size if crowd else len(pairing.gallery)
     return Search(

@@ -1,6 +1,6 @@
-"""Every probe against every gallery entry, by counting: ranks of the patient, and the most alike stranger.
+"""Every probe against every gallery entry, by counting: ranks of the patient, and the most alike impostor.
 
-A rank is one more than the number of strangers that are more alike than the patient, so nothing is sorted. Counts of
+A rank is one more than the number of impostors that are more alike than the patient, so nothing is sorted. Counts of
 blocks of the gallery add up, and probes do not depend on each other. So jobs can share a search: each takes some blocks
 of probes. Blocks have the same edges however many jobs there are, and therefore the same scores, bit for bit.
 """
@@ -38,7 +38,7 @@ class Pairing:
         Other people who are added to the gallery.
     ranked : bool
         Only probes whose patient is in the gallery are searched, and their ranks counted; else all probes are, for the
-        most alike stranger alone.
+        most alike impostor alone.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Pairing:
         return np.flatnonzero(self.mates > 0) if self.ranked else np.arange(len(self.probes))
 
     @property
-    def strangers(self) -> np.ndarray:
+    def impostors(self) -> np.ndarray:
         """Number of gallery entries that are not of the probe's patient, the crowd left out, (P,)."""
         return len(self.gallery) - self.mates
 
@@ -102,7 +102,7 @@ class Numbers:
     mate, other_mate : ndarray, (N,), float32
         How alike the patient's most alike entry is (the negative of a distance); with that photograph taken out; −inf
         where there is none.
-    stranger, crowd_stranger : ndarray, (N,), float32
+    impostor, crowd_impostor : ndarray, (N,), float32
         How alike the most alike other person is: without and with the crowd; −inf where there is none.
     """
 
@@ -112,8 +112,8 @@ class Numbers:
     other: np.ndarray
     mate: np.ndarray
     other_mate: np.ndarray
-    stranger: np.ndarray
-    crowd_stranger: np.ndarray
+    impostor: np.ndarray
+    crowd_impostor: np.ndarray
 
     def __len__(self) -> int:
         return len(self.row)

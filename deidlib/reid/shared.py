@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from deidlib.errors import InputError
-from deidlib.reid.attacker import RANKED, SHOWN, STRANGERS, face_pairing
+from deidlib.reid.attacker import IMPOSTORS, RANKED, SHOWN, face_pairing
 from deidlib.reid.embeddings import LOOKS, Faces, cohort_faces
 from deidlib.reid.ranking import Numbers, Pairing, compare, merged
 from deidlib.reid.soft_biometrics import FUSED_SEARCHES, LOOK_SEARCHES, LOOKS_SHOWN, fused_pairing, look_pairing
@@ -47,7 +47,7 @@ def all_pairings(
     looks = cohort_faces(embeddings(LOOKS), LOOKS, LOOKS_SHOWN)
     for name, above in same_above.items():
         faces: dict[str, Faces] = cohort_faces(embeddings(name), name, SHOWN)
-        for shown in (*RANKED, *STRANGERS):
+        for shown in (*RANKED, *IMPOSTORS):
             yield face_pairing(name, faces, shown, distractors[name], above)
         for region in FUSED_SEARCHES:
             yield fused_pairing(name, faces, looks, region, above, seed)

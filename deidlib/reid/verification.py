@@ -63,10 +63,10 @@ def best_impostor(pairing: Pairing, found: Numbers) -> Best:
     found : Numbers
         Its numbers.
     """
-    there = np.isfinite(found.stranger)
+    there = np.isfinite(found.impostor)
     rows, sign = found.row[there], 1 if pairing.same_above else -1
-    scores = sign * found.stranger[there].astype(float)
-    return Best(pairing.probes.patients[rows], scores, pairing.strangers[rows])
+    scores = sign * found.impostor[there].astype(float)
+    return Best(pairing.probes.patients[rows], scores, pairing.impostors[rows])
 
 
 def chance_of_any(rate: float | None, counts: np.ndarray) -> float | None:

@@ -328,8 +328,8 @@ SEARCHES = pa.schema(
         _field("other", pa.float64(), "as alone, without the photograph that the probe was made of; inf: none"),
         _field("mate", pa.float32(), "score of that original (a distance has a minus sign)"),
         _field("other_mate", pa.float32(), "the same, without the photograph that the probe was made of; -inf: none"),
-        _field("stranger", pa.float32(), "score of the most alike original of another patient; -inf: none"),
-        _field("crowd_stranger", pa.float32(), "the same with other people in the gallery; -inf: none"),
+        _field("impostor", pa.float32(), "score of the most alike original of another patient; -inf: none"),
+        _field("crowd_impostor", pa.float32(), "the same with other people in the gallery; -inf: none"),
     ]
 )
 

@@ -90,7 +90,7 @@ def test_numpy_integers_are_taken_as_counts(rng):
     assert nearest(unit(rng, 30, 8), unit(rng, 40, 8), np.int64(3), True)[1].shape == (30, 3)
 
 
-def strangers(probes, gallery, same_above=True):
+def impostors(probes, gallery, same_above=True):
     pairing = Pairing("", probes, gallery, same_above, ranked=False)
     return best_impostor(pairing, compare(pairing))
 
@@ -98,7 +98,7 @@ def strangers(probes, gallery, same_above=True):
 @pytest.mark.parametrize("same_above", [True, False])
 def test_the_most_alike_stranger_agrees_with_all_pairs(rng, same_above):
     a, b = faces(unit(rng, 30, 8), range(30)), faces(unit(rng, 40, 8), range(40))
-    best = strangers(a, b, same_above)
+    best = impostors(a, b, same_above)
     pairs = a.vectors @ b.vectors.T if same_above else np.linalg.norm(a.vectors[:, None] - b.vectors[None], axis=2)
     np.fill_diagonal(pairs, -np.inf if same_above else np.inf)
     assert best.scores == pytest.approx(pairs.max(axis=1) if same_above else pairs.min(axis=1), abs=1e-6)
@@ -115,10 +115,10 @@ def test_a_patient_with_one_photograph_has_no_other_to_be_found_by(rng):
 def test_impostors_are_never_the_patient(rng):
     twins = unit(rng, 3, 8)
     both = faces(np.repeat(twins, 2, axis=0), np.repeat(np.arange(3), 2))
-    best = strangers(both, both)
+    best = impostors(both, both)
     assert max(best.scores) < 0.999
     assert list(best.compared) == [4] * 6
-    assert len(strangers(both, faces(twins[:0], []))) == 0
+    assert len(impostors(both, faces(twins[:0], []))) == 0
 
 
 def test_open_set_keeps_its_false_positive_rate(rng):

@@ -116,13 +116,13 @@ def test_numbers_follow_their_definition_in_blocks(small_blocks, same_above):
     for k, i in enumerate(found.row):
         mine = gallery.patients == probes.patients[i]
         others = mine & (gallery.photos != probes.photos[i])
-        strangers = alike[i, ~mine]
-        assert found.alone[k] == 1 + (strangers > alike[i, mine].max()).sum()
+        impostors = alike[i, ~mine]
+        assert found.alone[k] == 1 + (impostors > alike[i, mine].max()).sum()
         assert found.crowd[k] == found.alone[k] + (crowd[i] > alike[i, mine].max()).sum()
-        assert found.other[k] == (1 + (strangers > alike[i, others].max()).sum() if others.any() else np.inf)
+        assert found.other[k] == (1 + (impostors > alike[i, others].max()).sum() if others.any() else np.inf)
         assert found.mate[k] == pytest.approx(alike[i, mine].max(), abs=1e-5)
-        assert found.stranger[k] == pytest.approx(strangers.max(), abs=1e-5)
-        assert found.crowd_stranger[k] == pytest.approx(max(strangers.max(), crowd[i].max()), abs=1e-5)
+        assert found.impostor[k] == pytest.approx(impostors.max(), abs=1e-5)
+        assert found.crowd_impostor[k] == pytest.approx(max(impostors.max(), crowd[i].max()), abs=1e-5)
 
 
 def test_parts_join_to_the_whole_bit_for_bit(small_blocks):
