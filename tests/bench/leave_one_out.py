@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--name", default="run", help="of the files written into FOLDER")
     parser.add_argument("--limit", type=int, help="photographs to make, of all that are compared with")
+    parser.add_argument("--start", type=int, default=0, help="place of the first of these")
     parser.add_argument("--preserve", default="mouth")
     parser.add_argument("--led-by", nargs="+", default=list(LED_BY), choices=list(LEADS))
     parser.add_argument("--judges", nargs="+", default=["sface", "arcface", "facexzoo", "dlib", *TRAINED])
@@ -233,16 +234,16 @@ def main() -> None:
     leading = inversion_networks("mobilestylegan", torch.device("cpu"), asked.led_by)
     kept = asked.folder / asked.name
     kept.mkdir(mode=0o700, exist_ok=True)
-    stage["donors"] = stage["donors"].slice(0, asked.limit)
+    stage["donors"] = stage["donors"].slice(asked.start, asked.limit)
     made, seconds = [], []
     for k in range(len(stage["donors"])):
         donor = stage["donors"].slice(k, 1)
-        path, begun = kept / f"{k}.parquet", time.process_time()
+        path, begun = kept / f"{asked.start + k}.parquet", time.process_time()
         if not path.is_file():
             parts = [(stage["photos"], stage["landmarks"], stage["regions"], donor)]
             tables.write(pa.concat_tables(invert_faces(parts, leading, settings, 1)), path, tables.FACES)
             seconds.append(time.process_time() - begun)
-            print(f"face {k}: {seconds[-1]:.1f} core-seconds", flush=True)
+            print(f"face {asked.start + k}: {seconds[-1]:.1f} core-seconds", flush=True)
         made.append(tables.read(path, tables.FACES))
     faces = pa.concat_tables(made)
     options = stage_options("blending", asked.blending)

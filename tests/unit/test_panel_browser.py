@@ -26,29 +26,12 @@ def study(tmp_path_factory):
     return design_study(settings, release, private, None, private / "panel" / "first"), private / "panel" / "first"
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("chromium")
-    with chromium(folder) as browser:
-        yield browser, folder / "downloads"
-
-
 @pytest.fixture
-def browser(opened, study, tmp_path):
-    """A page that nobody answered yet: what earlier tests stored is gone."""
-    shown = opened[0]
-    for left in opened[1].glob("*"):
-        left.unlink()
-
-    def forgotten():
-        shown.execute_script("localStorage.clear()")
-        shown.get("about:blank")  # Chromium may hand another process the storage as it was a moment ago
-        shown.get(address(study))
-        return stored(shown) == {}
-
-    shown.get(address(study))
-    wait(shown, forgotten)
-    return shown
+def browser(study, tmp_path):
+    """A page that nobody answered yet, in a Chromium of its own: nothing is stored in it."""
+    with chromium(tmp_path) as opened:
+        opened.get(address(study))
+        yield opened
 
 
 def address(study, rater="rater-01"):
@@ -114,7 +97,8 @@ def let_days_pass(browser):
     wait(browser, passed)
 
 
-def exported(browser, downloads):
+def exported(browser, folder):
+    downloads = folder / "downloads"
     click(browser, "#export")
     wait(browser, lambda: list(downloads.glob("answers-*.json")))
     return next(downloads.glob("answers-*.json"))
@@ -124,12 +108,12 @@ def troubles(browser):
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def test_the_whole_study_is_answered_exported_and_read(browser, study, opened):
+def test_the_whole_study_is_answered_exported_and_read(browser, study, tmp_path):
     for session in (1, 2, 3, 4):
         begin(browser, session)
         finish(browser)
         let_days_pass(browser)
-    path = exported(browser, opened[1])
+    path = exported(browser, tmp_path)
     returned = read_answers(study[0], [path])[0]
     assert set(returned.answers) == {trial.id for trial in study[0].of("rater-01")}
     assert all(one.seconds >= 0 for one in returned.answers.values())
@@ -139,23 +123,21 @@ def test_the_whole_study_is_answered_exported_and_read(browser, study, opened):
     assert troubles(browser) == []
 
 
-def test_answers_survive_closing_and_the_rater_goes_on_where_he_was(browser, study):
-    begin(browser)
-    answer(browser)
-    answer(browser, 1)
-    at = picture(browser)
-    first = stored(browser)["answers"]
-    assert len(first) == 2
-
-    def reopened():
-        browser.get("about:blank")  # Chromium may hand another process the storage as it was a moment ago
+def test_answers_survive_closing_and_the_rater_goes_on_where_he_was(study, tmp_path):
+    with chromium(tmp_path) as browser:
         browser.get(address(study))
-        return stored(browser).get("answers") == first
-
-    wait(browser, reopened)
-    begin(browser)
-    assert picture(browser) == at
-    assert stored(browser)["answers"] == first
+        begin(browser)
+        answer(browser)
+        answer(browser, 1)
+        at = picture(browser)
+        first = stored(browser)["answers"]
+        assert len(first) == 2
+    with chromium(tmp_path) as browser:
+        browser.get(address(study))
+        assert stored(browser)["answers"] == first
+        begin(browser)
+        assert picture(browser) == at
+        assert stored(browser)["answers"] == first
 
 
 def test_going_back_changes_an_answer_and_counts_it(browser):
@@ -202,12 +184,12 @@ def test_the_second_reading_waits_for_the_washout(browser):
     assert not browser.find_element(By.CSS_SELECTOR, "[data-session='3']").is_enabled()
 
 
-def test_at_another_computer_the_exported_file_goes_on(browser, study, opened):
+def test_at_another_computer_the_exported_file_goes_on(browser, study, tmp_path):
     begin(browser)
     answer(browser)
     answer(browser)
     click(browser, "#leave")
-    path = exported(browser, opened[1])
+    path = exported(browser, tmp_path)
     browser.execute_script("localStorage.clear()")
     browser.get("about:blank")
     browser.get(address(study))
