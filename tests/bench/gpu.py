@@ -170,12 +170,14 @@ def count_inversion(networks: Networks, targets: Targets, settings: dict) -> tup
         dtypes.update(its_dtypes)
         return found
 
-    one, two = cost(1), cost(2)
-    photo = two.plus(one, -1)
+    # A photograph alone takes other operators than several do: batches of two and three are compared.
+    two = cost(2)
+    photo = cost(3).plus(two, -1)
+    steps = cost(2, steps=2).plus(cost(2, steps=1), -1)
     return {
-        "step": cost(1, steps=2).plus(cost(1, steps=1), -1),
+        "step": steps.plus(steps, -0.5),
         "photograph": photo,
-        "batch": one.plus(photo, -1),
+        "batch": two.plus(photo, -2),
     }, dtypes
 
 
