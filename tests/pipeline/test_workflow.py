@@ -78,6 +78,7 @@ def test_a_wrong_sheet_is_shown_with_line_and_mend(noise):
     assert not (noise / "results" / "private" / "models.json").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_grown_sheet_reruns_one_shard_and_a_changed_setting_what_depends_on_it(noise):
     given = {"cohort": "cohort/samples.tsv", "key_file": "key", "shards": 2}
     plan = Path("results/private/plan.json")

@@ -218,7 +218,7 @@ def test_who_leads_is_who_the_configuration_names():
     assert "dlib" not in stage_options("inversion", "{}")["identity_led_by"]  # it judges
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_result_does_not_depend_on_company_order_or_place(networks, targets, batch):
     settings = SETTINGS | {"batch": batch, "steps": 2}
     one, other = invert(networks, targets, settings).images
