@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -25,7 +26,8 @@ from deidlib.storage import tables
 OUTSIDE, MISSING = "outside", "missing"
 #: Digest of an empty file.
 EMPTY = hashlib.sha256(b"").hexdigest()
-_THREADS = 8
+_THREADS, _TOGETHER = 8, 256  # tasks at a time; most files of a task
+_T = TypeVar("_T")
 _BLOCK = 1 << 20
 #: Errors of a network share that is gone. A photograph on it must not be called missing, for that verdict is permanent.
 _OF_THE_SHARE = frozenset(
@@ -61,8 +63,18 @@ def state(file: str | None) -> str:
 
 def states(files: Sequence[str | None]) -> list[str]:
     """Return :func:`state` of every file."""
-    with ThreadPoolExecutor(_THREADS) as pool:  # a network share answers several requests at a time
-        return list(pool.map(state, files))
+    return _of_each(state, files)
+
+
+def _of_each(what: Callable[[str | None], _T], files: Sequence[str | None]) -> list[_T]:
+    """Call for several files at a time: a network share answers several requests.
+
+    A task takes many files of a large cohort, since a million tasks would take 1.5 GB.
+    """
+    together = min(_TOGETHER, max(1, len(files) // (8 * _THREADS)))
+    blocks = [files[start : start + together] for start in range(0, len(files), together)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return [one for found in pool.map(lambda block: [what(file) for file in block], blocks) for one in found]
 
 
 def digests(files: Sequence[str | None], known: Known, progress: Callable[[], object] | None = None) -> list[str]:
@@ -103,8 +115,7 @@ def digests(files: Sequence[str | None], known: Known, progress: Callable[[], ob
         return found
 
     distinct = list(dict.fromkeys(files))
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = dict(zip(distinct, pool.map(one, distinct), strict=True))
+    found = dict(zip(distinct, _of_each(one, distinct), strict=True))
     known.update({file: pair for file, pair in found.items() if pair[1] not in (OUTSIDE, MISSING)})
     return [found[file][1] for file in files]
 
