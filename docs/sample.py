@@ -11,6 +11,13 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 WIDTH, HEIGHT = 1280, 900
+#: Ends when every picture in view is drawn; those of parts that are hidden have no file yet.
+_DRAWN = (
+    "const done = arguments[0];"
+    "const inView = (image) => image.offsetParent && image.getBoundingClientRect().top < innerHeight;"
+    "Promise.all([...document.images].filter(inView).map((image) => image.decode()))"
+    ".then(() => requestAnimationFrame(() => requestAnimationFrame(done)));"
+)
 
 
 def photograph_page(page: Path, out: Path) -> None:
@@ -22,9 +29,7 @@ def photograph_page(page: Path, out: Path) -> None:
     browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
         browser.get(page.resolve().as_uri())
-        browser.execute_async_script(
-            "Promise.allSettled([...document.images].map((image) => image.decode())).then(arguments[0])"
-        )
+        browser.execute_async_script(_DRAWN)
         browser.save_screenshot(str(out))
     finally:
         browser.quit()
