@@ -5,12 +5,13 @@
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
+from chromium import chromium
 
-WIDTH, HEIGHT = 1280, 900
+WIDTH, HEIGHT = 1280, 760
 #: Ends when every picture in view is drawn; those of parts that are hidden have no file yet.
 _DRAWN = (
     "const done = arguments[0];"
@@ -22,17 +23,10 @@ _DRAWN = (
 
 def photograph_page(page: Path, out: Path) -> None:
     """Save what Chromium shows of a page of a file, without scrolling."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for argument in ("--headless=new", "--no-sandbox", "--hide-scrollbars", f"--window-size={WIDTH},{HEIGHT}"):
-        options.add_argument(argument)
-    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    try:
+    with tempfile.TemporaryDirectory() as profile, chromium(Path(profile), WIDTH, HEIGHT) as browser:
         browser.get(page.resolve().as_uri())
         browser.execute_async_script(_DRAWN)
         browser.save_screenshot(str(out))
-    finally:
-        browser.quit()
 
 
 def main(results: Path, out: Path) -> None:

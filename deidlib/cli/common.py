@@ -213,7 +213,7 @@ def secret(key_file: Path | None) -> bytes:
     return read_key(key_file)
 
 
-def which(part: int, of: int) -> tuple[int, int]:
+def known_part(part: int, of: int) -> tuple[int, int]:
     """Number of a part and how many there are; an error where there is no such part."""
     if part >= of:
         raise InputError(f"--part {part}: the parts are numbered from 0 to {of - 1}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deidlib.cli.common import Out, Part, Parts, Plan, Settings, Sheet, settings, which
+from deidlib.cli.common import Out, Part, Parts, Plan, Settings, Sheet, known_part, settings
 from deidlib.errors import InputError
 from deidlib.logs import say
 from deidlib.storage.results import PRIVATE, Results
@@ -129,7 +129,7 @@ def images(
 
     open_private(out)
     results = Results.of_plan(plan)
-    done = write_part(results.private, out, read_json(plan)["shards"], which(part, of), settings(given), threads)
+    done = write_part(results.private, out, read_json(plan)["shards"], known_part(part, of), settings(given), threads)
     say(f"images: {done} written, part {part} of {of}")
 
 
@@ -147,7 +147,7 @@ def examine(
     from deidlib.release.examined import write_examined
 
     open_private(out)
-    done = write_examined(release, out, which(part, of))
+    done = write_examined(release, out, known_part(part, of))
     out.chmod(0o600)
     say(f"examine: {done} images, part {part} of {of}")
 

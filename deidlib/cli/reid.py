@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deidlib.cli.common import Out, Part, Parts, Plan, Settings, json_object, settings, which
+from deidlib.cli.common import Out, Part, Parts, Plan, Settings, json_object, known_part, settings
 from deidlib.errors import InputError
 from deidlib.logs import say
 from deidlib.reid.verdicts import FAILED, NOT_JUDGED, PASSED
@@ -80,7 +80,7 @@ def search(
     _demand_recognisers(cfg)
     open_private(out)
     private, shards = Results.of_plan(plan).private, read_json(plan)["shards"]
-    done = count(private, shards, cfg, cfg["reid"]["gallery"], read_json(digests), which(part, of), out)
+    done = count(private, shards, cfg, cfg["reid"]["gallery"], read_json(digests), known_part(part, of), out)
     out.chmod(0o600)
     say(f"{out.name}: {done} searches of single photographs, part {part} of {of}")
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PRIVATE = "private"
+_AUDIT = "audit.html"
+_NUMBERS = "audit.json"
 #: Files of a version's report: the summary for the board, and the whole audit with the same summary in front.
-REPORT_FILES = ("summary.html", "summary.pdf", "audit.html", "audit.pdf", "audit.json")
+REPORT_FILES = ("summary.html", "summary.pdf", _AUDIT, "audit.pdf", _NUMBERS)
 #: Folder of an attempt, below its shard's.
 _ATTEMPT = "attempt-{}"
-_AUDIT = "audit.html"
 _EXAMINED = ".examined"
-_NUMBERS = "audit.json"
 
 
 def stage_table(shard: Path, name: str, attempt: int | None = None) -> Path:
