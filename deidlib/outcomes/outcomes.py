@@ -21,6 +21,7 @@ PASSED = "passed"
 STEPS = ("intake", "face", "gate", "review")
 
 _PHOTO = [name for name in tables.PHOTOS.names if name in tables.OUTCOMES.names and name not in ("status", "reason")]
+_CHECKS = ("check", "tries")
 _REGION = ("route", "method", "crop_left", "crop_top", "crop_side", "core_pixels")
 
 
@@ -82,15 +83,25 @@ def to_table(outcomes: Iterable[Outcome]) -> pa.Table:
     return tables.from_rows(rows, tables.OUTCOMES)
 
 
-def read_outcomes(private: Path, shard: str) -> list[Outcome]:
+def read_outcomes(private: Path, shard: str, checks: bool = True) -> list[Outcome]:
     """Outcomes of one shard, in the sheet's order.
+
+    Parameters
+    ----------
+    private : Path
+        The results' private folder.
+    shard : str
+        Name of the shard.
+    checks : bool
+        Whether ``check`` and ``tries`` are read: most of a row, which few need.
 
     Raises
     ------
     InputError
         The table is missing, or of another version of deidlib.
     """
-    table = tables.read_stage(stage_table(Results(private).shard(shard), "outcomes"), tables.OUTCOMES)
+    columns = [name for name in tables.OUTCOMES.names if checks or name not in _CHECKS]
+    table = tables.read_stage(stage_table(Results(private).shard(shard), "outcomes"), tables.OUTCOMES, columns)
     return [_outcome(row) for row in table.to_pylist()]
 
 
@@ -101,10 +112,10 @@ def count_passed(private: Path, shard: str) -> int:
     return pc.sum(pc.or_(pc.is_valid(table["attempt"]), pc.is_valid(table["candidate"]))).as_py() or 0
 
 
-def all_outcomes(private: Path, shards: Iterable[str]) -> Iterator[Outcome]:
-    """Outcomes of the whole cohort; one shard's are in memory at a time."""
+def all_outcomes(private: Path, shards: Iterable[str], checks: bool = True) -> Iterator[Outcome]:
+    """Outcomes of the whole cohort, as :func:`read_outcomes` gives them; one shard's are in memory at a time."""
     for shard in shards:
-        yield from read_outcomes(private, shard)
+        yield from read_outcomes(private, shard, checks)
 
 
 def chosen_digest(outcomes: Iterable[Outcome]) -> str:
@@ -118,8 +129,8 @@ def _outcome(row: dict) -> Outcome:
         photo={name: row[name] for name in _PHOTO},
         attempt=row["attempt"],
         reason=row["reason"],
-        check=row["check"],
-        tries=tuple(row["tries"]),
+        check=row.get("check"),
+        tries=tuple(row.get("tries", ())),
         region={name: row[name] for name in _REGION} if row["route"] is not None else None,
         held_at=row["held_at"],
         candidate=row["candidate"],

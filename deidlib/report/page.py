@@ -125,7 +125,7 @@ def build_audit(
 
     ``tombstones`` is the number of ids that recipients of earlier versions have to delete.
     """
-    refuse_patients(config, all_outcomes(private, shards))
+    refuse_patients(config, all_outcomes(private, shards, checks=False))
     tally = Tally()
     for shard in shards:
         add(tally, read_outcomes(private, shard))
