@@ -87,7 +87,7 @@ def _trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         network = _Network(x.shape[1])
-    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY, foreach=True)
     last = max(_STEPS, _PASSES * len(x) // _BATCH)
     tried = {round(share * last) for share in _TRIED}
     for done in range(last + 1):
