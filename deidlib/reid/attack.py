@@ -17,6 +17,8 @@ from scipy.stats import beta
 REGIONS = ("whole", "region_only", "context_only")
 #: Resamples of the bootstrap; the 2.5th percentile then rests on 50 of them.
 RESAMPLES = 2000
+#: Of more patients the bootstrap draws how many there are of each kind, since single draws would take minutes.
+DRAWN_ONE_BY_ONE = 2000
 #: The bootstrap is trusted where at least so many patients have a hit, and so many a miss.
 FEW_PATIENTS = 5
 
@@ -75,6 +77,8 @@ class Attack:
         What was done and what the rate means, in plain words.
     patients : int
         Number of patients in the trials.
+    drawn_from : int or None
+        Number of patients whom ``patients`` were drawn from; None where all were tried who could be.
     tried : Tried or None
         The trials one by one, where the gate compares them; not part of the JSON form.
     """
@@ -93,6 +97,7 @@ class Attack:
     intended: bool = False
     explanation: str = ""
     patients: int = 0
+    drawn_from: int | None = None
     tried: Tried | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
@@ -104,6 +109,8 @@ class Attack:
     def as_json(self) -> dict[str, Any]:
         """JSON form, an entry of ``attacks`` in ``attacks.json``."""
         named = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "tried"}
+        if self.drawn_from is None:
+            del named["drawn_from"]
         return named | {"ci95": list(self.ci95)}
 
     @classmethod
@@ -129,6 +136,7 @@ def attack_from_trials(
         The remaining fields of :class:`Attack`: name, title, recogniser, region, chance, threshold, tried, …
     """
     hits, trials = int(np.sum(successes)) if len(successes) else 0, len(successes)
+    patients = _names(patients)
     known = {one.name for one in fields(Attack)} - {"rate", "hits", "trials", "ci95", "patients"}
     if unknown := set(about) - known:
         raise TypeError(f"an attack has no field {sorted(unknown)}")
@@ -137,7 +145,7 @@ def attack_from_trials(
         hits=hits,
         trials=trials,
         ci95=interval(successes, patients, rng),
-        patients=len({str(patient) for patient in patients}),
+        patients=len(np.unique(patients)),
         **about,
     )
 
@@ -167,18 +175,35 @@ def interval(successes: Sequence[bool], patients: Sequence[Hashable], rng: np.ra
     hit = np.asarray(successes, dtype=bool)
     if not len(hit):
         return 0.0, 1.0
-    _, group = np.unique(np.array([str(patient) for patient in patients]), return_inverse=True)
+    _, group = np.unique(_names(patients), return_inverse=True)
     trials = np.bincount(group).astype(np.int64)
     hits = np.bincount(group, weights=hit).astype(np.int64)
     if min((hits > 0).sum(), (hits < trials).sum()) < FEW_PATIENTS:
         return clopper_pearson(hits.sum() / trials.sum() * len(trials), len(trials))
+    resampled = _by_person if len(trials) <= DRAWN_ONE_BY_ONE else _by_kind
+    low, high = np.percentile(resampled(hits, trials, rng), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _names(patients: Sequence[Hashable]) -> np.ndarray:
+    return np.asarray(patients if isinstance(patients, np.ndarray) else list(patients), str)
+
+
+def _by_person(hits: np.ndarray, trials: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rates of the bootstrap's samples: every patient of each is drawn."""
     rates = []
     at_once = max(1, 10**6 // len(trials))
     for start in range(0, RESAMPLES, at_once):
         drawn = rng.integers(len(trials), size=(min(at_once, RESAMPLES - start), len(trials)))
         rates.append(hits[drawn].sum(axis=1) / trials[drawn].sum(axis=1))
-    low, high = np.percentile(np.concatenate(rates), [2.5, 97.5])
-    return float(low), float(high)
+    return np.concatenate(rates)
+
+
+def _by_kind(hits: np.ndarray, trials: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same distribution: of patients with equal hits and trials, only how many are drawn matters."""
+    kinds, count = np.unique(np.stack([hits, trials]), axis=1, return_counts=True)
+    drawn = rng.multinomial(len(trials), count / len(trials), size=RESAMPLES)
+    return (drawn @ kinds[0]) / (drawn @ kinds[1])
 
 
 def clopper_pearson(hits: float, trials: float, level: float = 0.95) -> tuple[float, float]:

@@ -83,7 +83,7 @@ class Attacker:
         Its name and title.
     same_above : bool
         Whether a higher score is more alike.
-    faces : dict
+    faces : mapping
         What is shown (:data:`SHOWN`) → embeddings.
     distractors : ndarray, (G, D), or None
         Other people in the gallery: the donor bank and the user's own gallery.
@@ -104,7 +104,7 @@ class Attacker:
     recogniser: str
     title: str
     same_above: bool
-    faces: dict[str, Faces]
+    faces: Mapping[str, Faces]
     distractors: np.ndarray | None
     calibration: Calibration
     fpir: float
@@ -115,11 +115,11 @@ class Attacker:
     _found: dict[tuple[str, str], tuple[Pairing, Numbers]] = field(default_factory=dict, repr=False)
 
     def numbers(self, probe: str, gallery: str) -> tuple[Pairing, Numbers]:
-        """A search of :data:`RANKED` or :data:`IMPOSTORS` and its numbers, which are counted once."""
+        """A search of :data:`RANKED` or :data:`IMPOSTORS`, without vectors, and its numbers, counted once."""
         shown = probe, gallery
         if shown not in self._found:
             pairing = face_pairing(self.recogniser, self.faces, shown, self.distractors, self.same_above)
-            self._found[shown] = pairing, self.compare(pairing)
+            self._found[shown] = pairing.named(), self.compare(pairing)
         return self._found[shown]
 
     def attack(self, hits: np.ndarray, patients: np.ndarray, **about: Any) -> Attack:

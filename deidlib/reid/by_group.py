@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from deidlib.reid.calibration import compared, pairs_of_patient
 from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.looks import PeopleLooks
+from deidlib.reid.pairs import pairs_of_patient, scores_of_pairs
 
 
 def verified_photos(attacker: Attacker, wanted: Collection[str]) -> dict[str, Any]:
@@ -28,9 +28,9 @@ def verified_photos(attacker: Attacker, wanted: Collection[str]) -> dict[str, An
     """
     released, originals = attacker.faces["released"], attacker.faces["original"]
     pairs = pairs_of_patient(released, originals)
-    pairs = pairs[pairs["photo_probe"] == pairs["photo_entry"]]
-    scores = compared(released.vectors[pairs["probe"]], originals.vectors[pairs["entry"]], attacker.same_above)
-    tried = pairs["photo_probe"].to_numpy(str)
+    probe, entry = pairs.probe[pairs.own], pairs.entry[pairs.own]
+    scores = scores_of_pairs(released.vectors, probe, originals.vectors, entry, attacker.same_above)
+    tried = released.photos[probe]
     return {
         "recogniser": attacker.recogniser,
         "verified": sorted(set(tried[attacker.calibration.same(scores)].tolist()) & set(wanted)),

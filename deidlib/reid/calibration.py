@@ -11,16 +11,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
 
 from deidlib.errors import InputError
 from deidlib.reid.embeddings import Faces
+from deidlib.reid.pairs import pairs_of_patient, scores_of_pairs
 
 #: False matches that a calibration sample must hold at its threshold ("rule of 30", Doddington et al. 2000).
 LEAST_FALSE_MATCHES = 30
 #: Most impostor pairs that are scored; of a larger cohort so many are drawn.
 MOST_PAIRS = 2_000_000
-_AT_ONCE = 1024  # pairs that are compared together: they stay in the processor's cache
 #: Fewest pairs of people of the same look that a threshold of their own is taken from.
 LEAST_LOOK_PAIRS = 100
 _DET_POINTS = 40
@@ -288,33 +287,11 @@ def det_curve(genuine: np.ndarray, impostor: np.ndarray, same_above: bool) -> li
     return [[float(rate), float(np.mean(alike < limit))] for rate, limit in zip(rates, limits, strict=True)]
 
 
-def compared(a: np.ndarray, b: np.ndarray, same_above: bool) -> np.ndarray:
-    """Scores, (N,), of the pairs of rows of two arrays (N, D)."""
-    if same_above:
-        return np.einsum("nd,nd->n", a, b)
-    return np.linalg.norm(a - b, axis=1)
-
-
-def pairs_of_patient(probes: Faces, gallery: Faces) -> pd.DataFrame:
-    """All pairs of a probe and a gallery photograph of the same patient.
-
-    Returns
-    -------
-    DataFrame
-        ``patient, probe, photo_probe, entry, photo_entry``; ``probe`` and ``entry`` are places in the two.
-    """
-    frames = [
-        pd.DataFrame({"patient": faces.patients, name: np.arange(len(faces)), f"photo_{name}": faces.photos})
-        for faces, name in ((probes, "probe"), (gallery, "entry"))
-    ]
-    return frames[0].merge(frames[1], on="patient").sort_values(["probe", "entry"], ignore_index=True)
-
-
 def genuine_scores(originals: Faces, same_above: bool) -> np.ndarray:
     """Scores of all pairs of different photographs of one patient."""
-    pairs = pairs_of_patient(originals, originals)
-    pairs = pairs[pairs["probe"] < pairs["entry"]]
-    return compared(originals.vectors[pairs["probe"]], originals.vectors[pairs["entry"]], same_above)
+    probe, entry, _ = pairs_of_patient(originals, originals)
+    first = probe < entry
+    return scores_of_pairs(originals.vectors, probe[first], originals.vectors, entry[first], same_above)
 
 
 def impostor_scores(
@@ -338,9 +315,4 @@ def impostor_scores(
     apart = people[a] != people[b] if n else np.zeros(0, bool)
     if classes is not None and n:
         apart &= classes[a] == classes[b]
-    a, b = a[apart], b[apart]
-    parts = [
-        compared(vectors[a[i : i + _AT_ONCE]], vectors[b[i : i + _AT_ONCE]], same_above)
-        for i in range(0, len(a), _AT_ONCE)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    return scores_of_pairs(vectors, a[apart], vectors, b[apart], same_above)

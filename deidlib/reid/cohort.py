@@ -39,7 +39,7 @@ class Cohort(NamedTuple):
 
     photos: list[Photo]
     attempts: dict[str, int]  # of the photographs that would be released, or were
-    embeddings: Callable[[str], Iterator[pa.Table]]  # of a recogniser, a shard's at a time
+    embeddings: Callable[[str, str], Iterator[pa.Table]]  # of a recogniser and what is shown, a shard's at a time
     risk: dict
     inputs: dict[str, str]  # what was read → its digest
 
@@ -64,21 +64,23 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
         clean = {o.photo_id: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {}, _published)
         attempts |= chosen
-    inputs["chosen"] = chosen_digest(all_outcomes(private, shards))
-    risk = outcomes_risk(all_outcomes(private, shards), cfg)
+    inputs["chosen"] = chosen_digest(all_outcomes(private, shards, checks=False))
+    risk = outcomes_risk(all_outcomes(private, shards, checks=False), cfg)
     return Cohort(photos, attempts, partial(embeddings_of, private, shards), risk, inputs)
 
 
-def embeddings_of(private: Path, shards: list[str], recogniser: str) -> Iterator[pa.Table]:
-    """The shards' ``tables.EMBEDDINGS``, one after the other: the rows of a recogniser, and perhaps others."""
-    return _tables([stage_table(Results(private).shard(shard), "embeddings") for shard in shards], recogniser)
+def embeddings_of(private: Path, shards: list[str], recogniser: str, shown: str) -> Iterator[pa.Table]:
+    """The shards' ``tables.EMBEDDINGS``, one after the other: of a recogniser and what is shown, and perhaps others."""
+    return _tables([stage_table(Results(private).shard(shard), "embeddings") for shard in shards], recogniser, shown)
 
 
 def write_embeddings(table: pa.Table, out: Path) -> None:
-    """Write a shard's ``tables.EMBEDDINGS``, in a part for each recogniser: one can be read without the others."""
+    """Write a shard's ``tables.EMBEDDINGS``, in a part for each recogniser and what is shown, to be read alone."""
     with tables.writing(out, tables.EMBEDDINGS) as append:
         for recogniser in pc.unique(table["recogniser"]).sort().to_pylist():
-            append(table.filter(pc.equal(table["recogniser"], recogniser)))
+            mine = table.filter(pc.equal(table["recogniser"], recogniser))
+            for shown in pc.unique(mine["shown"]).sort().to_pylist():
+                append(mine.filter(pc.equal(mine["shown"], shown)))
 
 
 def digests_of_embeddings(private: Path, shards: list[str]) -> dict[str, str]:
@@ -267,5 +269,6 @@ def _donor_faces(folder: Path, chosen: Mapping[str, int], generator: str) -> Cal
     return face
 
 
-def _tables(files: list[Path], recogniser: str) -> Iterator[pa.Table]:
-    return (tables.read_where(file, tables.EMBEDDINGS, "recogniser", recogniser) for file in files)
+def _tables(files: list[Path], recogniser: str, shown: str) -> Iterator[pa.Table]:
+    wanted, columns = {"recogniser": recogniser, "shown": shown}, [n for n in tables.EMBEDDINGS.names if n != "attempt"]
+    return (tables.read_where(file, tables.EMBEDDINGS, wanted, columns) for file in files)

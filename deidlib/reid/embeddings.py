@@ -7,7 +7,7 @@ its square of the original have one grid, so one mask serves both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Rows of the table that hold a perceptual hash, and soft biometrics, instead of an embedding.
 PHASH, LOOKS = "phash", "looks"
+#: What most attacks compare; it stays in memory while a recogniser attacks.
+KEPT = ("original", "square", "released")
 #: What OpenCV and dlib raise on an image that they cannot work with.
 _UNABLE = (cv2.error, RuntimeError, ValueError)
 
@@ -248,6 +250,10 @@ class Faces:
     def __len__(self) -> int:
         return len(self.photos)
 
+    def named(self) -> Faces:
+        """The same without vectors."""
+        return replace(self, vectors=np.zeros((len(self), 0), np.float32))
+
 
 def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
     """Select from ``tables.EMBEDDINGS``. A look may hold nan (not measured); an embedding that holds one is missing."""
@@ -277,19 +283,39 @@ def comparable(vectors: np.ndarray) -> np.ndarray:
     return squared < np.finfo(vectors.dtype).max / 4  # false for NaN
 
 
-def cohort_faces(parts: Iterable[pa.Table], recogniser: str, shown: Sequence[str]) -> dict[str, Faces]:
-    """Select from the ``tables.EMBEDDINGS`` of several shards, of which one at a time is in memory.
+class CohortFaces(Mapping[str, Faces]):
+    """What is shown → embeddings of all shards by one recogniser, in the shards' order.
 
-    Returns
-    -------
-    dict
-        Each of ``shown`` → what is found of it in all shards, in their order.
+    They are read when they are asked for. In memory are those of :data:`KEPT` and the last of the others.
+
+    Parameters
+    ----------
+    read : callable
+        Recogniser and what is shown → the shards' ``tables.EMBEDDINGS``, one after the other.
+    recogniser : str
+        Its name.
+    shown : sequence of str
+        The keys.
     """
-    found: dict[str, list[Faces]] = {name: [] for name in shown}
-    for table in parts:
-        for name, pieces in found.items():
-            pieces.append(faces_of(table, recogniser, name))
-    return {name: joined(found.pop(name)) for name in shown}
+
+    def __init__(self, read: Callable[[str, str], Iterable[pa.Table]], recogniser: str, shown: Sequence[str]):
+        self._read, self._recogniser, self._shown = read, recogniser, shown
+        self._kept: dict[str, Faces] = {}
+
+    def __getitem__(self, shown: str) -> Faces:
+        if shown not in self._shown:
+            raise KeyError(shown)
+        if shown not in self._kept:
+            self._kept = {name: faces for name, faces in self._kept.items() if name in KEPT or shown in KEPT}
+            tables_read = self._read(self._recogniser, shown)
+            self._kept[shown] = joined([faces_of(table, self._recogniser, shown) for table in tables_read])
+        return self._kept[shown]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shown)
+
+    def __len__(self) -> int:
+        return len(self._shown)
 
 
 def joined(pieces: list[Faces]) -> Faces:

@@ -9,13 +9,11 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from deidlib.reid.attack import Tried
-from deidlib.reid.calibration import compared
 from deidlib.reid.embeddings import Faces
+from deidlib.reid.pairs import Owned, owned, scores_of_pairs, spread
 from deidlib.reid.ranking import Numbers, Pairing, compare
 
 RANKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
-#: Pairs that are compared at a time.
-PAIRS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -139,29 +137,11 @@ def search_among(
     Tried
         With each trial's chance: the patient's share of the photographs that were searched. A tie counts as found.
     """
-    order = np.argsort(originals.patients, kind="stable")
-    owners, first, count = np.unique(originals.patients[order], return_index=True, return_counts=True)
-    entries_of = {
-        owner: order[start : start + n] for owner, start, n in zip(owners.tolist(), first, count, strict=True)
-    }
-    rows, entries, mine = [], [], []
-    for row, (photo, patient) in enumerate(zip(probes.photos.tolist(), probes.patients.tolist(), strict=True)):
-        own = entries_of.get(patient, order[:0])
-        own = own[originals.photos[own] != photo] if drop_own else own
-        impostors = [entries_of[other] for other in others.get(patient, ()) if other in entries_of]
-        if not len(own) or not impostors:
-            continue
-        found = np.concatenate([own, *impostors])
-        rows.append(np.full(len(found), row))
-        entries.append(found)
-        mine.append(np.arange(len(found)) < len(own))
-    if not rows:
+    by_patient = owned(originals)
+    row, entry, is_own = _own_and_others(probes, originals, by_patient, others, drop_own)
+    if not len(row):
         return Tried(probes.photos[:0], probes.patients[:0], np.zeros(0, bool), np.zeros(0))
-    row, entry, is_own = np.concatenate(rows), np.concatenate(entries), np.concatenate(mine)
-    alike = np.empty(len(row), np.float64)
-    for start in range(0, len(row), PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
-        alike[part] = compared(probes.vectors[row[part]], originals.vectors[entry[part]], same_above)
+    alike = scores_of_pairs(probes.vectors, row, originals.vectors, entry, same_above).astype(np.float64)
     alike = alike if same_above else -alike
     tried, place = np.unique(row, return_inverse=True)
     best = np.full((2, len(tried)), -np.inf)
@@ -169,6 +149,28 @@ def search_among(
         np.maximum.at(best[k], place[which], alike[which])
     share = np.bincount(place, weights=is_own) / np.bincount(place)
     return Tried(probes.photos[tried], probes.patients[tried], best[0] >= best[1], share)
+
+
+def _own_and_others(
+    probes: Faces, originals: Faces, by_patient: Owned, others: Mapping[str, Sequence[str]], drop_own: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs (probe, original) of each probe that is tried, and whether the original is of the probe's patient."""
+    row, entry = by_patient.entries(probes.patients)
+    if drop_own:
+        apart = originals.photos[entry] != probes.photos[row]
+        row, entry = row[apart], entry[apart]
+    people, whose = np.unique(probes.patients, return_inverse=True)
+    lists = [others.get(name, ()) for name in people.tolist()]
+    of_person = np.repeat(np.arange(len(people)), [len(names) for names in lists])
+    named = np.array([name for names in lists for name in names], str)
+    there, photo_of_other = by_patient.entries(named)
+    number = np.bincount(of_person[there], minlength=len(people))
+    other_row, at = spread((np.cumsum(number) - number)[whose], number[whose])
+    both = np.isin(np.arange(len(probes)), row) & (number[whose] > 0)
+    parts = (row, entry, True), (other_row, photo_of_other[at], False)
+    rows, entries = (np.concatenate([part[k][both[part[0]]] for part in parts]) for k in (0, 1))
+    mine = np.concatenate([np.full(int(both[part[0]].sum()), part[2]) for part in parts])
+    return rows, entries, mine
 
 
 def open_set(found: Search, fpir: float, same_above: bool) -> tuple[np.ndarray, float | None]:

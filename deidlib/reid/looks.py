@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from deidlib.donors.features import FEATURE_SIDE, SKIN_PATCHES, measure
 from deidlib.donors.fit import tone
@@ -54,6 +55,8 @@ TITLES = {
 }
 #: Others among whom a patient is searched: those of the cohort who look most alike.
 LOOK_ALIKES = 4
+#: From so many people on, they are found by a k-d tree: comparing each with each grows with the square.
+TREE_FROM = 20_000
 _YEARS, _LAB, _SEX = 10.0, 5.0, 0.25  # one unit of difference in look
 #: Individual typology angle in degrees (Chardon et al. 1991, Int. J. Cosmet. Sci. 13:191) below which a tone is darker.
 _TONE_CLASSES = (-30.0, 10.0, 28.0, 41.0, 55.0)
@@ -170,16 +173,14 @@ class PeopleLooks:
         return self._found[key]
 
     def _alike(self, wanted: np.ndarray, rng: np.random.Generator) -> dict[str, list[str]]:
-        row_of = dict(zip(self.people.tolist(), self.place, strict=True))
         place = rng.normal(size=(len(wanted), self.place.shape[1]))
-        for k, name in enumerate(wanted.tolist()):
-            if name in row_of:
-                place[k] = np.where(np.isnan(row_of[name]), place[k], row_of[name])
+        _, known, at = np.intersect1d(wanted, self.people, assume_unique=True, return_indices=True)
+        place[known] = np.where(np.isnan(self.place[at]), place[known], self.place[at])
         place += 1e-4 * rng.normal(size=place.shape)  # equal people come in random order
         place = place.astype(np.float32)
         if len(wanted) < 2:
             return {name: [] for name in wanted.tolist()}
-        _, found = nearest(place, place, LOOK_ALIKES + 1, same_above=False)
+        found = _nearest_places(place, LOOK_ALIKES + 1)
         return {
             name: [str(wanted[other]) for other in row if other != k][:LOOK_ALIKES]
             for k, (name, row) in enumerate(zip(wanted.tolist(), found, strict=True))
@@ -189,6 +190,13 @@ class PeopleLooks:
         """Class of each of these patients, −1 where not measured."""
         table = dict(zip(self.people.tolist(), self.classes.tolist(), strict=True))
         return np.array([table.get(patient, -1) for patient in np.asarray(patients, str).tolist()], int)
+
+
+def _nearest_places(place: np.ndarray, k: int) -> np.ndarray:
+    """Rows, (P, k), of the nearest places of each, (P, 5), itself included; at most P."""
+    if len(place) < TREE_FROM:
+        return nearest(place, place, k, same_above=False)[1]
+    return cKDTree(place).query(place, k)[1]
 
 
 #: Looks of a cohort that was not measured.
@@ -233,12 +241,13 @@ def standardised(probes: Faces, gallery: Faces, kinds: Mapping[str, slice] = KIN
     if not len(gallery):
         return probes, gallery
     with np.errstate(all="ignore"):
-        own, spread = _mean(gallery.vectors), np.sqrt(_mean((gallery.vectors - _mean(gallery.vectors)) ** 2))
+        own, spread = _mean(gallery.vectors), np.sqrt(_variance(gallery.vectors))
         other = _mean(probes.vectors) if len(probes) >= _SHIFT_OF else own
     spread = np.where(np.nan_to_num(spread) > 1e-6, spread, np.inf)
     return _weighted(probes, other, spread, kinds), _weighted(gallery, own, spread, kinds)
 
 
+_ROWS, _COLUMNS = 65_536, 32  # of looks that are computed at a time
 _SHIFT_OF = 8  # fewest photographs from which a method's mean shift can be estimated
 
 
@@ -247,7 +256,18 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.where(there, values, 0).sum(axis=0) / there.sum(axis=0)
 
 
+def _variance(values: np.ndarray) -> np.ndarray:
+    """Of each value; some at a time, since the differences are as large as all looks."""
+    pieces = np.array_split(values, -(-values.shape[1] // _COLUMNS), axis=1)
+    return np.concatenate([_mean((piece - _mean(piece)) ** 2) for piece in pieces])
+
+
 def _weighted(faces: Faces, mean: np.ndarray, spread: np.ndarray, kinds: Mapping[str, slice]) -> Faces:
-    values = np.nan_to_num((faces.vectors - mean) / spread, nan=0.0)
-    parts = [values[:, where] / np.sqrt(where.stop - where.start) for where in kinds.values()]
-    return Faces(faces.photos, faces.patients, np.concatenate(parts, axis=1).astype(np.float32), faces.missing)
+    """Weigh looks, some rows at a time: between, they take twice the room."""
+    found = np.empty((len(faces), sum(where.stop - where.start for where in kinds.values())), np.float32)
+    for start in range(0, len(faces), _ROWS):
+        rows = slice(start, start + _ROWS)
+        values = np.nan_to_num((faces.vectors[rows] - mean) / spread, nan=0.0)
+        parts = [values[:, where] / np.sqrt(where.stop - where.start) for where in kinds.values()]
+        found[rows] = np.concatenate(parts, axis=1)
+    return Faces(faces.photos, faces.patients, found, faces.missing)

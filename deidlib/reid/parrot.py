@@ -8,22 +8,24 @@ rate is the floor of every method that keeps this area. Pure functions on embedd
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
 from deidlib.reid.attack import Attack, Tried, attack_from_trials
 from deidlib.reid.attacker import PROBE, REGION_TITLE, SEEN, Attacker, same_look_attack
-from deidlib.reid.calibration import compared, threshold_at
+from deidlib.reid.calibration import threshold_at
 from deidlib.reid.embeddings import Faces, joined
 from deidlib.reid.identification import Search, search
 from deidlib.reid.maps import LEARNERS, Learner, best_map
+from deidlib.reid.pairs import compared
 
 #: Fewest patients of a half; below, nothing can be learned or attacked.
 FEWEST = 4
-#: Most photographs for training and attack; from a larger cohort, patients are drawn.
-MOST_PHOTOS = 20_000
+#: Most photographs for training and attack; from a larger cohort, patients are drawn. With three photographs each these
+#: are 2 000 patients, who show what a hundredth more or less of found patients means.
+MOST_PHOTOS = 6000
 #: What is mapped: whole released photographs, and their preserved area alone.
 REGIONS = ("whole", "region_only")
 
@@ -68,8 +70,6 @@ def guesses(released: Faces, originals: Faces, learn: Learner, rng: np.random.Ge
     """
     photos, a, b = np.intersect1d(released.photos, originals.photos, return_indices=True)
     patients = released.patients[a]
-    chosen = _drawn(patients, rng)
-    photos, patients, a, b = photos[chosen], patients[chosen], a[chosen], b[chosen]
     if len(np.unique(patients)) < 2 * FEWEST:
         return []
     x, y = released.vectors[a].astype(np.float64), originals.vectors[b].astype(np.float64)
@@ -86,15 +86,23 @@ def guesses(released: Faces, originals: Faces, learn: Learner, rng: np.random.Ge
     return found
 
 
-def _drawn(patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Photographs, as indices, of as many patients as have about :data:`MOST_PHOTOS` together."""
-    if len(patients) <= MOST_PHOTOS:
-        return np.arange(len(patients))
-    people, place, count = np.unique(patients, return_inverse=True, return_counts=True)
-    order = rng.permutation(len(people))
-    within = np.zeros(len(people), bool)
-    within[order[np.cumsum(count[order]) <= MOST_PHOTOS]] = True
-    return np.flatnonzero(within[place])
+def _drawn(attacker: Attacker) -> tuple[Attacker, int | None]:
+    """Leave patients with at most :data:`MOST_PHOTOS` originals together, and say of how many, if not all, they are.
+
+    They are the first by their keyed pseudonyms, whose order is random: the same for every recogniser, learner and
+    region, so that these compare the same photographs. The reversal attack takes the first of them.
+    """
+    originals = attacker.faces["original"]
+    if len(originals) <= MOST_PHOTOS:
+        return attacker, None
+    people, count = np.unique(originals.patients, return_counts=True)
+    last = people[np.searchsorted(np.cumsum(count), MOST_PHOTOS, side="right")]
+    faces = {}
+    for shown in ("original", *(PROBE[region] for region in REGIONS)):
+        every = attacker.faces[shown]
+        chosen = every.patients < last
+        faces[shown] = Faces(every.photos[chosen], every.patients[chosen], every.vectors[chosen])
+    return replace(attacker, faces=faces), len(people)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -120,6 +128,7 @@ def parrot_attacks(attacker: Attacker, fmr: float, seed: int) -> list[Attack]:
         ``NAME`` and ``NAME_rank1`` for every name of :data:`LEARNERS` and each of :data:`REGIONS`; without trials where
         patients are too few.
     """
+    attacker, drawn_from = _drawn(attacker)
     attacks = []
     for region, (number, (name, (words, learn))) in product(REGIONS, enumerate(LEARNERS.items())):
         rng = np.random.default_rng([seed, number, *attacker.recogniser.encode()])
@@ -131,7 +140,15 @@ def parrot_attacks(attacker: Attacker, fmr: float, seed: int) -> list[Attack]:
         if region == "whole":
             folds = [(fold.mapped, fold.originals) for fold in found]
             attacks.append(same_look_of_halves(attacker, f"{name}_rank1", f"parrot attack, {words}", folds, True))
-    return attacks
+    return attacks if drawn_from is None else [_of_sample(attack, drawn_from) for attack in attacks]
+
+
+def _of_sample(attack: Attack, drawn_from: int) -> Attack:
+    words = (
+        f" Learned on and tried on {attack.patients:,} of {drawn_from:,} patients: of a large cohort, those with the "
+        f"first {MOST_PHOTOS:,} photographs in the random order of their pseudonyms."
+    )
+    return replace(attack, drawn_from=drawn_from, explanation=f"{attack.explanation.rstrip()}{words}")
 
 
 def same_look_of_halves(

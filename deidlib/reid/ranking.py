@@ -8,12 +8,13 @@ of probes. Blocks have the same edges however many jobs there are, and therefore
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 
 from deidlib.reid.embeddings import Faces
+from deidlib.reid.pairs import owned
 from deidlib.reid.search import PROBE_BLOCK, alikeness
 
 #: Scores that are in memory at a time: 128 MiB.
@@ -71,6 +72,10 @@ class Pairing:
     def size(self) -> int:
         """Entries of the gallery, with the crowd."""
         return len(self.gallery) + (0 if self.crowd is None else len(self.crowd))
+
+    def named(self) -> Pairing:
+        """The same without the vectors of probes and gallery, which are large."""
+        return replace(self, probes=self.probes.named(), gallery=self.gallery.named())
 
     def blocks(self) -> list[slice]:
         """Cut :attr:`rows` into the blocks that are compared at a time."""
@@ -137,13 +142,11 @@ def compare(pairing: Pairing, part: tuple[int, int] = (0, 1)) -> Numbers:
     blocks = pairing.blocks()
     number, of = part
     mine = blocks[len(blocks) * number // of : len(blocks) * (number + 1) // of]
-    order = np.argsort(pairing.gallery.patients, kind="stable")
-    owners, first, count = np.unique(pairing.gallery.patients[order], return_index=True, return_counts=True)
+    by_patient = owned(pairing.gallery)
     found = []
     for block in mine:
         rows = pairing.rows[block]
-        of_row, entries = _mates(pairing.probes.patients[rows], owners, first, count, order)
-        found.append(_counted(pairing, rows, of_row, entries))
+        found.append(_counted(pairing, rows, *by_patient.entries(pairing.probes.patients[rows])))
     return merged(found)
 
 
@@ -153,19 +156,6 @@ def merged(parts: Sequence[Numbers]) -> Numbers:
     parts = [Numbers(np.zeros(0, np.int64), ranks, ranks, ranks, scores, scores, scores, scores), *parts]
     order = np.argsort(np.concatenate([part.row for part in parts]), kind="stable")
     return Numbers(*(np.concatenate([getattr(part, one.name) for part in parts])[order] for one in fields(Numbers)))
-
-
-def _mates(
-    patients: np.ndarray, owners: np.ndarray, first: np.ndarray, count: np.ndarray, order: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (row, gallery entry) of one patient."""
-    if not len(owners):
-        return np.zeros(0, int), np.zeros(0, int)
-    place = np.minimum(np.searchsorted(owners, patients), len(owners) - 1)
-    number = np.where(owners[place] == patients, count[place], 0)
-    of_row = np.repeat(np.arange(len(patients)), number)
-    within = np.arange(len(of_row)) - np.repeat(np.cumsum(number) - number, number)
-    return of_row, order[np.repeat(first[place], number) + within]
 
 
 def _counted(pairing: Pairing, rows: np.ndarray, of_row: np.ndarray, entries: np.ndarray) -> Numbers:

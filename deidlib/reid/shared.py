@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from deidlib.errors import InputError
 from deidlib.reid.attacker import IMPOSTORS, RANKED, SHOWN, face_pairing
-from deidlib.reid.embeddings import LOOKS, Faces, cohort_faces
+from deidlib.reid.embeddings import LOOKS, CohortFaces
 from deidlib.reid.ranking import Numbers, Pairing, compare, merged
 from deidlib.reid.soft_biometrics import FUSED_SEARCHES, LOOK_SEARCHES, LOOKS_SHOWN, fused_pairing, look_pairing
 from deidlib.storage import sealed, tables
@@ -26,12 +26,12 @@ _INPUTS, _GROUPS = "inputs", "searches"
 
 
 def all_pairings(
-    embeddings: Callable[[str], Iterable[pa.Table]],
+    embeddings: Callable[[str, str], Iterable[pa.Table]],
     same_above: Mapping[str, bool],
     distractors: Mapping[str, np.ndarray | None],
     seed: int,
 ) -> Iterator[Pairing]:
-    """Give the searches over the whole cohort, one after the other; the embeddings of one recogniser are in memory.
+    """Give the searches over the whole cohort, one after the other; few embeddings of one recogniser are in memory.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ def all_pairings(
     seed : int
         ``reid.seed``.
     """
-    looks = cohort_faces(embeddings(LOOKS), LOOKS, LOOKS_SHOWN)
+    looks = CohortFaces(embeddings, LOOKS, LOOKS_SHOWN)
     for name, above in same_above.items():
-        faces: dict[str, Faces] = cohort_faces(embeddings(name), name, SHOWN)
+        faces = CohortFaces(embeddings, name, SHOWN)
         for shown in (*RANKED, *IMPOSTORS):
             yield face_pairing(name, faces, shown, distractors[name], above)
         for region in FUSED_SEARCHES:

@@ -8,6 +8,9 @@ Recognition 38:2270); the recogniser weighs as much as all looks together. Pure 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
 from deidlib.reid.attack import Attack, attack_from_trials
@@ -35,7 +38,7 @@ LOOK_SEARCHES = tuple(
 FUSED_SEARCHES = tuple(_SHOWN)
 
 
-def look_pairing(looks: dict[str, Faces], region: str, name: str) -> Pairing:
+def look_pairing(looks: Mapping[str, Faces], region: str, name: str) -> Pairing:
     """One of :data:`LOOK_SEARCHES`."""
     probe, gallery = _SHOWN[region]
     probes, originals = standardised(looks[probe], looks[gallery], _CHOICES[name][1])
@@ -43,7 +46,7 @@ def look_pairing(looks: dict[str, Faces], region: str, name: str) -> Pairing:
 
 
 def fused_pairing(
-    recogniser: str, faces: dict[str, Faces], looks: dict[str, Faces], region: str, same_above: bool, seed: int
+    recogniser: str, faces: Mapping[str, Faces], looks: Mapping[str, Faces], region: str, same_above: bool, seed: int
 ) -> Pairing:
     """One of :data:`FUSED_SEARCHES` with a recogniser: the same search, whatever is seen of the released photograph."""
     rng = np.random.default_rng([seed, *recogniser.encode(), 6])
@@ -52,12 +55,12 @@ def fused_pairing(
     return Pairing(f"{recogniser}/{region}/{FUSED}", *pair, same_above=False)
 
 
-def look_attacks(looks: dict[str, Faces], rng: np.random.Generator, compare: Compare = compare) -> list[Attack]:
+def look_attacks(looks: Mapping[str, Faces], rng: np.random.Generator, compare: Compare = compare) -> list[Attack]:
     """Every kind of soft biometric alone, and all together, without a recogniser.
 
     Parameters
     ----------
-    looks : dict
+    looks : mapping
         :data:`LOOKS_SHOWN` → looks.
     rng : Generator
         For bootstraps.
@@ -96,7 +99,7 @@ def _explained(region: str, gallery: int, missing: int, who: str) -> str:
     )
 
 
-def fused_attacks(attacker: Attacker, looks: dict[str, Faces], seed: int) -> list[Attack]:
+def fused_attacks(attacker: Attacker, looks: Mapping[str, Faces], seed: int) -> list[Attack]:
     """All kinds fused with one recogniser: whole, by the preserved area alone, and among people of the same look."""
     attacks = []
     for region in FUSED_SEARCHES:
@@ -119,33 +122,51 @@ def fused_attacks(attacker: Attacker, looks: dict[str, Faces], seed: int) -> lis
     return attacks
 
 
+@dataclass(frozen=True)
+class _Joined:
+    """Rows of several arrays side by side, each scaled; computed for the rows that are asked for.
+
+    Attributes
+    ----------
+    parts : tuple of (ndarray, ndarray, float)
+        Array, its rows in the order of the result, and the scale that they are divided by.
+    """
+
+    parts: tuple[tuple[np.ndarray, np.ndarray, float], ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0][1])
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        scaled = [vectors[at[rows]] / scale for vectors, at, scale in self.parts]
+        return np.concatenate(scaled, axis=1).astype(np.float32, copy=False)
+
+
 def _fused(
     embedded: tuple[Faces, Faces], looks: tuple[Faces, Faces], same_above: bool, rng: np.random.Generator
 ) -> tuple[Faces, Faces]:
     """Join embeddings and looks, each scaled by its mean squared distance between different people."""
-    joined = [_of_both(*pair) for pair in zip(embedded, looks, strict=True)]
-    gallery, seen = joined[1]
-    scales = [_between_people(one.vectors, gallery.patients, rng) for one in (gallery, seen)]
+    common = [
+        np.intersect1d(faces.photos, look.photos, return_indices=True)
+        for faces, look in zip(embedded, looks, strict=True)
+    ]
+    pairs = [*zip(embedded, looks, strict=True)]
+    patients = embedded[1].patients[common[1][1]]
+    scales = [_between_people(pairs[1][k].vectors, common[1][1 + k], patients, rng) for k in (0, 1)]
     found = []
-    for faces, look in joined:
-        vectors = np.concatenate([faces.vectors / scales[0], look.vectors / scales[1]], axis=1)
-        found.append(Faces(faces.photos, faces.patients, vectors.astype(np.float32)))
+    for pair, (photos, *at) in zip(pairs, common, strict=True):
+        parts = [(faces.vectors, rows, scale) for faces, rows, scale in zip(pair, at, scales, strict=True)]
+        found.append(Faces(photos, pair[0].patients[at[0]], _Joined(tuple(parts))))
     return found[0], found[1]
 
 
-def _of_both(faces: Faces, looks: Faces) -> tuple[Faces, Faces]:
-    """The photographs that both hold, in one order."""
-    photos, a, b = np.intersect1d(faces.photos, looks.photos, return_indices=True)
-    return Faces(photos, faces.patients[a], faces.vectors[a]), Faces(photos, looks.patients[b], looks.vectors[b])
-
-
-def _between_people(vectors: np.ndarray, patients: np.ndarray, rng: np.random.Generator) -> float:
-    """Root mean squared distance of two people's vectors, by random pairs."""
-    if len(vectors) < 2:
+def _between_people(vectors: np.ndarray, rows: np.ndarray, patients: np.ndarray, rng: np.random.Generator) -> float:
+    """Root mean squared distance of two people's vectors, by random pairs; these rows are of these patients."""
+    if len(rows) < 2:
         return 1.0
-    a, b = rng.integers(len(vectors), size=(2, min(_PAIRS, len(vectors) ** 2)))
+    a, b = rng.integers(len(rows), size=(2, min(_PAIRS, len(rows) ** 2)))
     apart = patients[a] != patients[b]
-    a, b = a[apart], b[apart]
+    a, b = rows[a[apart]], rows[b[apart]]
     if not len(a):
         return 1.0
     squares = [

@@ -17,7 +17,7 @@ from deidlib.reid.attack import Attack
 from deidlib.reid.attacker import FLOOR, SHOWN, Attacker
 from deidlib.reid.by_group import looks_of_people, verified_photos
 from deidlib.reid.calibration import Calibration, calibrate
-from deidlib.reid.embeddings import LOOKS, PHASH, Faces, cohort_faces
+from deidlib.reid.embeddings import LOOKS, PHASH, CohortFaces, Faces
 from deidlib.reid.gate import release_gate
 from deidlib.reid.looks import PeopleLooks, people_looks
 from deidlib.reid.ranking import Compare, compare
@@ -47,8 +47,8 @@ class Evidence:
     photos : list of Photo
         Every photograph with a face, released or not.
     embeddings : callable
-        Recogniser → the shards' ``tables.EMBEDDINGS``, one after the other, with its rows and perhaps others. Called
-        once for each recogniser, so that those of one alone are in memory.
+        Recogniser and what is shown → the shards' ``tables.EMBEDDINGS``, one after the other, with these rows and
+        perhaps others.
     recognisers : dict
         Name → what the registry says of it, with ``same_above`` and ``measure``.
     bank : dict
@@ -63,7 +63,7 @@ class Evidence:
     """
 
     photos: list[Photo]
-    embeddings: Callable[[str], Iterable[pa.Table]]
+    embeddings: Callable[[str, str], Iterable[pa.Table]]
     recognisers: dict[str, dict[str, Any]]
     bank: dict[str, np.ndarray] = field(default_factory=dict)
     gallery: dict[str, np.ndarray] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Evidence:
     def attacker(
         self,
         recogniser: str,
-        faces: dict[str, Faces],
+        faces: Mapping[str, Faces],
         calibration: Calibration,
         options: Mapping,
         identity: str,
@@ -136,12 +136,12 @@ def run_suite(
     results: dict[str, list] = defaultdict(list)
     attacks: list[Attack] = []
     wanted, similarities = _generated(evidence.photos), {}
-    looks = cohort_faces(evidence.embeddings(LOOKS), LOOKS, LOOKS_SHOWN)
+    looks = CohortFaces(evidence.embeddings, LOOKS, LOOKS_SHOWN)
     people = people_looks(looks["square"])
     unmeasured = sum(len(wanted - set(looks[shown].photos.tolist())) for shown in ("square", "released"))
     for name, about in evidence.recognisers.items():
         rng = np.random.default_rng([options["seed"], *name.encode(), 1])
-        faces = cohort_faces(evidence.embeddings(name), name, SHOWN)
+        faces = CohortFaces(evidence.embeddings, name, SHOWN)
         unmeasured += sum(len(wanted - set(faces[shown].photos)) for shown in ("original", "released"))
         calibration = calibrate(
             name,
@@ -195,7 +195,7 @@ def _about(name: str, about: Mapping) -> dict:
     return {"name": name, **{key: about.get(key) for key in keys}}
 
 
-def _similarity(evidence: Evidence, name: str, faces: dict[str, Faces], same_above: bool) -> dict[str, Similarity]:
+def _similarity(evidence: Evidence, name: str, faces: Mapping[str, Faces], same_above: bool) -> dict[str, Similarity]:
     """How an attacker computes the likenesses that the index publishes; kept for columns that it has."""
     published = {column for photo in evidence.photos for column in photo.published}
     wanted = [column for column, recogniser in _LIKENESS.items() if recogniser == name and column in published]
@@ -205,7 +205,7 @@ def _similarity(evidence: Evidence, name: str, faces: dict[str, Faces], same_abo
 def _side_channels(
     evidence: Evidence, similarities: Mapping[str, Similarity], rng: np.random.Generator
 ) -> list[Attack]:
-    hashes = cohort_faces(evidence.embeddings(PHASH), PHASH, ("released", "square"))
+    hashes = CohortFaces(evidence.embeddings, PHASH, ("released", "square"))
     return [
         side_channels.metadata_attack(evidence.photos, rng),
         *side_channels.order_attacks(evidence.photos, rng),

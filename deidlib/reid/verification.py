@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deidlib.reid.calibration import compared, pairs_of_patient
 from deidlib.reid.embeddings import Faces
+from deidlib.reid.pairs import pairs_of_patient, scores_of_pairs
 from deidlib.reid.ranking import Numbers, Pairing
 
 
@@ -46,11 +46,11 @@ def best_of_patient(probes: Faces, gallery: Faces, same_above: bool, own: bool) 
         Compare with the original of the probe; if False, with the patient's other photographs.
     """
     pairs = pairs_of_patient(probes, gallery)
-    pairs = pairs[(pairs["photo_probe"] == pairs["photo_entry"]) == own]
-    scores = compared(probes.vectors[pairs["probe"]], gallery.vectors[pairs["entry"]], same_above)
-    groups = pairs.assign(score=scores).groupby("probe", sort=True)
-    best = groups["score"].max() if same_above else groups["score"].min()
-    return Best(probes.patients[best.index.to_numpy(int)], best.to_numpy(float), groups.size().to_numpy(int))
+    probe, entry = pairs.probe[pairs.own == own], pairs.entry[pairs.own == own]
+    scores = scores_of_pairs(probes.vectors, probe, gallery.vectors, entry, same_above)
+    tried, first, count = np.unique(probe, return_index=True, return_counts=True)
+    best = (np.maximum if same_above else np.minimum).reduceat(scores, first) if len(first) else scores
+    return Best(probes.patients[tried], best.astype(float), count)
 
 
 def best_impostor(pairing: Pairing, found: Numbers) -> Best:

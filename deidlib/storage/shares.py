@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: Pairs of photographs that one job compares in each search: some half an hour of one core.
-PAIRS_OF_JOB = 10**10
+#: Pairs of photographs that one job compares in each search: some half an hour of one core. Up to twice as many need no
+#: job.
+PAIRS_OF_JOB = 25 * 10**8
 #: Photographs whose released images one job writes or examines: some ten minutes. Up to twice as many need no job.
 IMAGES_OF_JOB = 10_000
 
 
 def search_jobs(photos: int) -> int:
     """Number of jobs that share the searches among the originals of so many photographs."""
-    return max(1, -(-(photos**2) // PAIRS_OF_JOB))
+    return 1 if photos**2 <= 2 * PAIRS_OF_JOB else -(-(photos**2) // PAIRS_OF_JOB)
 
 
 def image_jobs(photos: int) -> int:

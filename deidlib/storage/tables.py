@@ -522,13 +522,13 @@ def read_parts(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
             yield file.row_group(number, names).select(names)
 
 
-def read_where(path: Path, schema: pa.Schema, column: str, value: str) -> pa.Table:
-    """Read the rows that hold this value, and perhaps others: parts of the file that cannot hold it are left out."""
+def read_where(path: Path, schema: pa.Schema, values: Mapping[str, str], columns: list[str] | None = None) -> pa.Table:
+    """Read the rows that hold these values (column → value), and perhaps others: parts that cannot are left out."""
     with sealed.opened(path) as file:
-        names = _fitting(file, path, schema, None)
-        groups = [n for n in range(file.num_row_groups) if file.may_hold(n, column, value)]
+        names = _fitting(file, path, schema, columns)
+        groups = [n for n in range(file.num_row_groups) if all(file.may_hold(n, *one) for one in values.items())]
         found = [file.row_group(number, names).select(names) for number in groups]
-        return pa.concat_tables(found) if found else schema.empty_table()
+        return pa.concat_tables(found) if found else pa.schema([schema.field(name) for name in names]).empty_table()
 
 
 def read_photos(path: Path, schema: pa.Schema, wanted: Collection[str], columns: list[str] | None = None) -> pa.Table:

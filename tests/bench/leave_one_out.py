@@ -34,10 +34,11 @@ from deidlib.embedders.lead import LEADS, LED_BY, TRAINED  # noqa: E402
 from deidlib.embedders.opened import embedder  # noqa: E402
 from deidlib.inversion.networks import inversion_networks  # noqa: E402
 from deidlib.regions.area import cut_square, preserve_regions, preserved_area  # noqa: E402
-from deidlib.reid.calibration import compared, threshold_at  # noqa: E402
+from deidlib.reid.calibration import threshold_at  # noqa: E402
 from deidlib.reid.embeddings import Faces, embed_renderings, renderings  # noqa: E402
 from deidlib.reid.identification import search  # noqa: E402
 from deidlib.reid.maps import LEARNERS  # noqa: E402
+from deidlib.reid.pairs import compared  # noqa: E402
 from deidlib.reid.parrot import guesses  # noqa: E402
 from deidlib.storage import tables  # noqa: E402
 from deidlib.storage.images import decode_png  # noqa: E402

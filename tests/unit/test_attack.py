@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from deidlib.reid import attack as results
 from deidlib.reid.attack import Attack, attack_from_trials, clopper_pearson, interval
 
 
@@ -36,6 +37,14 @@ def test_bootstrap_is_over_patients_not_photographs(rng):
     low, high = interval(patients < 20, patients, rng)
     assert 0.3 < low < 0.4
     assert 0.6 < high < 0.7
+
+
+def test_interval_of_many_patients_is_that_of_patients_drawn_one_by_one(monkeypatch, rng):
+    patients = np.repeat(np.arange(3000), rng.integers(1, 4, 3000))
+    hits = rng.random(len(patients)) < (0.05 + 0.4 * (patients % 10 == 0))
+    by_kind = interval(hits, patients, rng)
+    monkeypatch.setattr(results, "DRAWN_ONE_BY_ONE", 3000)
+    assert interval(hits, patients, rng) == pytest.approx(by_kind, abs=0.001)
 
 
 def test_nothing_tried_is_nothing_known(rng):

@@ -335,7 +335,7 @@ def suite_of(likeness, **changes):
     if changes:
         table = changes["change"](table)
     about = {"sface": recognisers()["sface"] | {"same_above": True, "measure": "cosine"}}
-    evidence = Evidence(photos, lambda _: [table], about, {"sface": read_bank().sface[2000:3000].astype(np.float32)})
+    evidence = Evidence(photos, lambda *_: [table], about, {"sface": read_bank().sface[2000:3000].astype(np.float32)})
     evidence.table = TABLE
     result = run_suite(evidence, OPTIONS, "per_patient")
     attacks = {(a["name"], a["region"]): a for a in result["attacks"]}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from virtual_faces import PATIENTS, mouth, stage_tables, summary, two_photographs_each
 
+from deidlib.reid import looks as looks_module
 from deidlib.reid.embeddings import LOOKS, Faces, Released, embed_shard, faces_of
 from deidlib.reid.looks import KINDS, LOOK_ALIKES, LOOK_VALUES, LookMeter, people_looks, standardised, tone_class
 from deidlib.reid.soft_biometrics import LOOKS_SHOWN, look_attacks
@@ -85,6 +86,18 @@ def test_people_of_one_look_are_each_others_neighbours_and_of_one_class():
     assert people.class_of(np.array(["stranger"])).tolist() == [-1]
 
 
+def test_of_many_people_the_same_are_alike(monkeypatch):
+    rng = np.random.default_rng(5)
+    patients = np.array([f"p{i:03d}" for i in range(400)])
+    rows = [look_of(rng.random(), rng.normal(40, 15), rng.normal((60, 12, 18), 5)) for _ in patients]
+    compared = []
+    for from_on in (401, 400):
+        monkeypatch.setattr(looks_module, "TREE_FROM", from_on)
+        people = people_looks(Faces(patients, patients, np.array(rows, np.float32)))
+        compared.append(people.alike(patients, np.random.default_rng(6)))
+    assert compared[0] == compared[1]
+
+
 def test_who_was_not_measured_is_compared_with_anybody():
     people = people_looks(Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, LOOK_VALUES), np.float32)))
     patients = np.array([f"p{i}" for i in range(9)])
@@ -98,7 +111,7 @@ def test_tones_are_classed_by_the_typology_angle():
     assert tone_class(np.array([[80, 8, 15], [60, 10, 18], [40, 12, 18], [25, 10, 12]])).tolist() == [5, 3, 1, 0]
 
 
-def test_every_kind_weighs_the_same_and_a_shift_of_all_released_faces_hides_nothing():
+def test_every_kind_weighs_the_same_and_a_shift_of_all_released_faces_hides_nothing(monkeypatch):
     rng = np.random.default_rng(3)
     gallery = rng.normal(size=(40, LOOK_VALUES)).astype(np.float32)
     patients = np.array([f"p{i}" for i in range(40)])
@@ -107,6 +120,10 @@ def test_every_kind_weighs_the_same_and_a_shift_of_all_released_faces_hides_noth
     assert np.argmin(((probes.vectors[:, None] - originals.vectors[None]) ** 2).sum(axis=2), axis=1).tolist() == [
         *range(40)
     ]
+    monkeypatch.setattr(looks_module, "_ROWS", 7)
+    in_blocks = standardised(Faces(patients, patients, shifted), Faces(patients, patients, gallery))
+    for one, other in zip((probes, originals), in_blocks, strict=True):
+        assert np.array_equal(one.vectors, other.vectors)
     squares = (originals.vectors**2).sum(axis=0)
     weights, at = [], 0
     for where in KINDS.values():

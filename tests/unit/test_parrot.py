@@ -163,6 +163,19 @@ def test_too_few_patients_are_not_tried_and_it_says_so(people):
 def test_of_a_large_cohort_patients_are_drawn(monkeypatch):
     monkeypatch.setattr(parrot, "MOST_PHOTOS", 50)
     patients = np.repeat(np.array([f"p{i:03d}" for i in range(60)]), 2)
-    chosen = parrot._drawn(patients, np.random.default_rng(0))
-    assert len(chosen) == 50
-    assert all(np.isin(np.flatnonzero(patients == p), chosen).all() for p in np.unique(patients[chosen]))
+    vectors = np.random.default_rng(0).standard_normal((120, 16), dtype=np.float32)
+    for area in (vectors, vectors[:30]):
+        known = attacker(vectors, vectors, patients, area)
+        chosen, drawn_from = parrot._drawn(known)
+        assert drawn_from == 60
+        assert sorted(set(chosen.faces["original"].patients)) == [f"p{i:03d}" for i in range(25)]
+        assert len(chosen.faces["original"]) == len(chosen.faces["released"]) == 50
+    attacks = parrot.parrot_attacks(known, 1e-3, 1)
+    assert {attack.drawn_from for attack in attacks} == {60}
+    assert {attack.patients for attack in attacks if attack.region == "whole"} == {25}
+    assert all("25 of 60 patients" in attack.explanation for attack in attacks if attack.region == "whole")
+    assert attacks[0].as_json()["drawn_from"] == 60
+
+
+def test_of_a_small_cohort_nobody_is_drawn(led_away):
+    assert all("drawn_from" not in attack.as_json() for attack in led_away["whole"].values())

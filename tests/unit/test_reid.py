@@ -53,7 +53,7 @@ def attacked(originals, known, recognisers, about, bank):
 
     def run(images):
         table = pa.concat_tables([known, released_rows(images, originals, recognisers)])
-        result = run_suite(Evidence(summary(len(images)), lambda _: [table], about, bank), OPTIONS, "per_patient")
+        result = run_suite(Evidence(summary(len(images)), lambda *_: [table], about, bank), OPTIONS, "per_patient")
         found = {(a["name"], a["recogniser"]): a for a in result["attacks"] if a["region"] == "whole"}
         return result, found
 
@@ -110,7 +110,7 @@ def people(n, seed, leak, bank):
 def test_of_many_people_a_leak_is_found_and_its_absence_is_chance(leak, caught, bank, about):
     table, others = people(200, 3, leak, bank)
     photos = summary(400)[::2]
-    evidence = Evidence(photos, lambda _: [table], {"sface": about["sface"]}, {"sface": others})
+    evidence = Evidence(photos, lambda *_: [table], {"sface": about["sface"]}, {"sface": others})
     result = run_suite(evidence, OPTIONS, "per_patient")
     (found,) = (a for a in result["attacks"] if (a["name"], a["region"]) == ("identification_rank1", "whole"))
     assert criterion(result, "rank1_originals")["verdict"] == ("failed" if caught else "passed")
@@ -127,7 +127,7 @@ def test_the_suite_gives_the_same_result_twice_and_from_several_shards(bank, abo
     table, others = people(40, 3, 0.3, bank)
     results = [
         run_suite(
-            Evidence(summary(80)[::2], lambda _, parts=parts: parts, {"sface": about["sface"]}, {"sface": others}),
+            Evidence(summary(80)[::2], lambda *_, parts=parts: parts, {"sface": about["sface"]}, {"sface": others}),
             OPTIONS,
             "per_patient",
         )

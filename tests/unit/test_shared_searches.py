@@ -9,7 +9,7 @@ import pytest
 from deidlib.errors import InputError
 from deidlib.reid import ranking
 from deidlib.reid.attacker import SHOWN
-from deidlib.reid.embeddings import LOOKS, PHASH, Faces
+from deidlib.reid.embeddings import LOOKS, PHASH, CohortFaces, Faces
 from deidlib.reid.looks import KINDS, LOOK_VALUES
 from deidlib.reid.ranking import Pairing, compare, merged
 from deidlib.reid.shared import all_pairings, digest_of_inputs, read_parts, write_part
@@ -75,7 +75,7 @@ def cohort(rng) -> pa.Table:
 def evidence(table: pa.Table, rng, **more) -> Evidence:
     photos = [Photo(*photo(i), row=i + 2, released=True, side=48, donor=photo(i)[1]) for i in range(PEOPLE * EACH)]
     bank = {name: rng.normal(size=(50, SIZE)).astype(np.float32) for name in ABOUT}
-    return Evidence(photos, lambda recogniser: iter([table]), ABOUT, bank, **more)
+    return Evidence(photos, lambda *_: iter([table]), ABOUT, bank, **more)
 
 
 def shared(folder, one: Evidence, parts: int):
@@ -86,6 +86,23 @@ def shared(folder, one: Evidence, parts: int):
         pairings = all_pairings(one.embeddings, above, others, OPTIONS["seed"])
         write_part(file, pairings, (part, parts), digest_of_inputs({"a": "b"}))
     return files
+
+
+def test_few_renderings_are_in_memory_at_a_time():
+    table, read = cohort(np.random.default_rng(1)), []
+
+    def reading(recogniser, shown):
+        read.append(shown)
+        return [table]
+
+    faces = CohortFaces(reading, next(iter(ABOUT)), SHOWN)
+    for shown in ("original", "released_region", "square_region", "released", "square_region", "original"):
+        assert len(faces[shown]) > 0
+    assert read == ["original", "released_region", "square_region", "released"]
+    faces["released_region"], faces["original"]
+    assert read[4:] == ["released_region"]
+    with pytest.raises(KeyError):
+        faces["square"]
 
 
 @pytest.mark.parametrize("parts", [1, 3, 50])
@@ -150,5 +167,5 @@ def test_incomplete_or_other_searches_are_refused(tmp_path, small_blocks):
 
 
 def test_a_small_cohort_has_one_search_job():
-    assert [search_jobs(n) for n in (0, 1, 1000, 100_000)] == [1, 1, 1, 1]
-    assert search_jobs(1_000_000) == 100
+    assert [search_jobs(n) for n in (0, 1, 1000, 70_000)] == [1, 1, 1, 1]
+    assert [search_jobs(n) for n in (100_000, 1_000_000)] == [4, 400]

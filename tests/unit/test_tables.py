@@ -161,13 +161,13 @@ def test_rows_of_a_value_are_read_without_the_parts_that_cannot_hold_it(tmp_path
         for name in groups:
             rows = [{"release_photo_id": f"{name}{i}", "recogniser": name, "embedding": [1.0]} for i in range(3)]
             append(tables.from_rows(rows, tables.EMBEDDINGS))
-    found = tables.read_where(path, tables.EMBEDDINGS, "recogniser", "b")
+    found = tables.read_where(path, tables.EMBEDDINGS, {"recogniser": "b"})
     assert found["release_photo_id"].to_pylist() == ["b0", "b1", "b2"]
-    assert tables.read_where(path, tables.EMBEDDINGS, "recogniser", "z").num_rows == 0
+    assert tables.read_where(path, tables.EMBEDDINGS, {"recogniser": "z"}).num_rows == 0
     _damage(path, of_group=0)
-    assert tables.read_where(path, tables.EMBEDDINGS, "recogniser", "b").equals(found)
+    assert tables.read_where(path, tables.EMBEDDINGS, {"recogniser": "b"}).equals(found)
     with pytest.raises(sealed.Damaged):
-        tables.read_where(path, tables.EMBEDDINGS, "recogniser", "a")
+        tables.read_where(path, tables.EMBEDDINGS, {"recogniser": "a"})
 
 
 def test_some_photographs_are_read_without_the_parts_of_others(tmp_path):
