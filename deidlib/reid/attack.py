@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -148,6 +148,15 @@ def attack_from_trials(
         patients=len(np.unique(patients)),
         **about,
     )
+
+
+def learned_on_some(attack: Attack, drawn_from: int, photographs: int) -> Attack:
+    """Say of how many patients those of an attack were drawn, and which: those with so many photographs at most."""
+    words = (
+        f" Learned on and tried on {attack.patients:,} of {drawn_from:,} patients: of a large cohort, those with the "
+        f"first {photographs:,} photographs in the random order of their pseudonyms."
+    )
+    return replace(attack, drawn_from=drawn_from, explanation=f"{attack.explanation.rstrip()}{words}")
 
 
 def interval(successes: Sequence[bool], patients: Sequence[Hashable], rng: np.random.Generator) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from deidlib.reid.attack import Attack, Tried, attack_from_trials
+from deidlib.reid.attack import Attack, Tried, attack_from_trials, learned_on_some
 from deidlib.reid.attacker import PROBE, REGION_TITLE, SEEN, Attacker, same_look_attack
 from deidlib.reid.calibration import threshold_at
 from deidlib.reid.embeddings import Faces, joined
@@ -140,15 +140,7 @@ def parrot_attacks(attacker: Attacker, fmr: float, seed: int) -> list[Attack]:
         if region == "whole":
             folds = [(fold.mapped, fold.originals) for fold in found]
             attacks.append(same_look_of_halves(attacker, f"{name}_rank1", f"parrot attack, {words}", folds, True))
-    return attacks if drawn_from is None else [_of_sample(attack, drawn_from) for attack in attacks]
-
-
-def _of_sample(attack: Attack, drawn_from: int) -> Attack:
-    words = (
-        f" Learned on and tried on {attack.patients:,} of {drawn_from:,} patients: of a large cohort, those with the "
-        f"first {MOST_PHOTOS:,} photographs in the random order of their pseudonyms."
-    )
-    return replace(attack, drawn_from=drawn_from, explanation=f"{attack.explanation.rstrip()}{words}")
+    return attacks if drawn_from is None else [learned_on_some(one, drawn_from, MOST_PHOTOS) for one in attacks]
 
 
 def same_look_of_halves(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deidlib.reid.attack import Attack
+from deidlib.reid.attack import Attack, learned_on_some
 from deidlib.reid.attacker import Attacker
 from deidlib.reid.embeddings import Faces, embed_renderings
 from deidlib.reid.face_restoring import train
@@ -216,7 +216,11 @@ def reversal_attacks(
         ),
     )
     alike = same_look_of_halves(attacker, "reversal_rank1", "reversal by a network", folds, attacker.same_above)
-    return [verified, identified, alike]
+    found = [verified, identified, alike]
+    if len(attacker.faces["released"]) <= MOST_PHOTOS:
+        return found
+    drawn_from = len(np.unique(attacker.faces["released"].patients))
+    return [learned_on_some(one, drawn_from, MOST_PHOTOS) for one in found]
 
 
 def _trained(restored: Restored) -> str:

@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests" / "unit")]
 # Heavy modules are imported in the processes that need them: what is started after would count their memory as its own.
 from deidlib.storage.results import Results, stage_table  # noqa: E402
-from deidlib.storage.shares import image_jobs  # noqa: E402
+from deidlib.storage.shares import image_jobs, search_jobs  # noqa: E402
 
 OF_SHARD, SIDE, EACH = 1000, 48, 3  # photographs of a shard, their side in pixels, photographs of a patient
 SIZES = {"sface": 128, "dlib": 128, "facexzoo": 512}
@@ -181,6 +181,15 @@ def made_in_order(shard: Path, outcomes) -> None:
             os.utime(step.file(shard), (place, place))
 
 
+def refuse_empty(part: Path) -> None:
+    """End the bench if the measured part of the searches holds none: there are more parts than blocks of probes."""
+    from deidlib.storage import sealed
+
+    with sealed.opened(part) as file:
+        if not file.num_rows:
+            sys.exit("the measured part of the searches holds no search: name fewer parts (--of)")
+
+
 def invent_searches(private: Path, of: int) -> None:
     """Write, as a second part, the searches that the first of ``of`` parts left: their ranks and scores are drawn."""
     from deidlib.config import complete_config as complete
@@ -207,12 +216,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=100_000)
     parser.add_argument("--values", type=int, help="values of an embedding, instead of each recogniser's own")
-    parser.add_argument("--of", type=int, default=100, help="parts into which the searches are cut")
+    parser.add_argument("--of", type=int, help="parts into which the searches are cut, instead of the workflow's")
     parser.add_argument("--searches", action="store_true", help="count all parts of the searches, not one alone")
     parser.add_argument("--keep", action="store_true", help="use tables that are in the folder, and leave them there")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/deidlib-tail"))
     given = parser.parse_args()
     folder, n = given.folder, given.photos
+    searches_of = given.of or max(2, search_jobs(n))
     private = folder / "results" / "private"
     if not (given.keep and Results(private).plan.is_file()):
         shutil.rmtree(folder, ignore_errors=True)
@@ -228,13 +238,14 @@ def main() -> None:
     timed("status", "", [*deidlib, "status", "results"])
     digests = ["--digests", "results/private/reid/embeddings.json"]
     timed("gather", "", [*deidlib, "gather", *plan, "--out", digests[1]])
-    counted = given.of if given.searches else 1
+    counted = searches_of if given.searches else 1
     for part in range(counted):
-        out = ["--part", part, "--of", given.of, "--out", Results(Path("results/private")).searches(part)]
-        timed("search", f"part {part} of {given.of}", [*deidlib, "search", *plan, *digests, *out, *config])
-    if counted < given.of:
-        in_process(invent_searches, private, given.of)
-    parts = ["--parts", given.of if given.searches else 2]
+        out = ["--part", part, "--of", searches_of, "--out", Results(Path("results/private")).searches(part)]
+        timed("search", f"part {part} of {searches_of}", [*deidlib, "search", *plan, *digests, *out, *config])
+    in_process(refuse_empty, Results(private).searches(0))
+    if counted < searches_of:
+        in_process(invent_searches, private, searches_of)
+    parts = ["--parts", searches_of if given.searches else 2]
     timed("reid", "", [*deidlib, "reid", *plan, *parts, "--out", "results/private/reid/attacks.json", *config])
     pass_the_gate(Results(private))
     timed("decide", "", [*deidlib, "decide", *plan, *config])

@@ -44,10 +44,10 @@ def test_a_weak_anonymisation_is_undone_on_unseen_patients(restored):
     assert after < 0.25 * before
 
 
-def test_recognisers_find_the_patients_in_what_is_restored(restored, originals, sface):
+def test_recognisers_find_the_patients_in_what_is_restored(restored, originals, sface, monkeypatch):
     ids = restored.pairs.photos, restored.pairs.patients
     vectors = [sface.embed(cv2.resize(image, (256, 256))) for image in originals]
-    faces = {"original": Faces(*ids, np.stack(vectors))}
+    faces = dict.fromkeys(("original", "released"), Faces(*ids, np.stack(vectors)))
     rng = np.random.default_rng(0)
     calibration = calibrate("sface", True, faces["original"], None, 0.363, 1e-3, rng)
     attacker = Attacker("sface", "SFace", True, faces, None, calibration, 0.01, True, rng)
@@ -57,6 +57,10 @@ def test_recognisers_find_the_patients_in_what_is_restored(restored, originals, 
     assert found["reversal_rank1"].rate > 0.7
     assert found["reversal_rank1"].chance == pytest.approx(1 / 8)
     assert calibration.same(np.array([0.363]))
+    assert {attack.drawn_from for attack in found.values()} == {None}
+    monkeypatch.setattr(reversal, "MOST_PHOTOS", len(originals) - 1)
+    drawn = reversal.reversal_attacks(attacker, restored, embedded)
+    assert {attack.drawn_from for attack in drawn} == {len(originals)}
     before = embedded["sface"][1]
     hits = [vectors[list(ids[0]).index(p)] @ v >= 0.363 for p, v in zip(before.photos, before.vectors, strict=True)]
     assert np.sum(hits) < 0.3 * PATIENTS, "the recogniser alone must not see through it, or the test shows nothing"
