@@ -160,22 +160,21 @@ def test_too_few_patients_are_not_tried_and_it_says_so(people):
         assert attack.explanation.startswith(f"Not tried: there are {few} patients")
 
 
-def test_of_a_large_cohort_patients_are_drawn(monkeypatch):
+def test_of_a_large_cohort_the_same_patients_are_drawn_whatever_is_seen(monkeypatch):
     monkeypatch.setattr(parrot, "MOST_PHOTOS", 50)
-    patients = np.repeat(np.array([f"p{i:03d}" for i in range(60)]), 2)
-    vectors = np.random.default_rng(0).standard_normal((120, 16), dtype=np.float32)
-    for area in (vectors, vectors[:30]):
-        known = attacker(vectors, vectors, patients, area)
-        chosen, drawn_from = parrot._drawn(known)
-        assert drawn_from == 60
-        assert sorted(set(chosen.faces["original"].patients)) == [f"p{i:03d}" for i in range(25)]
-        assert len(chosen.faces["original"]) == len(chosen.faces["released"]) == 50
+    vectors = unit(np.random.default_rng(0).standard_normal((120, DIM)))
+    known = attacker(vectors, vectors, np.repeat(np.arange(60), 2))
+    area = known.faces["released_region"]
+    known.faces["released_region"] = Faces(area.photos[:30], area.patients[:30], area.vectors[:30])
+    chosen, drawn_from = parrot._drawn(known)
+    assert drawn_from == 60
+    assert sorted(set(chosen.faces["original"].patients)) == [f"patient-{i:04d}" for i in range(25)]
+    assert [len(chosen.faces[shown]) for shown in ("original", "released", "released_region")] == [50, 50, 30]
     attacks = parrot.parrot_attacks(known, 1e-3, 1)
-    assert {attack.drawn_from for attack in attacks} == {60}
-    assert {attack.patients for attack in attacks if attack.region == "whole"} == {25}
-    assert all("25 of 60 patients" in attack.explanation for attack in attacks if attack.region == "whole")
-    assert attacks[0].as_json()["drawn_from"] == 60
+    assert {(attack.region, attack.patients) for attack in attacks} == {("whole", 25), ("region_only", 15)}
+    assert all(f"{attack.patients} of 60 patients" in attack.explanation for attack in attacks)
+    assert {attack.as_json()["drawn_from"] for attack in attacks} == {60}
 
 
 def test_of_a_small_cohort_nobody_is_drawn(led_away):
-    assert all("drawn_from" not in attack.as_json() for attack in led_away["whole"].values())
+    assert all("drawn_from" not in attack.as_json() for attack in led_away.values())
