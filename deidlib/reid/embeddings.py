@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PHASH, LOOKS = "phash", "looks"
 #: What most attacks compare; it stays in memory while a recogniser attacks.
 KEPT = ("original", "square", "released")
+_CHUNK_BYTES = 2**26  # the system gets the memory of such large arrays back when they are deleted
 #: What OpenCV and dlib raise on an image that they cannot work with.
 _UNABLE = (cv2.error, RuntimeError, ValueError)
 
@@ -308,7 +309,7 @@ class CohortFaces(Mapping[str, Faces]):
         if shown not in self._kept:
             self._kept = {name: faces for name, faces in self._kept.items() if name in KEPT or shown in KEPT}
             tables_read = self._read(self._recogniser, shown)
-            self._kept[shown] = joined([faces_of(table, self._recogniser, shown) for table in tables_read])
+            self._kept[shown] = joined(faces_of(table, self._recogniser, shown) for table in tables_read)
         return self._kept[shown]
 
     def __iter__(self) -> Iterator[str]:
@@ -318,9 +319,32 @@ class CohortFaces(Mapping[str, Faces]):
         return len(self._shown)
 
 
-def joined(pieces: list[Faces]) -> Faces:
+def joined(pieces: Iterable[Faces]) -> Faces:
     """Several sets of embeddings as one, in their order."""
-    missing, some = sum(piece.missing for piece in pieces), [piece for piece in pieces if len(piece)]
-    if not some:
+    missing, photos, patients, chunks, small = 0, [], [], [], []
+    for piece in pieces:
+        missing += piece.missing
+        if len(piece):
+            photos.append(piece.photos)
+            patients.append(piece.patients)
+            small.append(piece.vectors)
+        if sum(vectors.nbytes for vectors in small) >= _CHUNK_BYTES:
+            chunks.append(np.concatenate(small))
+            small.clear()
+    if not photos:
         return Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, 1), np.float32), missing)
-    return Faces(*(np.concatenate([getattr(p, n) for p in some]) for n in ("photos", "patients", "vectors")), missing)
+    chunks += [np.concatenate(small)] if small else []
+    return Faces(np.concatenate(photos), np.concatenate(patients), _stacked(chunks), missing)
+
+
+def _stacked(chunks: list[np.ndarray]) -> np.ndarray:
+    """Rows of all chunks; empties the list as it goes, so that they are not in memory twice."""
+    if len(chunks) == 1:
+        return chunks.pop()
+    end = sum(map(len, chunks))
+    whole = np.empty((end, chunks[0].shape[1]), chunks[0].dtype)
+    while chunks:
+        chunk = chunks.pop()
+        whole[end - len(chunk) : end] = chunk
+        end -= len(chunk)
+    return whole
