@@ -30,6 +30,7 @@ import pyarrow as pa
 from deidlib.storage import tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+os.environ["PYTHONPATH"] = str(REPOSITORY)  # what is started is this checkout's code, wherever it starts
 KEY = "a key for figures, not for patients: " + 40 * "0"
 ATTEMPTS = 4  # the configuration's default
 HELD_BACK = 100  # one photograph of so many is quarantined by intake …
