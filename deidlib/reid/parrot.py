@@ -23,9 +23,8 @@ from deidlib.reid.pairs import compared
 
 #: Fewest patients of a half; below, nothing can be learned or attacked.
 FEWEST = 4
-#: Most photographs for training and attack; from a larger cohort, patients are drawn. With three photographs each these
-#: are 2 000 patients, who show what a hundredth more or less of found patients means.
-MOST_PHOTOS = 6000
+#: Most photographs for training and attack; of a larger cohort, some patients are taken.
+MOST_PHOTOS = 20_000
 #: What is mapped: whole released photographs, and their preserved area alone.
 REGIONS = ("whole", "region_only")
 
