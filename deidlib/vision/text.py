@@ -56,10 +56,12 @@ class Mark:
 
 def session(model_file: Path) -> onnxruntime.InferenceSession:
     """Open a network on one CPU thread; several cores are used by handling several shards at a time."""
+    from deidlib.vision.onnx_graph import in_fewer_passes  # loads onnx, which takes longer than a small picture
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(in_fewer_passes(model_file), options, providers=["CPUExecutionProvider"])
 
 
 class TextDetector:
