@@ -83,7 +83,7 @@ class HogDetector:
 
     @cached_property
     def _detector(self) -> dlib.fhog_object_detector:
-        return dlib.get_frontal_face_detector()  # half a second, which a cohort without intraoral photographs saves
+        return dlib.get_frontal_face_detector()  # slow: a cohort without intraoral photographs goes without
 
     def detect(self, image: np.ndarray) -> list:
         """Rectangles of the faces in an RGB uint8 image, in pixels of the reduced image that the detector saw."""
