@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from deidlib.errors import InputError
 
@@ -30,6 +31,25 @@ def pin_order() -> None:
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # it writes memory twice, for debugging alone
+
+
+def keep_compiled(folder: Path) -> None:
+    """Let later jobs use what torch compiles in this one. To be called before torchvision is imported.
+
+    Parameters
+    ----------
+    folder : Path
+        It is made for its owner alone. If it cannot be written, or if TORCHINDUCTOR_CACHE_DIR names another folder,
+        torch keeps its own. When its compiler is imported, as torchvision does, torch puts its own into that variable.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def quiet_native_libraries() -> None:

@@ -15,12 +15,11 @@ from deidlib.blending.masking import outside_is_neutral
 from deidlib.checks import measures, smile
 from deidlib.contract.checks import failed_checks, not_applicable
 from deidlib.contract.routes import INTRAORAL, REGION_ONLY
-from deidlib.intake.photos import pixels_sha256
 from deidlib.logs import say
 from deidlib.regions.area import cut_region, cut_square
 from deidlib.regions.text import Search, text_in_area
 from deidlib.storage import tables
-from deidlib.storage.images import decode_png
+from deidlib.storage.images import decode_png, pixels_sha256
 from deidlib.storage.png import png_problems
 
 #: Recogniser → the column of its score, and the function that picks the most similar of several photographs' scores.

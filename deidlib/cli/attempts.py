@@ -210,6 +210,10 @@ def invert(
     if nothing_to_do(chosen, out, "FACES"):
         return
     from deidlib import compute
+    from deidlib.models import compiled_folder
+
+    if settings["compile"]:
+        compute.keep_compiled(compiled_folder())
     from deidlib.inversion.faces import invert_faces
     from deidlib.inversion.networks import inversion_networks
     from deidlib.storage.parts import in_parts

@@ -39,13 +39,17 @@ def sweep(
     if found:
         from deidlib import compute
         from deidlib.config import stage_options
+        from deidlib.models import compiled_folder
+
+        inversion = stage_options(cfg, "inversion")
+        if inversion["compile"]:
+            compute.keep_compiled(compiled_folder())
         from deidlib.inversion.networks import inversion_networks
         from deidlib.vision.networks import open_recognisers
 
         compute.pin_order()
         recognisers = open_recognisers(cfg["reid"]["recognisers"])
-        led_by = stage_options(cfg, "inversion")["identity_led_by"]
-        networks = inversion_networks(cfg["generator"], compute.device(device), led_by)
+        networks = inversion_networks(cfg["generator"], compute.device(device), inversion["identity_led_by"])
         rows, price = sweep_rows(private, found, networks, recognisers, cfg, threads)
     write_json({"rows": rows, "price": price}, out)
     say(f"sweep: {sum(map(len, found.values()))} photographs, {len(rows)} scores")

@@ -179,15 +179,8 @@ def _decoded(row: Mapping, folder: str, options: Mapping, contradicted: bool, dr
         "grey": is_grey(rgb),
         "image": images.encode_png(rgb),
         "mask": None if mask is None else images.encode_png(mask),
-        "pixels_sha256": pixels_sha256(rgb),
+        "pixels_sha256": images.pixels_sha256(rgb),
     }
-
-
-def pixels_sha256(rgb: np.ndarray) -> str:
-    """SHA-256 (hex) of an image's shape ("H×W×3" as text "H,W,3;") followed by its RGB bytes, row by row."""
-    digest = hashlib.sha256(",".join(map(str, rgb.shape)).encode() + b";")
-    digest.update(np.ascontiguousarray(rgb).data)
-    return digest.hexdigest()
 
 
 def _mask(

@@ -1,6 +1,6 @@
 """The models: their registry, and the cache of their files."""
 
-from deidlib.models.cache import cache_folder, demand_own_file, fetch, files
+from deidlib.models.cache import cache_folder, compiled_folder, demand_own_file, fetch, files
 from deidlib.models.registry import (
     DATA_FOLDER,
     ModelError,
@@ -17,6 +17,7 @@ __all__ = [
     "ModelError",
     "bank_file",
     "cache_folder",
+    "compiled_folder",
     "demand_own_file",
     "fetch",
     "files",

@@ -28,8 +28,20 @@ def cache_folder() -> Path:
     """Locate the cache: $DEIDLIB_MODELS, $XDG_CACHE_HOME/deidlib/models or ~/.cache/deidlib/models."""
     if named := os.environ.get("DEIDLIB_MODELS"):
         return Path(named).expanduser()
+    return _own_cache() / "models"
+
+
+def compiled_folder() -> Path:
+    """Locate what torch has compiled: $XDG_CACHE_HOME/deidlib/compiled or ~/.cache/deidlib/compiled.
+
+    It holds programs, so it is the user's own, even where a cluster's users share the models.
+    """
+    return _own_cache() / "compiled"
+
+
+def _own_cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "deidlib" / "models"
+    return (Path(base) if base else Path.home() / ".cache") / "deidlib"
 
 
 def files(name: str, registry: dict[str, dict] | None = None) -> dict[str, Path]:

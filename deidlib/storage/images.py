@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import cv2
 import numpy as np
 
@@ -31,3 +33,10 @@ def decode_png(data: bytes) -> np.ndarray:
     if pixels is None:
         raise InputError("damaged PNG in a table; delete the table and run the workflow again")
     return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, 2::-1])
+
+
+def pixels_sha256(rgb: np.ndarray) -> str:
+    """SHA-256 (hex) of an image's shape ("H×W×3" as text "H,W,3;") followed by its RGB bytes, row by row."""
+    digest = hashlib.sha256(",".join(map(str, rgb.shape)).encode() + b";")
+    digest.update(np.ascontiguousarray(rgb).data)
+    return digest.hexdigest()

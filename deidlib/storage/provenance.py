@@ -19,7 +19,16 @@ from deidlib import distribution
 #: Name of the note in a table's metadata (see :mod:`deidlib.storage.sealed`).
 NOTE = "deidlib"
 _MODELS: dict[str, list[str]] = {}
-_PACKAGES = ("numpy", "opencv-contrib-python-headless", "mediapipe", "dlib-bin", "torch", "lpips", "pyarrow")
+_PACKAGES = (
+    "numpy",
+    "opencv-contrib-python-headless",
+    "mediapipe",
+    "onnxruntime",
+    "dlib-bin",
+    "torch",
+    "lpips",
+    "pyarrow",
+)
 #: Instruction sets that change how a network's sums are rounded.
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 

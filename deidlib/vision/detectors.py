@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -80,8 +81,9 @@ class HogDetector:
 
     _SIDE = 640  # px; the longer side of the picture that the detector sees, at most
 
-    def __init__(self):
-        self._detector = dlib.get_frontal_face_detector()
+    @cached_property
+    def _detector(self) -> dlib.fhog_object_detector:
+        return dlib.get_frontal_face_detector()  # slow: a cohort without intraoral photographs goes without
 
     def detect(self, image: np.ndarray) -> list:
         """Rectangles of the faces in an RGB uint8 image, in pixels of the reduced image that the detector saw."""

@@ -31,8 +31,8 @@ _SMALLEST = 160  # px; longer side of the last level
 _PIXEL, _LINE = 0.3, 0.6  # lowest probability of a line's pixels; lowest mean probability of a line
 _THINNEST = 3  # px of a level
 _GROWN = 1.6  # the detector marks lines too small: a box grows by this factor times area over perimeter
-_DETECTOR_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_DETECTOR_STD = np.array([0.229, 0.224, 0.225], np.float32)
+_DETECTOR_MEAN, _DETECTOR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of blue, green and red, in 0–1
+_READER_MEAN, _READER_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _READ_HEIGHT, _READ_WIDTHS = 48, (24, 1600)  # px
 _ALIKE = dict.fromkeys("OQDGCE69", "0") | dict.fromkeys("IL", "1") | dict.fromkeys("B3日", "8")
 _SQUARISH = 1.5  # width over height; up to this ratio a line may also run vertically
@@ -56,10 +56,12 @@ class Mark:
 
 def session(model_file: Path) -> onnxruntime.InferenceSession:
     """Open a network on one CPU thread; several cores are used by handling several shards at a time."""
+    from deidlib.vision.onnx_graph import in_fewer_passes  # loads onnx, which takes longer than a small picture
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(in_fewer_passes(model_file), options, providers=["CPUExecutionProvider"])
 
 
 class TextDetector:
@@ -79,9 +81,7 @@ class TextDetector:
         """Probability of each pixel of an RGB uint8 image, (H, W, 3), to lie in a line of text: (H, W), float32."""
         height, width = image.shape[:2]
         padded = cv2.copyMakeBorder(image, 0, -height % _STRIDE, 0, -width % _STRIDE, cv2.BORDER_REPLICATE)
-        bgr = padded[:, :, ::-1].astype(np.float32) / 255
-        given = ((bgr - _DETECTOR_MEAN) / _DETECTOR_STD).transpose(2, 0, 1)[None]
-        (made,) = self._network.run(None, {self._input: np.ascontiguousarray(given)})
+        (made,) = self._network.run(None, {self._input: _planes(padded, _DETECTOR_MEAN, _DETECTOR_STD)})
         return made[0, 0, :height, :width]
 
     def lines(self, image: np.ndarray) -> list[np.ndarray]:
@@ -127,8 +127,7 @@ class TextReader:
         line : ndarray, (48, W, 3), uint8
             RGB.
         """
-        given = ((line[:, :, ::-1].astype(np.float32) / 255 - 0.5) / 0.5).transpose(2, 0, 1)[None]
-        (made,) = self._network.run(None, {self._input: np.ascontiguousarray(given)})
+        (made,) = self._network.run(None, {self._input: _planes(line, _READER_MEAN, _READER_STD)})
         shapes, sure = self._shapes[made[0].argmax(axis=1)], made[0].max(axis=1)
         read = (float(sure[shapes == shape].max()) for shape in set(shapes) - {""})
         return sum(sorted(one for one in read if one >= LEAST_SURE))
@@ -184,6 +183,15 @@ class TextFinder:
         if line.shape[1] <= _SQUARISH * line.shape[0]:
             lines += [_of_reading_height(np.rot90(line, turns)) for turns in (1, 3)]
         return max(self._reader.readability(np.ascontiguousarray(one)) for one in lines)
+
+
+def _planes(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """A network's input, (1, 3, H, W) float32, blue first, of an RGB uint8 image, (H, W, 3)."""
+    planes = image.transpose(2, 0, 1)[::-1][None].astype(np.float32, order="C")
+    planes /= 255
+    planes -= np.array(mean, np.float32).reshape(3, 1, 1)
+    planes /= np.array(std, np.float32).reshape(3, 1, 1)
+    return planes
 
 
 def _shape(character: str) -> str:

@@ -20,10 +20,9 @@ from deidlib.checks.gate import _likeness, check_photos
 from deidlib.cli.common import stage_options
 from deidlib.contract.checks import LIKENESS, NAMES, TABLE, failed_checks, keeps_bound
 from deidlib.contract.routes import GENERATE
-from deidlib.intake.photos import pixels_sha256
 from deidlib.regions.area import area_of_landmarks, cut_square, distance_outside, released_square
 from deidlib.storage import tables
-from deidlib.storage.images import encode_png
+from deidlib.storage.images import encode_png, pixels_sha256
 from deidlib.vision.alignment import aligned_to_native, eye_centres
 from deidlib.vision.face_search import FaceSearch
 

@@ -717,12 +717,12 @@ def test_an_empty_shard_gives_an_empty_table(tmp_path):
 
 @given(pixels, pixels)
 def test_the_digest_tells_pixels_and_shape_apart(a, b):
-    assert (intake.pixels_sha256(a) == intake.pixels_sha256(b)) == (a.shape == b.shape and np.array_equal(a, b))
+    assert (images.pixels_sha256(a) == images.pixels_sha256(b)) == (a.shape == b.shape and np.array_equal(a, b))
 
 
 def test_the_digest_of_the_same_bytes_in_another_shape_differs():
     line = np.zeros((2, 3, 3), np.uint8)
-    assert intake.pixels_sha256(line) != intake.pixels_sha256(line.reshape(3, 2, 3))
+    assert images.pixels_sha256(line) != images.pixels_sha256(line.reshape(3, 2, 3))
 
 
 # --- masks and grey ---

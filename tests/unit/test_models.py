@@ -126,6 +126,7 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("DEIDLIB_MODELS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert models.cache_folder() == tmp_path / "xdg" / "deidlib" / "models"
+    assert models.compiled_folder() == tmp_path / "xdg" / "deidlib" / "compiled"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert models.cache_folder() == tmp_path / ".cache" / "deidlib" / "models"

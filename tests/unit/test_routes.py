@@ -25,7 +25,6 @@ from deidlib.demo import landscape
 from deidlib.donors.bank import read_bank, to_uint8
 from deidlib.donors.edit import fit_editor
 from deidlib.generators import latent_prior
-from deidlib.intake.photos import pixels_sha256
 from deidlib.outcomes.attempts import failing
 from deidlib.regions.area import cut_region, preserve_regions
 from deidlib.regions.text import hold_text
@@ -33,7 +32,7 @@ from deidlib.release import verify_release
 from deidlib.release.reading import read_index
 from deidlib.report.page import build_audit
 from deidlib.storage import tables
-from deidlib.storage.images import decode_png, encode_png
+from deidlib.storage.images import decode_png, encode_png, pixels_sha256
 from deidlib.storage.reasons import text_of
 from deidlib.vision.alignment import FACE_OVAL, LIPS_INNER
 from deidlib.vision.face_search import FaceSearch

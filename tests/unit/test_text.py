@@ -6,6 +6,8 @@ import base64
 
 import cv2
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import skimage.data
 import zxingcpp
@@ -17,7 +19,8 @@ from deidlib.report.marked import text_found
 from deidlib.storage import tables
 from deidlib.storage.images import encode_png
 from deidlib.vision.codes import find_codes
-from deidlib.vision.text import TextFinder
+from deidlib.vision.onnx_graph import in_fewer_passes
+from deidlib.vision.text import TextFinder, session
 
 SIDE = 240  # px of the released square in the face
 
@@ -54,6 +57,25 @@ def shares(mark, where):
 
 
 # ---- what is found ----
+
+
+@pytest.mark.parametrize(("model", "size"), [("text_detector", (480, 320)), ("text_reader", (200, 48))])
+def test_the_networks_compute_what_their_published_files_compute(model_files, model, size):
+    (file,) = model_files(model).values()
+    published = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    picture, _ = stamped(teeth(3), Stamp("Maria Keller", 22), (240, 160))
+    seen = cv2.resize(picture, size).astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+    given = {published.get_inputs()[0].name: seen}
+    (expected,), (found,) = (network.run(None, given) for network in (published, session(file)))
+    assert expected.max() - expected.min() > 0.5
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_fewer_passes_leave_no_layer_of_many_passes(model_files):
+    (file,) = model_files("text_detector").values()
+    operations = [node.op_type for node in onnx.load_from_string(in_fewer_passes(file)).graph.node]
+    assert not {"Clip", "Div"} & set(operations)
+    assert operations.count("Mul") == 34  # 24 hard swishes, 10 gates
 
 
 @pytest.mark.parametrize("turn", [0, 30, 90, 180, 270])
