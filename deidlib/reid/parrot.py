@@ -19,7 +19,7 @@ from deidlib.reid.calibration import threshold_at
 from deidlib.reid.embeddings import Faces, joined
 from deidlib.reid.identification import Search, search
 from deidlib.reid.maps import LEARNERS, Learner, best_map
-from deidlib.reid.pairs import compared
+from deidlib.reid.pairs import compared, scores_of_pairs
 
 #: Fewest patients of a half; below, nothing can be learned or attacked.
 FEWEST = 4
@@ -254,7 +254,7 @@ def _impostor_scores(fold: Guesses, rng: np.random.Generator) -> np.ndarray:
         return scores[fold.mapped.patients[:, None] != fold.originals.patients[None, :]]
     a, b = rng.integers(n, size=(2, 1_000_000))
     apart = fold.mapped.patients[a] != fold.originals.patients[b]
-    return compared(fold.mapped.vectors[a[apart]], fold.originals.vectors[b[apart]], same_above=True)
+    return scores_of_pairs(fold.mapped.vectors, a[apart], fold.originals.vectors, b[apart], same_above=True)
 
 
 def _untrained(attacker: Attacker, fold: Guesses, probe: str) -> int:
