@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deidlib.columns.generalise import records
 
@@ -45,8 +46,7 @@ def shown_by_faces(
         ones; ``k``, ``unique_patients`` and ``prosecutor_max`` as in the risk of the table. None where the faces show
         nothing that the table lacks.
     """
-    patients = np.array(before[_PATIENT].to_pylist(), object)
-    seen = np.isin(patients, list(faces))
+    seen = pc.is_in(before[_PATIENT], pa.array(list(faces), before.schema.field(_PATIENT).type)).to_numpy()
     frame = pd.DataFrame({name: pd.Series(after[name].to_pylist(), dtype=object) for name in [_PATIENT, *names]})
     columns = []
     for name in (name for name in SHOWN if name in names):
