@@ -128,23 +128,19 @@ class Numbers:
 Compare = Callable[[Pairing], Numbers]
 
 
-def compare(pairing: Pairing, part: tuple[int, int] = (0, 1)) -> Numbers:
+def compare(pairing: Pairing, blocks: slice = slice(None)) -> Numbers:
     """Do a search, or a part of it.
 
     Parameters
     ----------
     pairing : Pairing
         The search.
-    part : (int, int)
-        Number of the part, from 0, and how many there are. All parts together, by :func:`merged`, are the whole search,
-        bit for bit.
+    blocks : slice
+        Which of :meth:`Pairing.blocks`. All parts together, by :func:`merged`, are the whole search, bit for bit.
     """
-    blocks = pairing.blocks()
-    number, of = part
-    mine = blocks[len(blocks) * number // of : len(blocks) * (number + 1) // of]
     by_patient = owned(pairing.gallery)
     found = []
-    for block in mine:
+    for block in pairing.blocks()[blocks]:
         rows = pairing.rows[block]
         found.append(_counted(pairing, rows, *by_patient.entries(pairing.probes.patients[rows])))
     return merged(found)

@@ -18,7 +18,7 @@ from deidlib.reid.mouths import seen_mouths
 from deidlib.reid.parrot import parrot_attacks
 from deidlib.reid.price import price
 from deidlib.reid.restored import reversal
-from deidlib.reid.shared import all_pairings, digest_of_inputs, read_parts, write_part
+from deidlib.reid.shared import digest_of_inputs, planned_searches, read_parts, write_part
 from deidlib.reid.suite import Evidence, role_of, run_suite
 from deidlib.reid.teeth import teeth_attacks
 from deidlib.reid.tradeoff import tradeoff, words
@@ -116,8 +116,8 @@ def search(
     evidence, bank_sum = _evidence(private, cohort, cfg, gallery)
     same_above = {name: about["same_above"] for name, about in evidence.recognisers.items()}
     others = {name: evidence.distractors(name) for name in same_above}
-    pairings = all_pairings(evidence.embeddings, same_above, others, cfg["reid"]["seed"])
-    return write_part(out, pairings, part, _searched(inputs, bank_sum, evidence, cfg["reid"]))
+    planned = planned_searches(evidence.embeddings, same_above, others, cfg["reid"]["seed"])
+    return write_part(out, planned, part, _searched(inputs, bank_sum, evidence, cfg["reid"]))
 
 
 def _evidence(private: Path, cohort: Cohort, cfg: Mapping[str, Any], gallery: Path | None) -> tuple[Evidence, str]:

@@ -5,9 +5,9 @@ python tests/bench/tail.py --photos 1000000 --folder /tmp/deidlib-tail
 
 One shard is drawn (images of 48², one attempt, all of which pass). The others are copies of it with ids and
 embeddings of their own: of the recognisers' real sizes, or of --values. Then the stages run as a run starts them,
-each in a process of its own. Of what several jobs share, one part is measured. The other parts of the searches are
-invented, so that the attacks can join them (ranks and scores are drawn), unless --searches counts them all; the other
-parts of the images are made and not measured.
+each in a process of its own. Of what several jobs share, one part is measured, of the searches the middle one. The
+other parts of the searches are invented, so that the attacks can join them (ranks and scores are drawn), unless
+--searches counts them all; the other parts of the images are made and not measured.
 """
 
 from __future__ import annotations
@@ -181,34 +181,33 @@ def made_in_order(shard: Path, outcomes) -> None:
             os.utime(step.file(shard), (place, place))
 
 
-def refuse_empty(part: Path) -> None:
-    """End the bench if the measured part of the searches holds none: there are more parts than blocks of probes."""
-    from deidlib.storage import sealed
+def invent_searches(private: Path, photos: int) -> None:
+    """Write, as part 1, the searches that the measured part, in place of part 0, left: numbers that are drawn."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    with sealed.opened(part) as file:
-        if not file.num_rows:
-            sys.exit("the measured part of the searches holds no search: name fewer parts (--of)")
+    from deidlib.reid.attacker import IMPOSTORS, RANKED
+    from deidlib.reid.soft_biometrics import FUSED, FUSED_SEARCHES, LOOK_SEARCHES
+    from deidlib.storage import sealed, tables
 
-
-def invent_searches(private: Path, of: int) -> None:
-    """Write, as a second part, the searches that the first of ``of`` parts left: their ranks and scores are drawn."""
-    from deidlib.config import complete_config as complete
-    from deidlib.reid import shared, stage
-    from deidlib.reid.ranking import Numbers
-
-    rng = np.random.default_rng(9)
-
-    def drawn(pairing, part: tuple[int, int]) -> Numbers:
-        blocks = pairing.blocks()
-        rows = np.concatenate([pairing.rows[:0], *(pairing.rows[block] for block in blocks[len(blocks) // of :])])
-        ranks = rng.integers(1, pairing.size + 1, (3, len(rows))).astype(float)
-        return Numbers(rows, *ranks, *rng.standard_normal((4, len(rows)), dtype=np.float32))
-
-    shared.compare = drawn
-    results = Results(private)
-    config = complete({**SETTINGS, "cohort": "samples.tsv", "key_file": "key"})
-    shards, digests = (json.loads(path.read_text()) for path in (results.plan, results.reid / "embeddings.json"))
-    stage.search(private, shards["shards"], config, None, digests, (1, 2), results.searches(1))
+    results, rng = Results(private), np.random.default_rng(9)
+    of_faces = [*("/".join(shown) for shown in (*RANKED, *IMPOSTORS)), *(f"{seen}/{FUSED}" for seen in FUSED_SEARCHES)]
+    names = [f"{recogniser}/{one}" for recogniser in SIZES for one in of_faces]
+    names += [f"looks/{seen}/{kind}" for seen, kind in LOOK_SEARCHES]
+    with sealed.opened(results.searches(0)) as file:
+        notes, counted = file.notes, file.read(["search", "row"])
+    groups: dict[str, int] = {}
+    with tables.writing(
+        results.searches(1), tables.SEARCHES, lambda: notes | {"searches": json.dumps(groups)}
+    ) as append:
+        for name in names:
+            probes = math.ceil(photos / EACH) if name.endswith("donor/donor") else photos
+            rows = np.setdiff1d(np.arange(probes), counted.filter(pc.equal(counted["search"], name))["row"].to_numpy())
+            if len(rows):
+                groups[name] = len(groups)
+                ranks = [rng.integers(1, photos + 1, len(rows)).astype(float) for _ in range(3)]
+                scores = [rng.standard_normal(len(rows), dtype=np.float32) for _ in range(4)]
+                append(pa.table([[name] * len(rows), rows, *ranks, *scores], schema=tables.SEARCHES))
 
 
 def main() -> None:
@@ -238,13 +237,11 @@ def main() -> None:
     timed("status", "", [*deidlib, "status", "results"])
     digests = ["--digests", "results/private/reid/embeddings.json"]
     timed("gather", "", [*deidlib, "gather", *plan, "--out", digests[1]])
-    counted = searches_of if given.searches else 1
-    for part in range(counted):
-        out = ["--part", part, "--of", searches_of, "--out", Results(Path("results/private")).searches(part)]
+    for place, part in enumerate(range(searches_of) if given.searches else [searches_of // 2]):
+        out = ["--part", part, "--of", searches_of, "--out", Results(Path("results/private")).searches(place)]
         timed("search", f"part {part} of {searches_of}", [*deidlib, "search", *plan, *digests, *out, *config])
-    in_process(refuse_empty, Results(private).searches(0))
-    if counted < searches_of:
-        in_process(invent_searches, private, searches_of)
+    if not given.searches:
+        in_process(invent_searches, private, n)
     parts = ["--parts", searches_of if given.searches else 2]
     timed("reid", "", [*deidlib, "reid", *plan, *parts, "--out", "results/private/reid/attacks.json", *config])
     pass_the_gate(Results(private))

@@ -12,7 +12,7 @@ from deidlib.reid.attacker import SHOWN
 from deidlib.reid.embeddings import LOOKS, PHASH, CohortFaces, Faces
 from deidlib.reid.looks import KINDS, LOOK_VALUES
 from deidlib.reid.ranking import Pairing, compare, merged
-from deidlib.reid.shared import all_pairings, digest_of_inputs, read_parts, write_part
+from deidlib.reid.shared import digest_of_inputs, planned_searches, read_parts, write_part
 from deidlib.reid.side_channels import Photo
 from deidlib.reid.soft_biometrics import LOOKS_SHOWN
 from deidlib.reid.suite import Evidence, run_suite
@@ -83,8 +83,8 @@ def shared(folder, one: Evidence, parts: int):
     others = {name: one.distractors(name) for name in ABOUT}
     files = [folder / f"{part}.parquet" for part in range(parts)]
     for part, file in enumerate(files):
-        pairings = all_pairings(one.embeddings, above, others, OPTIONS["seed"])
-        write_part(file, pairings, (part, parts), digest_of_inputs({"a": "b"}))
+        planned = planned_searches(one.embeddings, above, others, OPTIONS["seed"])
+        write_part(file, planned, (part, parts), digest_of_inputs({"a": "b"}))
     return files
 
 
@@ -148,10 +148,33 @@ def test_parts_join_to_the_whole_bit_for_bit(small_blocks):
     faces = Faces(names, np.array([f"q{i // 2}" for i in range(333)]), rng.normal(size=(333, 8)).astype(np.float32))
     pairing = Pairing("x", faces, faces, True)
     whole = compare(pairing)
-    for of in (2, 7, 40):
-        parts = merged([compare(pairing, (part, of)) for part in reversed(range(of))])
+    for length in (1, 5, 11):
+        edges = range(0, len(pairing.blocks()), length)
+        parts = merged([compare(pairing, slice(edge, edge + length)) for edge in reversed(edges)])
         for one in fields(whole):
             assert np.array_equal(getattr(parts, one.name), getattr(whole, one.name))
+
+
+def test_a_job_of_many_reads_the_renderings_of_its_own_searches_alone(tmp_path, small_blocks):
+    table, read = cohort(np.random.default_rng(1)), []
+    above = {name: about["same_above"] for name, about in ABOUT.items()}
+
+    def reading(recogniser, shown):
+        read.append((recogniser, shown))
+        return [table]
+
+    planned = planned_searches(reading, above, dict.fromkeys(ABOUT), OPTIONS["seed"])
+    files = [tmp_path / f"{part}.parquet" for part in range(50)]
+    rows, renderings = [], []
+    for part, file in enumerate(files):
+        read.clear()
+        rows.append(write_part(file, planned, (part, len(files)), "x"))
+        renderings.append(len(set(read)))
+    pairings = [search.pairing() for search in planned]
+    assert sum(rows) == sum(len(pairing.rows) for pairing in pairings)
+    assert min(rows) > 0
+    assert max(renderings) <= 6
+    assert np.median(renderings) <= 3
 
 
 def test_incomplete_or_other_searches_are_refused(tmp_path, small_blocks):
