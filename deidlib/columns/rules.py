@@ -233,7 +233,7 @@ def sheet_values(
         (:func:`refuse_identifying` sees the other rows too). The error names column and row, never the value.
     """
     further = json.loads(photo["columns"] or "{}")
-    cells = {}
+    cells, own = {}, Ids([photo["patient_id"], photo["photo_id"]])
     for name in ("view", "timepoint", *released_columns(rules)):
         rule = _rule(rules, name) if name in rules else "keep"
         if rule == CAPTURED:
@@ -249,7 +249,7 @@ def sheet_values(
             day, since = _date(str(value).strip(), name, photo["row"]), (first or {}).get((photo[_PATIENT], name))
             cells[name] = str(day.year) if rule == "year" else None if since is None else str((day - since).days)
         else:
-            cells[name] = _kept(str(value).strip(), name, photo)
+            cells[name] = _kept(str(value).strip(), name, photo["row"], own)
     return cells
 
 
@@ -322,14 +322,14 @@ def _number_class(value, width: int | None, name: str, row: int) -> str:
     return str(low) if low == high else f"{low}-{high}" if low >= 0 else f"{low} to {high}"
 
 
-def _kept(value: str, name: str, photo: Mapping) -> str:
+def _kept(value: str, name: str, row: int, own: Ids) -> str:
     if name == "view" and value in _views():  # a word of the schema
         return value
     problem = timepoint_problem(value) if name == "timepoint" else cell_problem(value)
-    if problem is None and Ids([photo["patient_id"], photo["photo_id"]]).within(value):
+    if problem is None and own.within(value):
         problem = "holds the patient's or the photograph's original id"
     if problem:
-        raise _refused(name, photo["row"], problem)
+        raise _refused(name, row, problem)
     return value
 
 

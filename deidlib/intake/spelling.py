@@ -15,6 +15,8 @@ _DIGITS, _LETTERS = 4, 4
 
 def plain(text: str) -> str:
     """Text in Unicode's compatibility form (NFKC), without case and without zero-width characters."""
+    if text.isascii():
+        return text.lower()  # the same, a tenth of the time
     text = unicodedata.normalize("NFKC", "".join(c for c in text if unicodedata.category(c) != "Cf"))
     return unicodedata.normalize("NFKC", text.casefold())
 
@@ -45,8 +47,12 @@ def folded_id(text: str) -> tuple[str, ...]:
 
 def distinctive(id_runs: tuple[str, ...]) -> bool:
     """Whether an id can be distinguished from a common number or word in a text."""
-    digits = sum(len(run) for run in id_runs if run[0].isdecimal())
-    letters = sum(len(run) for run in id_runs if not run[0].isdecimal())
+    digits = letters = 0
+    for run in id_runs:
+        if run[0].isdecimal():
+            digits += len(run)
+        else:
+            letters += len(run)
     return bool(digits and letters) or digits >= _DIGITS or letters >= _LETTERS
 
 

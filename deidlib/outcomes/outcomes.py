@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,14 +101,12 @@ def read_outcomes(private: Path, shard: str, checks: bool = True) -> list[Outcom
         The table is missing, or of another version of deidlib.
     """
     columns = [name for name in tables.OUTCOMES.names if checks or name not in _CHECKS]
-    table = tables.read_stage(stage_table(Results(private).shard(shard), "outcomes"), tables.OUTCOMES, columns)
-    return [_outcome(row) for row in table.to_pylist()]
+    return [_outcome(row) for row in _read(private, shard, columns).to_pylist()]
 
 
 def count_passed(private: Path, shard: str) -> int:
     """Photographs of a shard that passed every check, those included that only reviewers hold back."""
-    columns = ["attempt", "candidate"]
-    table = tables.read_stage(stage_table(Results(private).shard(shard), "outcomes"), tables.OUTCOMES, columns)
+    table = _read(private, shard, ["attempt", "candidate"])
     return pc.sum(pc.or_(pc.is_valid(table["attempt"]), pc.is_valid(table["candidate"]))).as_py() or 0
 
 
@@ -118,10 +116,23 @@ def all_outcomes(private: Path, shards: Iterable[str], checks: bool = True) -> I
         yield from read_outcomes(private, shard, checks)
 
 
-def chosen_digest(outcomes: Iterable[Outcome]) -> str:
-    """SHA-256 of the photographs that would be released, with their attempts: identifies what a verdict is about."""
-    chosen = sorted((o.photo_id, o.attempt) for o in outcomes if o.attempt is not None)
-    return hashlib.sha256(repr(chosen).encode()).hexdigest()
+def chosen_attempts(private: Path, shards: Iterable[str]) -> dict[str, int]:
+    """Photographs of the cohort that would be released → the attempt."""
+    chosen: dict[str, int] = {}
+    for shard in shards:
+        table = _read(private, shard, ["release_photo_id", "attempt"])
+        table = table.filter(pc.is_valid(table["attempt"]))
+        chosen |= zip(table["release_photo_id"].to_pylist(), table["attempt"].to_pylist(), strict=True)
+    return chosen
+
+
+def chosen_digest(chosen: Mapping[str, int]) -> str:
+    """SHA-256 of :func:`chosen_attempts`: identifies what a verdict is about."""
+    return hashlib.sha256(repr(sorted(chosen.items())).encode()).hexdigest()
+
+
+def _read(private: Path, shard: str, columns: list[str]) -> pa.Table:
+    return tables.read_stage(stage_table(Results(private).shard(shard), "outcomes"), tables.OUTCOMES, columns)
 
 
 def _outcome(row: dict) -> Outcome:

@@ -64,7 +64,7 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
         clean = {o.photo_id: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {}, _published)
         attempts |= chosen
-    inputs["chosen"] = chosen_digest(all_outcomes(private, shards, checks=False))
+    inputs["chosen"] = chosen_digest(attempts)
     risk = outcomes_risk(all_outcomes(private, shards, checks=False), cfg)
     return Cohort(photos, attempts, partial(embeddings_of, private, shards), risk, inputs)
 

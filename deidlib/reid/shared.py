@@ -81,12 +81,8 @@ def planned_searches(
     planned = []
     for name in same_above:
         cost = _OVERHEAD + _values(embeddings, name)
-        planned += [
-            PlannedSearch(partial(of_recogniser, name, shown), cost) for shown in (*RANKED, *IMPOSTORS)
-        ]
-        planned += [
-            PlannedSearch(partial(fused, name, region), cost + LOOK_VALUES) for region in FUSED_SEARCHES
-        ]
+        planned += [PlannedSearch(partial(of_recogniser, name, shown), cost) for shown in (*RANKED, *IMPOSTORS)]
+        planned += [PlannedSearch(partial(fused, name, region), cost + LOOK_VALUES) for region in FUSED_SEARCHES]
     looked = (partial(look_pairing, looks, region, kinds) for region, kinds in LOOK_SEARCHES)
     return planned + [PlannedSearch(pairing, _OVERHEAD + LOOK_VALUES) for pairing in looked]
 

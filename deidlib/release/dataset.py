@@ -12,7 +12,7 @@ import pyarrow as pa
 from deidlib.columns import rules as columns
 from deidlib.columns.protect import protect
 from deidlib.errors import ReleaseError
-from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest, read_outcomes
+from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_attempts, chosen_digest, read_outcomes
 from deidlib.outcomes.selection import selection
 from deidlib.release.decision import check_columns, obey, read_decision, released_paths
 from deidlib.release.documents import release_date, write_documents
@@ -83,7 +83,7 @@ def write_release(
     private, release_root = Path(private), Path(release_root)
     decision = read_decision(private)
     obey(decision)
-    if decision.chosen != chosen_digest(all_outcomes(private, shards, checks=False)):
+    if decision.chosen != chosen_digest(chosen_attempts(private, shards)):
         raise ReleaseError(
             "the decision is about other photographs than would be released now: run `deidlib decide` again"
         )

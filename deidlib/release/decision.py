@@ -19,7 +19,7 @@ import pyarrow as pa
 from deidlib.columns import rules as columns
 from deidlib.contract import checks
 from deidlib.errors import GateFailed, InputError, NothingReleased, ReleaseError, ReviewPending
-from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest
+from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_attempts, chosen_digest, read_outcomes
 from deidlib.reid.verdicts import WITHHOLD, blocks
 from deidlib.release.layout import image_paths
 from deidlib.review.effect import review_numbers
@@ -99,16 +99,15 @@ def decide(
         There is no verdict, the verdict is about other photographs than those that passed, an id occurs twice or is not
         a pseudonym, a rule cannot be followed, or a cell may not be released. Nothing is written then.
     """
-    digest = chosen_digest(all_outcomes(private, shards, checks=False))
-    nothing = digest == chosen_digest([])
+    chosen = chosen_attempts(private, shards)
+    digest, nothing = chosen_digest(chosen), not chosen
     failed = [] if nothing else _failed_criteria(attacks, digest)
     review = review_numbers(private, shards, review or {"review": OPTIONAL, "reviewers": 1})
     held_by = GATE_REASON if failed else "review_pending" if review["waiting"] else None
     ids = [] if held_by else _released_ids(all_outcomes(private, shards, checks=False))
     check_columns(private, shards, rules or {})
     paths = image_paths(set(ids))
-    rows = (_crosswalk_row(outcome, paths, held_by) for outcome in all_outcomes(private, shards, checks=False))
-    held = _write(Results(private), rows, all_outcomes(private, shards), held_by, _sheet_paths(private, shards))
+    held = _write(private, shards, paths, held_by)
     why = GATE if failed else REVIEW if review["waiting"] else NOTHING if nothing else None
     small = [one["statement"] for one in attacks.get("gate", {}).get("criteria", []) if one.get("small")]
     decision = Decision(why is None, why, failed, len(ids), held, digest, review, small)
@@ -182,11 +181,13 @@ def check_columns(private: Path, shards: Sequence[str], rules: Mapping) -> None:
     """
     names: set[str] = set()
     ids: set[str] = set()
+    passed: list[dict] = []
     for outcome in all_outcomes(private, shards, checks=False):
         names |= set(json.loads(outcome.photo["columns"] or "{}"))
         ids.update((outcome.photo["patient_id"], outcome.photo["photo_id"]))
+        if outcome.attempt is not None:
+            passed.append(outcome.photo)
     columns.check_rules(rules, names)
-    passed = [outcome.photo for outcome in all_outcomes(private, shards, checks=False) if outcome.attempt is not None]
     for photo in passed:
         columns.sheet_values(photo, rules)
     columns.refuse_identifying(passed, ids, rules)
@@ -239,33 +240,25 @@ def _crosswalk_row(outcome: Outcome, paths: Mapping[str, str], held_by: str | No
     }
 
 
-def _write(
-    results: Results,
-    crosswalk: Iterable[dict],
-    outcomes: Iterable[Outcome],
-    held_by: str | None,
-    sheet_paths: Mapping[int, str],
-) -> int:
+def _write(private: Path, shards: Sequence[str], paths: Mapping[str, str], held_by: str | None) -> int:
     """Write crosswalk and quarantine list; returns the number of photographs that are held back."""
-    table: pa.Table = tables.from_rows(crosswalk, tables.CROSSWALK).sort_by(_ORDER)
-    tables.write(table, results.crosswalk, tables.CROSSWALK)
+    results, sheet_paths = Results(private), _sheet_paths(private, shards)
+    parts, held = [tables.CROSSWALK.empty_table()], []
+    for shard in shards:
+        outcomes = read_outcomes(private, shard)
+        rows = (_crosswalk_row(outcome, paths, held_by) for outcome in outcomes)
+        parts.append(tables.from_rows(rows, tables.CROSSWALK))
+        for outcome in outcomes:
+            photo, reason = outcome.photo, _reason(outcome, held_by)
+            if reason is not None:
+                path, meaning = sheet_paths.get(photo["row"], ""), _meaning(outcome, reason)
+                held.append((photo["row"], photo["photo_id"], path, photo["release_photo_id"], reason, meaning))
+    tables.write(pa.concat_tables(parts).sort_by(_ORDER), results.crosswalk, tables.CROSSWALK)
     results.crosswalk.chmod(0o600)
-    held = sorted(
-        (
-            photo["row"],
-            photo["photo_id"],
-            sheet_paths.get(photo["row"], ""),
-            photo["release_photo_id"],
-            reason,
-            _meaning(outcome, reason),
-        )
-        for outcome in outcomes
-        if (photo := outcome.photo) and (reason := _reason(outcome, held_by)) is not None
-    )
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["row", "photo_id", "path", "release_photo_id", "reason", "meaning"])
-    writer.writerows(held)
+    writer.writerows(sorted(held))
     write_file(results.quarantine, text.getvalue().encode())
     return len(held)
 
