@@ -258,10 +258,9 @@ class Faces:
 
 def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
     """Select from ``tables.EMBEDDINGS``. A look may hold nan (not measured); an embedding that holds one is missing."""
-    chosen = embeddings.filter(
-        pc.and_(pc.equal(embeddings["recogniser"], recogniser), pc.equal(embeddings["shown"], shown))
-    )
-    found = chosen.filter(pc.is_valid(chosen["embedding"])).combine_chunks()
+    wanted = pc.and_(pc.equal(embeddings["recogniser"], recogniser), pc.equal(embeddings["shown"], shown))
+    chosen = _where(embeddings, wanted)
+    found = _where(chosen, pc.is_valid(chosen["embedding"])).combine_chunks()
     if not len(found):
         return Faces(np.zeros(0, str), np.zeros(0, str), np.zeros((0, 1), np.float32), len(chosen))
     flat = np.array(found["embedding"].combine_chunks().flatten(), np.float32)  # its own: Arrow keeps twice the room
@@ -272,6 +271,11 @@ def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:
     if sound.all():
         return Faces(*names, vectors, missing)
     return Faces(*(values[sound] for values in names), vectors[sound], missing)
+
+
+def _where(table: pa.Table, wanted: pa.ChunkedArray) -> pa.Table:
+    """The wanted rows; a table that is wanted whole is not copied."""
+    return table if pc.all(wanted).as_py() else table.filter(wanted)
 
 
 def comparable(vectors: np.ndarray) -> np.ndarray:

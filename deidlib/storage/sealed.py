@@ -136,16 +136,15 @@ class SealedFile:
         return self._read(range(self.num_row_groups), columns)
 
     def _read(self, groups: Sequence[int], columns: Sequence[str] | None) -> pa.Table:
-        for place, (group, column, offset, size) in enumerate(self._places if self._digests else ()):
-            if group in groups and (columns is None or column in columns):
+        of_group = self._parquet.metadata.num_columns
+        for group in groups if self._digests else ():
+            for place, (column, offset, size) in enumerate(_chunks(self._parquet.metadata, group), group * of_group):
+                if columns is not None and column not in columns:
+                    continue
                 self._raw.seek(offset)
                 if hashlib.sha256(self._raw.read(size)).digest() != self._digests[place]:
                     raise Damaged(self._path)
         return self._parquet.read_row_groups(list(groups), columns=columns and list(columns))
-
-    @cached_property
-    def _places(self) -> list[tuple[int, str, int, int]]:
-        return list(_chunks(self._parquet.metadata))
 
 
 @contextmanager
@@ -176,9 +175,10 @@ def _seal(path: str) -> None:
     with open(path, "r+b") as file:
         at, end = _footer(file)
         digests = b""
-        for _, _, offset, size in _chunks(metadata):
-            file.seek(offset)
-            digests += hashlib.sha256(file.read(size)).digest()
+        for group in range(metadata.num_row_groups):
+            for _, offset, size in _chunks(metadata, group):
+                file.seek(offset)
+                digests += hashlib.sha256(file.read(size)).digest()
         digests += struct.pack("<I", len(digests) // _DIGEST_BYTES)
         file.seek(at)
         file.write(digests + hashlib.sha256(digests + end).digest() + _NAME + end)
@@ -203,14 +203,13 @@ def _checked_seal(path: Path, file: BinaryIO) -> list[bytes]:
     return [digests[i : i + _DIGEST_BYTES] for i in range(0, len(digests), _DIGEST_BYTES)]
 
 
-def _chunks(metadata: pq.FileMetaData) -> Iterator[tuple[int, str, int, int]]:
-    """Row group, top-level column, offset and size of everything that holds data, in the footer's order."""
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        for column in range(row_group.num_columns):
-            chunk = row_group.column(column)
-            offset = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
-            yield group, chunk.path_in_schema.split(".")[0], offset, chunk.total_compressed_size
+def _chunks(metadata: pq.FileMetaData, group: int) -> Iterator[tuple[str, int, int]]:
+    """Top-level column, offset and size of everything in a row group that holds data, in the footer's order."""
+    row_group = metadata.row_group(group)
+    for column in range(row_group.num_columns):
+        chunk = row_group.column(column)
+        offset = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+        yield chunk.path_in_schema.split(".")[0], offset, chunk.total_compressed_size
 
 
 def _footer(file: BinaryIO) -> tuple[int, bytes]:
