@@ -196,12 +196,14 @@ def invent_searches(private: Path, photos: int) -> None:
     names += [f"looks/{seen}/{kind}" for seen, kind in LOOK_SEARCHES]
     with sealed.opened(results.searches(0)) as file:
         notes, counted = file.notes, file.read(["search", "row"])
+    of_shard = min(photos, OF_SHARD)
+    people = math.ceil(photos / of_shard) * math.ceil(of_shard / EACH)
     groups: dict[str, int] = {}
     with tables.writing(
         results.searches(1), tables.SEARCHES, lambda: notes | {"searches": json.dumps(groups)}
     ) as append:
         for name in names:
-            probes = math.ceil(photos / EACH) if name.endswith("donor/donor") else photos
+            probes = people if name.endswith("donor/donor") else photos
             rows = np.setdiff1d(np.arange(probes), counted.filter(pc.equal(counted["search"], name))["row"].to_numpy())
             if len(rows):
                 groups[name] = len(groups)
