@@ -158,16 +158,16 @@ def _checksums(folder: Path, found: Listing, known: Mapping[str, Examined]) -> d
     """SHA-256 of the files that may be opened: path → digest, sorted; one that cannot be read has an empty digest."""
 
     def of(path: str) -> str:
-        if path in known:
-            return known[path].sha256
         try:
             return digest(folder, path)
         except InputError:
             return ""
 
     paths = sorted(found.files.keys() - UNLISTED)
+    unknown = [path for path in paths if path not in known]
     with ThreadPoolExecutor(reading_threads()) as pool:
-        return dict(zip(paths, pool.map(of, paths), strict=True))
+        read = dict(zip(unknown, pool.map(of, unknown), strict=True))
+    return {path: known[path].sha256 if path in known else read[path] for path in paths}
 
 
 def _sums_problems(folder: Path, sums: dict[str, str], found: Listing) -> list[str]:

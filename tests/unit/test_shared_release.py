@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from shard_tables import CONFIG, Spec, outcomes_of, pseudonym, verdict_on, write_private
 from typer.testing import CliRunner
 
 from deidlib.cli import app
-from deidlib.release import verify_release
+from deidlib.release import content_digest, verify_release
 from deidlib.release.examined import read_examined, write_examined
+from deidlib.release.layout import file_digest
 from deidlib.storage.results import Results
 from deidlib.storage.shares import dealt, image_jobs
 
@@ -76,6 +78,28 @@ def test_release_and_audit_of_several_jobs_are_those_of_one(folder):
         run(folder, "report", "--out", audit, "--release", there, *more, with_config=True)
     assert content(audits[0]) == content(audits[1])
     assert json.loads((audits[1] / "audit.json").read_text())["release"]["problems"] == 0
+
+
+def test_the_audit_reads_no_image_again_that_jobs_examined(folder, monkeypatch):
+    there, report = folder / "release" / "1.0.0", folder / "report" / "1.0.0"
+    release(folder, there)
+    for part in range(PARTS):
+        out = Results.of_folder(folder).examined_part("1.0.0", part)
+        run(folder, "examine", there, "--part", part, "--of", PARTS, "--out", out, plan=False)
+    read = []
+
+    def noted(*place):
+        read.append(Path(*place).suffix)
+        return file_digest(Path(*place))
+
+    monkeypatch.setattr("deidlib.release.layout.file_digest", noted)
+    monkeypatch.setattr("deidlib.release.verify.digest", noted)
+    run(folder, "report", "--out", report, "--release", there, "--parts", PARTS, with_config=True)
+    assert ".parquet" in read
+    assert ".png" not in read
+    found = json.loads((report / "audit.json").read_text())["release"]
+    assert (found["problems"], found["content_sha256"]) == (0, content_digest(there))
+    assert ".png" in read
 
 
 def test_parts_of_another_decision_or_missing_ones_make_no_release(folder):
