@@ -105,6 +105,9 @@ def reid(
     parts: Annotated[
         int, typer.Option(min=1, help="Parts in which `deidlib search` has done the searches; 1: they are done here.")
     ] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Recognisers that attack at a time, each in a process of its own.")
+    ] = 1,
     given: Settings = "{}",
 ) -> None:
     """Attack the cohort with every recogniser, and judge by the release gate.
@@ -146,7 +149,7 @@ def reid(
         sums, known = read_bytes(release, SUMS_FILE), recognisers()
         cohort = finished_release(private, shards, index, release, sums, cfg, known, encoded)
     swept = read_json(sweep) if sweep else None
-    result = attack(private, shards, cohort, cfg, gallery or cfg["reid"]["gallery"], swept, encoded, made)
+    result = attack(private, shards, cohort, cfg, gallery or cfg["reid"]["gallery"], swept, encoded, made, processes)
     write_json(result, out)
     _say_verdict(result, len(shards))
     if release is not None and not result["gate"]["passed"]:

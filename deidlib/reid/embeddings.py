@@ -307,6 +307,9 @@ class CohortFaces(Mapping[str, Faces]):
         self._read, self._recogniser, self._shown = read, recogniser, shown
         self._kept: dict[str, Faces] = {}
 
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_kept": {}}  # another process reads them again
+
     def __getitem__(self, shown: str) -> Faces:
         if shown not in self._shown:
             raise KeyError(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def reversal(
     with progress("reversal", 2 * steps, "training steps") as step:
         restored = restore_unseen(pairs, steps, seed, step)
     embedded = embed_restored(restored, open_recognisers(options["recognisers"])) if restored else {}
-    return lambda attacker: reversal_attacks(attacker, restored, embedded)
+    return partial(reversal_attacks, restored=restored, embedded=embedded)
 
 
 def _sample(patient_of: Mapping[str, str]) -> dict[str, str]:

@@ -143,8 +143,31 @@ def _mine(
         before += search.cost
 
 
-def read_parts(files: Sequence[Path], inputs: str) -> Callable[[Pairing], Numbers]:
-    """Join what jobs counted: a :data:`deidlib.reid.ranking.Compare` that reads a search when it is asked for.
+@dataclass(frozen=True)
+class CountedSearches:
+    """What jobs counted: a :data:`deidlib.reid.ranking.Compare` that reads a search when it is asked for.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        What :func:`write_part` wrote, of every job.
+    """
+
+    files: tuple[Path, ...]
+
+    def __call__(self, pairing: Pairing) -> Numbers:
+        """Join the numbers of a search; InputError where probes are missing."""
+        found = merged([*_of_search(self.files, pairing.name)])
+        if not np.array_equal(found.row, pairing.rows):
+            raise InputError(
+                f"the searches {pairing.name} are not complete: delete the folder of the searches and run the workflow "
+                "again"
+            )
+        return found
+
+
+def read_parts(files: Sequence[Path], inputs: str) -> CountedSearches:
+    """Open what jobs counted.
 
     Parameters
     ----------
@@ -156,7 +179,7 @@ def read_parts(files: Sequence[Path], inputs: str) -> Callable[[Pairing], Number
     Raises
     ------
     InputError
-        A file is about other embeddings. The callable raises it where probes of a search are missing.
+        A file is about other embeddings.
     """
     for file in files:
         with sealed.opened(file) as opened:
@@ -164,17 +187,7 @@ def read_parts(files: Sequence[Path], inputs: str) -> Callable[[Pairing], Number
                 raise InputError(
                     f"searches/{file.name} was counted among other embeddings; delete it and run the workflow again"
                 )
-
-    def numbers(pairing: Pairing) -> Numbers:
-        found = merged([*_of_search(files, pairing.name)])
-        if not np.array_equal(found.row, pairing.rows):
-            raise InputError(
-                f"the searches {pairing.name} are not complete: delete the folder of the searches and run the workflow "
-                "again"
-            )
-        return found
-
-    return numbers
+    return CountedSearches(tuple(files))
 
 
 def _of_search(files: Sequence[Path], name: str) -> Iterator[Numbers]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deidlib.compute import pin_order
 from deidlib.config import stage_options
 from deidlib.models import recognisers
 from deidlib.reid.cohort import Cohort, embeddings_of
@@ -35,6 +39,7 @@ def attack(
     swept: Mapping[str, Any] | None = None,
     encoded: Callable[[str], bytes] | None = None,
     searches: Sequence[Path] = (),
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Attack a cohort with every recogniser of the configuration, and judge the results by the release gate.
 
@@ -56,6 +61,8 @@ def attack(
         ``release_photo_id`` → encoded image of a finished release; else the images of the shards' tables are used.
     searches : sequence of Path
         What :func:`search` wrote, of every job; without any, all searches are done here.
+    processes : int
+        Recognisers that attack at a time, each in a process of its own if there are several.
 
     Returns
     -------
@@ -67,12 +74,13 @@ def attack(
     about, crowd, inversion = evidence.recognisers, evidence.gallery, stage_options(cfg, "inversion")
     if searches:
         evidence.compare = read_parts(searches, _searched(cohort.inputs, bank_sum, evidence, options))
-    more = [lambda attacker: parrot_attacks(attacker, options["fmr"], options["seed"])]
+    more = [partial(parrot_attacks, fmr=options["fmr"], seed=options["seed"])]
     if options["reversal_steps"]:
         more.append(reversal(private, cohort.photos, cohort.attempts, shards, encoded, options))
     mouths = seen_mouths(private, cohort.photos, cohort.attempts, shards, encoded)
     teeth = teeth_attacks(mouths, np.random.default_rng([options["seed"], 9]))
-    result = run_suite(evidence, options, cfg["identity"], more, teeth)
+    with side_by_side(min(processes, len(names))) as each:
+        result = run_suite(evidence, options, cfg["identity"], more, teeth, each)
 
     swept = swept or {}
     measured = result["calibration"], {name: about[name]["same_above"] for name in names}, options["seed"]
@@ -118,6 +126,16 @@ def search(
     others = {name: evidence.distractors(name) for name in same_above}
     planned = planned_searches(evidence.embeddings, same_above, others, cfg["reid"]["seed"])
     return write_part(out, planned, part, _searched(inputs, bank_sum, evidence, cfg["reid"]))
+
+
+@contextmanager
+def side_by_side(processes: int) -> Iterator[Callable[..., Iterable]]:
+    """``map``, or the same in so many processes at a time."""
+    if processes == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn"), pin_order) as pool:
+        yield pool.map
 
 
 def _evidence(private: Path, cohort: Cohort, cfg: Mapping[str, Any], gallery: Path | None) -> tuple[Evidence, str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,6 +107,7 @@ def run_suite(
     identity: str,
     more: Sequence[MoreAttacks] = (),
     others: Sequence[Attack] = (),
+    each: Callable[..., Iterable] = map,
 ) -> dict[str, Any]:
     """Run every attack and judge the results.
 
@@ -121,6 +123,8 @@ def run_suite(
         Further attacks, such as the learned ones; each is called once a recogniser.
     others : sequence of Attack
         Results of attacks without a recogniser, such as those by the teeth.
+    each : callable
+        Calls a function with every recogniser, as ``map`` does: one after the other, or in processes of their own.
 
     Returns
     -------
@@ -134,41 +138,20 @@ def run_suite(
         A recogniser cannot be calibrated.
     """
     results: dict[str, list] = defaultdict(list)
-    attacks: list[Attack] = []
-    wanted, similarities = _generated(evidence.photos), {}
+    wanted = _generated(evidence.photos)
     looks = CohortFaces(evidence.embeddings, LOOKS, LOOKS_SHOWN)
     people = people_looks(looks["square"])
     unmeasured = sum(len(wanted - set(looks[shown].photos.tolist())) for shown in ("square", "released"))
-    for name, about in evidence.recognisers.items():
-        rng = np.random.default_rng([options["seed"], *name.encode(), 1])
-        faces = CohortFaces(evidence.embeddings, name, SHOWN)
-        unmeasured += sum(len(wanted - set(faces[shown].photos)) for shown in ("original", "released"))
-        calibration = calibrate(
-            name,
-            about["same_above"],
-            faces["original"],
-            evidence.bank.get(name),
-            about["published_threshold"],
-            options["fmr"],
-            rng,
-            people.class_of(faces["original"].patients),
-        )
-        attacker = evidence.attacker(name, faces, calibration, options, identity, people)
-        found, ranks = face_attacks.all_attacks(attacker)
-        attacks += found
-        attacks += fused_attacks(attacker, looks, options["seed"])
-        similarities |= _similarity(evidence, name, faces, about["same_above"])
-        for attack in more:
-            attacks += attack(attacker)
-        results["recognisers"].append(_about(name, about))
-        results["calibration"].append(calibration.as_json())
-        results["scores"] += score_classes(attacker)
-        results["verified"].append(verified_photos(attacker, wanted))
-        results["ranks"] += ranks
-        del faces, attacker  # before those of the next are read
+    sent = replace(evidence, photos=[], table=None)  # all that a recogniser's attacks need
+    attack = partial(_attack_by, sent, wanted, looks, people, options, identity, more)
+    for found in each(attack, evidence.recognisers):
+        for key, values in found.items():
+            results[key] += values
+    attacks = results["attacks"]
+    unmeasured += sum(results["unmeasured"])
     attacks += look_attacks(looks, np.random.default_rng([options["seed"], 7]), evidence.compare)
     attacks += others
-    attacks += _side_channels(evidence, similarities, np.random.default_rng([options["seed"], 2]))
+    attacks += _side_channels(evidence, np.random.default_rng([options["seed"], 2]))
     verdict = release_gate(attacks, evidence.recognisers, _summary(evidence, unmeasured), options)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -179,6 +162,44 @@ def run_suite(
         "table_risk": evidence.table,
         "seeds": {"reid": options["seed"]},
         "words": _words(evidence, attacks),
+    }
+
+
+def _attack_by(
+    evidence: Evidence,
+    wanted: set[str],
+    looks: Mapping[str, Faces],
+    people: PeopleLooks,
+    options: Mapping,
+    identity: str,
+    more: Sequence[MoreAttacks],
+    name: str,
+) -> dict[str, list]:
+    """Run every attack by one recogniser: entries of what :func:`run_suite` gives, by their key."""
+    about, faces = evidence.recognisers[name], CohortFaces(evidence.embeddings, name, SHOWN)
+    calibration = calibrate(
+        name,
+        about["same_above"],
+        faces["original"],
+        evidence.bank.get(name),
+        about["published_threshold"],
+        options["fmr"],
+        np.random.default_rng([options["seed"], *name.encode(), 1]),
+        people.class_of(faces["original"].patients),
+    )
+    attacker = evidence.attacker(name, faces, calibration, options, identity, people)
+    attacks, ranks = face_attacks.all_attacks(attacker)
+    attacks += fused_attacks(attacker, looks, options["seed"])
+    for attack in more:
+        attacks += attack(attacker)
+    return {
+        "recognisers": [_about(name, about)],
+        "calibration": [calibration.as_json()],
+        "attacks": attacks,
+        "scores": score_classes(attacker),
+        "verified": [verified_photos(attacker, wanted)],
+        "ranks": ranks,
+        "unmeasured": [len(wanted - set(faces[shown].photos)) for shown in ("original", "released")],
     }
 
 
@@ -195,23 +216,26 @@ def _about(name: str, about: Mapping) -> dict:
     return {"name": name, **{key: about.get(key) for key in keys}}
 
 
-def _similarity(evidence: Evidence, name: str, faces: Mapping[str, Faces], same_above: bool) -> dict[str, Similarity]:
+def _similarities(evidence: Evidence) -> dict[str, Similarity]:
     """How an attacker computes the likenesses that the index publishes; kept for columns that it has."""
     published = {column for photo in evidence.photos for column in photo.published}
-    wanted = [column for column, recogniser in _LIKENESS.items() if recogniser == name and column in published]
-    return {column: Similarity(faces["released"], faces["original"], same_above) for column in wanted}
+    found = {}
+    for column, name in _LIKENESS.items():
+        if column in published and name in evidence.recognisers:
+            faces = CohortFaces(evidence.embeddings, name, SHOWN)
+            same_above = evidence.recognisers[name]["same_above"]
+            found[column] = Similarity(faces["released"], faces["original"], same_above)
+    return found
 
 
-def _side_channels(
-    evidence: Evidence, similarities: Mapping[str, Similarity], rng: np.random.Generator
-) -> list[Attack]:
+def _side_channels(evidence: Evidence, rng: np.random.Generator) -> list[Attack]:
     hashes = CohortFaces(evidence.embeddings, PHASH, ("released", "square"))
     return [
         side_channels.metadata_attack(evidence.photos, rng),
         *side_channels.order_attacks(evidence.photos, rng),
         side_channels.size_attack(evidence.photos, rng),
         side_channels.hash_attack(hashes["released"], hashes["square"], rng),
-        side_channels.published_numbers_attack(evidence.photos, similarities, rng),
+        side_channels.published_numbers_attack(evidence.photos, _similarities(evidence), rng),
     ]
 
 

@@ -41,6 +41,9 @@ class Damaged(InputError):
         super().__init__(f"{Path(path).name} is damaged; delete it and run the workflow again")
         self.path = Path(path)
 
+    def __reduce__(self) -> tuple:
+        return Damaged, (self.path,)  # from another process as well
+
 
 @contextmanager
 def writing(

@@ -1,6 +1,7 @@
 """Searches that jobs share give the numbers of one process, bit for bit; what is incomplete is refused."""
 
 from dataclasses import fields
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,12 @@ from deidlib.reid import ranking
 from deidlib.reid.attacker import SHOWN
 from deidlib.reid.embeddings import LOOKS, PHASH, CohortFaces, Faces
 from deidlib.reid.looks import KINDS, LOOK_VALUES
+from deidlib.reid.parrot import parrot_attacks
 from deidlib.reid.ranking import Pairing, compare, merged
 from deidlib.reid.shared import digest_of_inputs, planned_searches, read_parts, write_part
 from deidlib.reid.side_channels import Photo
 from deidlib.reid.soft_biometrics import LOOKS_SHOWN
+from deidlib.reid.stage import side_by_side
 from deidlib.reid.suite import Evidence, run_suite
 from deidlib.storage import tables
 from deidlib.storage.shares import search_jobs
@@ -75,7 +78,11 @@ def cohort(rng) -> pa.Table:
 def evidence(table: pa.Table, rng, **more) -> Evidence:
     photos = [Photo(*photo(i), row=i + 2, released=True, side=48, donor=photo(i)[1]) for i in range(PEOPLE * EACH)]
     bank = {name: rng.normal(size=(50, SIZE)).astype(np.float32) for name in ABOUT}
-    return Evidence(photos, lambda *_: iter([table]), ABOUT, bank, **more)
+    return Evidence(photos, partial(of_any, table), ABOUT, bank, **more)
+
+
+def of_any(table: pa.Table, recogniser: str, shown: str) -> list[pa.Table]:
+    return [table]
 
 
 def shared(folder, one: Evidence, parts: int):
@@ -114,6 +121,28 @@ def test_attacks_by_shared_searches_are_those_of_one_process(tmp_path, small_blo
     results = [run_suite(which, OPTIONS, "per_patient") for which in (one, other)]
     assert results[0] == results[1]
     assert any(0 < attack["hits"] < attack["trials"] for attack in results[0]["attacks"])
+
+
+def test_recognisers_that_attack_side_by_side_give_the_results_of_one_process(tmp_path):
+    table = cohort(np.random.default_rng(1))
+    files = shared(tmp_path, evidence(table, np.random.default_rng(2)), 3)
+    more = [partial(parrot_attacks, fmr=0.01, seed=3)]
+    results = []
+    for processes in (1, 2):
+        one = evidence(table, np.random.default_rng(2), compare=read_parts(files, digest_of_inputs({"a": "b"})))
+        with side_by_side(processes) as each:
+            results.append(run_suite(one, OPTIONS, "per_patient", more, each=each))
+    assert results[0] == results[1]
+    assert [about["name"] for about in results[0]["recognisers"]] == list(ABOUT)
+
+
+def test_what_stops_a_process_of_its_own_is_told_by_its_words(tmp_path):
+    table = cohort(np.random.default_rng(1))
+    files = shared(tmp_path, evidence(table, np.random.default_rng(2)), 3)
+    one = evidence(table, np.random.default_rng(2), compare=read_parts(files, digest_of_inputs({"a": "b"})))
+    files[1].write_bytes(files[1].read_bytes()[:-400] + bytes(400))
+    with side_by_side(2) as each, pytest.raises(InputError, match=f"^{files[1].name} is damaged; delete it"):
+        run_suite(one, OPTIONS, "per_patient", each=each)
 
 
 @pytest.mark.parametrize("same_above", [True, False])

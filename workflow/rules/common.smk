@@ -141,6 +141,11 @@ def parts_of_search(wildcards):
     return search_jobs(planned("n_photos"))
 
 
+def processes_of_attacks(wildcards, threads):
+    """Params function: recognisers that attack at a time. Those of a small cohort take less time than more processes."""
+    return threads if parts_of_search(wildcards) > 1 else 1
+
+
 def shared_searches(wildcards):
     """Input function: the parts of the searches, where several jobs share them."""
     parts = parts_of_search(wildcards)

@@ -29,10 +29,11 @@ rule reid:
     params:
         settings=settings_of("identity", "generator", "preserve", "preset", "reid", "release"),
         parts=parts_of_search,
+        processes=processes_of_attacks,
         bank=generator_file(bank_file),
         weights=weights(*recogniser_models()),
     shell:
         "deidlib reid --plan {input.plan:q} --sweep {input.sweep:q} --out {output.attacks:q} "
-        "--parts {params.parts} "
+        "--parts {params.parts} --processes {params.processes} "
         "--config {params.settings:q} "
         "> {log:q} 2>&1"
