@@ -45,6 +45,7 @@ SOFTWARE = (
     "mediapipe",
     "opencv-contrib-python-headless",
     "dlib-bin",
+    "onnxruntime",
     "numpy",
     "scipy",
     "pyarrow",
