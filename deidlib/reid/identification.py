@@ -109,9 +109,11 @@ def searched(pairing: Pairing, found: Numbers, with_crowd: bool = False, drop_ow
         for best in (mate[enrolled], (found.crowd_impostor if crowd else found.impostor)[enrolled])
     )
     size = pairing.size if crowd else len(pairing.gallery)
+    whole = len(rows) == len(pairing.probes)  # then the names are not copied
+    photos, patients = pairing.probes.photos, pairing.probes.patients
     return Search(
-        pairing.probes.photos[rows],
-        pairing.probes.patients[rows],
+        photos if whole else photos[rows],
+        patients if whole else patients[rows],
         ranks[enrolled],
         mates[rows],
         size - int(drop_own and len(rows) > 0 and bool(at_home[rows].all())),

@@ -180,10 +180,11 @@ class PeopleLooks:
         place = place.astype(np.float32)
         if len(wanted) < 2:
             return {name: [] for name in wanted.tolist()}
-        found = _nearest_places(place, LOOK_ALIKES + 1)
+        names = wanted.tolist()  # one text a patient, however often it is named
+        found = _nearest_places(place, LOOK_ALIKES + 1).tolist()
         return {
-            name: [str(wanted[other]) for other in row if other != k][:LOOK_ALIKES]
-            for k, (name, row) in enumerate(zip(wanted.tolist(), found, strict=True))
+            name: [names[other] for other in row if other != k][:LOOK_ALIKES]
+            for k, (name, row) in enumerate(zip(names, found, strict=True))
         }
 
     def class_of(self, patients: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ rule search:
         "../../envs/environment.yaml"
     threads: 4
     resources:
-        mem_mb=for_photos(60, least=16000),
+        mem_mb=for_photos(20, least=16000),
         runtime=more(240),
     params:
         settings=settings_of("generator", "reid"),
