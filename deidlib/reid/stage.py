@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
@@ -15,6 +16,7 @@ import numpy as np
 
 from deidlib.compute import pin_order
 from deidlib.config import stage_options
+from deidlib.errors import DeidlibError
 from deidlib.models import recognisers
 from deidlib.reid.cohort import Cohort, embeddings_of
 from deidlib.reid.distractors import bank_faces, gallery_faces
@@ -130,12 +132,18 @@ def search(
 
 @contextmanager
 def side_by_side(processes: int) -> Iterator[Callable[..., Iterable]]:
-    """``map``, or the same in so many processes at a time."""
-    if processes == 1:
+    """``map``, or the same in so many processes at a time; DeidlibError if the system ends one of these."""
+    if processes <= 1:
         yield map
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), pin_order) as pool:
-        yield pool.map
+    try:
+        with ProcessPoolExecutor(processes, get_context("spawn"), pin_order) as pool:
+            yield pool.map
+    except BrokenProcessPool:
+        raise DeidlibError(
+            "a process that attacked with one recogniser was ended from outside, as happens when memory runs out: give "
+            "the rule reid more memory, or fewer threads, so that fewer recognisers attack at a time"
+        ) from None
 
 
 def _evidence(private: Path, cohort: Cohort, cfg: Mapping[str, Any], gallery: Path | None) -> tuple[Evidence, str]:

@@ -1,5 +1,7 @@
 """Searches that jobs share give the numbers of one process, bit for bit; what is incomplete is refused."""
 
+import os
+import signal
 from dataclasses import fields
 from functools import partial
 
@@ -7,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from deidlib.errors import InputError
+from deidlib.errors import DeidlibError, InputError
 from deidlib.reid import ranking
 from deidlib.reid.attacker import SHOWN
 from deidlib.reid.embeddings import LOOKS, PHASH, CohortFaces, Faces
@@ -143,6 +145,15 @@ def test_what_stops_a_process_of_its_own_is_told_by_its_words(tmp_path):
     files[1].write_bytes(files[1].read_bytes()[:-400] + bytes(400))
     with side_by_side(2) as each, pytest.raises(InputError, match=f"^{files[1].name} is damaged; delete it"):
         run_suite(one, OPTIONS, "per_patient", each=each)
+
+
+def killed(name: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_the_system_ends_is_told_in_words():
+    with pytest.raises(DeidlibError, match="more memory"), side_by_side(2) as each:
+        list(each(killed, ABOUT))
 
 
 @pytest.mark.parametrize("same_above", [True, False])
