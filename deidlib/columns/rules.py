@@ -233,7 +233,8 @@ def sheet_values(
         (:func:`refuse_identifying` sees the other rows too). The error names column and row, never the value.
     """
     further = json.loads(photo["columns"] or "{}")
-    cells, own = {}, Ids([photo["patient_id"], photo["photo_id"]])
+    cells: dict[str, str | None] = {}
+    own: Ids | None = None
     for name in ("view", "timepoint", *released_columns(rules)):
         rule = _rule(rules, name) if name in rules else "keep"
         if rule == CAPTURED:
@@ -249,6 +250,7 @@ def sheet_values(
             day, since = _date(str(value).strip(), name, photo["row"]), (first or {}).get((photo[_PATIENT], name))
             cells[name] = str(day.year) if rule == "year" else None if since is None else str((day - since).days)
         else:
+            own = own or Ids([photo["patient_id"], photo["photo_id"]])
             cells[name] = _kept(str(value).strip(), name, photo["row"], own)
     return cells
 
