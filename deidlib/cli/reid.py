@@ -29,7 +29,7 @@ def embeddings(
       deidlib embeddings --plan private/plan.json --shard s0000 --out private/shards/s0000/embeddings.parquet
     """
     from deidlib import compute
-    from deidlib.outcomes.outcomes import read_outcomes
+    from deidlib.outcomes.outcomes import chosen_attempts
     from deidlib.reid.cohort import embed_photos, write_embeddings
     from deidlib.vision.networks import open_recognisers
 
@@ -37,8 +37,7 @@ def embeddings(
     compute.pin_order()
     open_private(out)
     results = Results.of_plan(plan)
-    outcomes = read_outcomes(results.private, shard)
-    chosen = {outcome.photo_id: outcome.attempt for outcome in outcomes if outcome.attempt is not None}
+    chosen = chosen_attempts(results.private, [shard])
     table = embed_photos(results.shard(shard), chosen, open_recognisers(cfg["reid"]["recognisers"]), cfg)
     write_embeddings(table, out)
     out.chmod(0o600)

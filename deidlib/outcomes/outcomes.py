@@ -126,6 +126,11 @@ def chosen_attempts(private: Path, shards: Iterable[str]) -> dict[str, int]:
     return chosen
 
 
+def chosen_among(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """The same of outcomes that were read."""
+    return {outcome.photo_id: outcome.attempt for outcome in outcomes if outcome.attempt is not None}
+
+
 def chosen_digest(chosen: Mapping[str, int]) -> str:
     """SHA-256 of :func:`chosen_attempts`: identifies what a verdict is about."""
     return hashlib.sha256(repr(sorted(chosen.items())).encode()).hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deidlib.contract.routes import GENERATE
 from deidlib.errors import InputError
-from deidlib.outcomes.outcomes import chosen_attempts, chosen_digest, read_outcomes
+from deidlib.outcomes.outcomes import chosen_among, chosen_digest, read_outcomes
 from deidlib.panel.errors import PanelError
 from deidlib.release.decision import GATE, NOTHING, read_decision
 from deidlib.release.layout import content_digest
@@ -125,7 +125,7 @@ def pending_release(private: Path, views: Iterable[str] = ()) -> Source:
         raise PanelError(f"version {version} is released already: name its folder, results/release/{version}")
     if decision.why in (GATE, NOTHING):
         raise PanelError("no release is pending: the run decided against one, and the audit says why")
-    if decision.chosen != chosen_digest(chosen_attempts(results.private, shards)):
+    if decision.chosen != chosen_digest(chosen_among(one for _, one in outcomes)):
         raise PanelError("what would be released has changed since the decision: run the workflow again, then design")
     found = [
         Released(

@@ -16,7 +16,7 @@ from deidlib.columns.table_risk import outcomes_risk, table_risk
 from deidlib.contract.routes import GENERATE
 from deidlib.errors import InputError
 from deidlib.logs import progress
-from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_digest, read_outcomes
+from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_among, chosen_digest, read_outcomes
 from deidlib.reid.distractors import sha256
 from deidlib.reid.embeddings import Released, embed_shard
 from deidlib.reid.looks import LookMeter
@@ -60,7 +60,7 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
     for shard in shards:
         folder = Results(private).shard(shard)
         outcomes = read_outcomes(private, shard)
-        chosen = {o.photo_id: o.attempt for o in outcomes if o.attempt is not None}
+        chosen = chosen_among(outcomes)
         clean = {o.photo_id: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {}, _published)
         attempts |= chosen

@@ -180,8 +180,8 @@ def outcomes_of(private: Path, shards: list[str], attempts: int = 2, config: Map
 def verdict_on(found: list, passed: bool = True) -> dict:
     """What `deidlib reid` writes of its gate, given on these outcomes."""
     criterion = {"name": "x", "statement": "No face is recognised", "passed": passed, "note": "dlib: 3 of 9."}
-    chosen = {outcome.photo_id: outcome.attempt for outcome in found if outcome.attempt is not None}
-    return {"gate": {"passed": passed, "criteria": [criterion]}, "inputs": {"chosen": outcomes.chosen_digest(chosen)}}
+    chosen = outcomes.chosen_digest(outcomes.chosen_among(found))
+    return {"gate": {"passed": passed, "criteria": [criterion]}, "inputs": {"chosen": chosen}}
 
 
 def write_release(
