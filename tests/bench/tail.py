@@ -181,6 +181,15 @@ def made_in_order(shard: Path, outcomes) -> None:
             os.utime(step.file(shard), (place, place))
 
 
+def refuse_empty(part: Path) -> None:
+    """End the bench if the measured part of the searches holds none: there are more parts than blocks of probes."""
+    from deidlib.storage import sealed
+
+    with sealed.opened(part) as file:
+        if not file.num_rows:
+            sys.exit("the measured part of the searches holds no search: name fewer parts (--of)")
+
+
 def invent_searches(private: Path, photos: int) -> None:
     """Write, as part 1, the searches that the measured part, in place of part 0, left: numbers that are drawn."""
     import pyarrow as pa
@@ -242,6 +251,7 @@ def main() -> None:
     for place, part in enumerate(range(searches_of) if given.searches else [searches_of // 2]):
         out = ["--part", part, "--of", searches_of, "--out", Results(Path("results/private")).searches(place)]
         timed("search", f"part {part} of {searches_of}", [*deidlib, "search", *plan, *digests, *out, *config])
+    in_process(refuse_empty, Results(private).searches(0))
     if not given.searches:
         in_process(invent_searches, private, n)
     parts = ["--parts", searches_of if given.searches else 2]
