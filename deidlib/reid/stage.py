@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +140,24 @@ def side_by_side(processes: int) -> Iterator[Callable[..., Iterable]]:
         yield map
         return
     try:
-        with ProcessPoolExecutor(processes, get_context("spawn"), pin_order) as pool:
+        with ProcessPoolExecutor(processes, get_context("spawn"), _begin) as pool:
             yield pool.map
     except BrokenProcessPool:
         raise DeidlibError(
             "a process that attacked with one recogniser was ended from outside, as happens when memory runs out: give "
             "the rule reid more memory, or fewer threads, so that fewer recognisers attack at a time"
         ) from None
+
+
+def _begin() -> None:
+    """Start a process of its own: it ends with the one that started it, which may be killed without a word."""
+    pin_order()
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _evidence(private: Path, cohort: Cohort, cfg: Mapping[str, Any], gallery: Path | None) -> tuple[Evidence, str]:

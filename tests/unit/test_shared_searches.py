@@ -2,8 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -145,6 +149,45 @@ def test_what_stops_a_process_of_its_own_is_told_by_its_words(tmp_path):
     files[1].write_bytes(files[1].read_bytes()[:-400] + bytes(400))
     with side_by_side(2) as each, pytest.raises(InputError, match=f"^{files[1].name} is damaged; delete it"):
         run_suite(one, OPTIONS, "per_patient", each=each)
+
+
+_STARTS = """
+import os, sys, time
+
+def work(path):
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    from deidlib.reid.stage import side_by_side
+    with side_by_side(2) as each:
+        list(each(work, sys.argv[1:]))
+"""
+
+
+def test_processes_of_their_own_end_with_the_one_that_started_them(tmp_path):
+    program, files = tmp_path / "starts.py", [tmp_path / "a", tmp_path / "b"]
+    program.write_text(_STARTS)
+    started = subprocess.Popen([sys.executable, program, *files])
+    wait_until(lambda: all(file.is_file() and file.read_text() for file in files))
+    started.kill()
+    started.wait()
+    wait_until(lambda: not any(alive(int(file.read_text())) for file in files))
+
+
+def wait_until(done, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def killed(name: str) -> None:
