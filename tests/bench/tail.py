@@ -22,6 +22,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +131,6 @@ def write_embeddings(photos, sizes: dict[str, int], rng: np.random.Generator, ou
 
 def write_results(folder: Path, photos: int, values: int | None) -> None:
     """Write the tables of all stages up to the embeddings, the sheet and the plan."""
-    import pyarrow as pa
     from shard_tables import Spec, write_private
 
     from deidlib.storage import tables
@@ -148,24 +149,35 @@ def write_results(folder: Path, photos: int, values: int | None) -> None:
     schemas = {path: getattr(tables, path.stem.upper()) for path in made}
     whole = {path: tables.read(file, schemas[path]) for path, file in made.items()}
     sizes = {name: values or size for name, size in SIZES.items()}
-    with open(folder / "samples.tsv", "w", encoding="utf-8") as sheet:
+    write = partial(_write_shard, results, whole, schemas, sizes, of_shard)
+    with (
+        open(folder / "samples.tsv", "w", encoding="utf-8") as sheet,
+        multiprocessing.get_context("spawn").Pool() as pool,
+    ):
         print("patient_id", "photo_id", "path", "consent", sep="\t", file=sheet)
-        for number, name in enumerate(names):
-            for path, table in whole.items():
-                columns = [renamed(table[field.name], field.name, name, number * of_shard) for field in table.schema]
-                other = pa.Table.from_arrays(columns, schema=table.schema)
-                tables.write(other, results.shard(name) / path, schemas[path])
-                if path.name == "photos.parquet":
-                    here = other
-                if path.name == "outcomes.parquet":
-                    outcomes = other
-            made_in_order(results.shard(name), outcomes)
-            out = stage_table(results.shard(name), "embeddings")
-            write_embeddings(here, sizes, np.random.default_rng([7, number]), out)
-            for patient, photo in zip(here["patient_id"].to_pylist(), here["photo_id"].to_pylist(), strict=True):
-                print(patient, photo, "photo.jpg", "yes", sep="\t", file=sheet)
+        for lines in pool.imap(write, names):
+            print(*lines, sep="\n", file=sheet)
     results.plan.write_text(json.dumps({"shards": names, "n_photos": photos}))
     results.reid.mkdir()
+
+
+def _write_shard(results, whole: dict, schemas: dict, sizes: dict[str, int], of_shard: int, name: str) -> list[str]:
+    """Write the tables of one shard, copies of `whole` under other names, and return its lines of the sheet."""
+    import pyarrow as pa
+
+    from deidlib.storage import tables
+
+    number, shard = int(name[1:]), results.shard(name)
+    made = {}
+    for path, table in whole.items():
+        columns = [renamed(table[field.name], field.name, name, number * of_shard) for field in table.schema]
+        made[path.name] = pa.Table.from_arrays(columns, schema=table.schema)
+        tables.write(made[path.name], shard / path, schemas[path])
+    made_in_order(shard, made["outcomes.parquet"])
+    photos = made["photos.parquet"]
+    write_embeddings(photos, sizes, np.random.default_rng([7, number]), stage_table(shard, "embeddings"))
+    ids = zip(photos["patient_id"].to_pylist(), photos["photo_id"].to_pylist(), strict=True)
+    return [f"{patient}\t{photo}\tphoto.jpg\tyes" for patient, photo in ids]
 
 
 def made_in_order(shard: Path, outcomes) -> None:
@@ -262,12 +274,16 @@ def main() -> None:
     parts = ["--parts", of]
 
     def shared_work(name: str, command: list, place: Callable[[str, int], Path]) -> None:
-        for part in range(of) if of > 1 else ():
-            line = [*deidlib, name, *command, "--part", part, "--of", of, "--out", place("1.0.0", part)]
-            if part == 0:
-                timed(name, f"part 0 of {of}", line)
-            else:
-                subprocess.run(list(map(str, line)), cwd=folder, check=True, capture_output=True)
+        lines = [
+            [*deidlib, name, *command, "--part", part, "--of", of, "--out", place("1.0.0", part)] for part in range(of)
+        ]
+        if of > 1:
+            timed(name, f"part 0 of {of}", lines[0])
+            with ThreadPool() as pool:
+                pool.map(
+                    lambda line: subprocess.run([*map(str, line)], cwd=folder, check=True, capture_output=True),
+                    lines[1:],
+                )
 
     shared_work("images", [*plan, *config], results.release_part)
     timed("release", "", [*deidlib, "release", *plan, "--sheet", "samples.tsv", "--out", release, *parts, *config])
