@@ -15,33 +15,38 @@ from deidlib.contract.checks import LIKENESS, keeps_bound
 from deidlib.contract.routes import GENERATE
 from deidlib.outcomes.outcomes import Outcome
 
+_COUNTED = (
+    "photographs",
+    "passed_first",
+    "made_again",
+    "went_on",
+    "new_donor",
+    "against_judge",
+    "released",
+    "released_later",
+)
 
-def selection(outcomes: Iterable[Outcome], options: Mapping) -> dict[str, Any]:
-    """Count attempts on photographs with a generated face.
+
+class Selection:
+    """Counts of attempts on photographs with a generated face; outcomes are added one after the other.
 
     Parameters
     ----------
-    outcomes : iterable of Outcome
-        The whole cohort's.
     options : mapping
         ``config["checks"]``, the bounds.
-
-    Returns
-    -------
-    dict
-        ``photographs`` that a first attempt was checked of; ``passed_first`` of them; ``made_again``, of which
-        ``went_on`` with the same donor at some attempt, and ``new_donor`` got another one; ``against_judge``: those of
-        which an attempt failed a recogniser's check; ``released``, and of these ``released_later``, at a later attempt.
-        ``first``: recogniser's check → ``taken`` for the patient at the first attempt, of ``n`` that could be compared
-        (its threshold alone, without the margin).
     """
-    counted = ("photographs", "passed_first", "made_again", "went_on", "new_donor", "against_judge", "released")
-    counts = dict.fromkeys((*counted, "released_later"), 0)
-    first = {name: {"taken": 0, "n": 0} for name in LIKENESS}
-    for outcome in outcomes:
+
+    def __init__(self, options: Mapping):
+        self._options = options
+        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._first = {name: {"taken": 0, "n": 0} for name in LIKENESS}
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a photograph."""
         tries = [row for row in outcome.tries if (row["route"] or GENERATE) == GENERATE]
         if not tries:
-            continue
+            return
+        counts = self._counts
         counts["photographs"] += 1
         counts["passed_first"] += not tries[0]["failed"]
         counts["made_again"] += len(tries) > 1
@@ -54,9 +59,30 @@ def selection(outcomes: Iterable[Outcome], options: Mapping) -> dict[str, Any]:
         for name, check in LIKENESS.items():
             value = tries[0][name]
             if value is not None and math.isfinite(value):
-                first[name]["n"] += 1
-                first[name]["taken"] += not keeps_bound(check, value, options)
-    return {**counts, "first": first}
+                self._first[name]["n"] += 1
+                self._first[name]["taken"] += not keeps_bound(check, value, self._options)
+
+    def numbers(self) -> dict[str, Any]:
+        """Give the counts.
+
+        Returns
+        -------
+        dict
+            ``photographs`` that a first attempt was checked of; ``passed_first`` of them; ``made_again``, of which
+            ``went_on`` with the same donor at some attempt, and ``new_donor`` got another one; ``against_judge``: those
+            of which an attempt failed a recogniser's check; ``released``, and of these ``released_later``, at a later
+            attempt. ``first``: recogniser's check → ``taken`` for the patient at the first attempt, of ``n`` that could
+            be compared (its threshold alone, without the margin).
+        """
+        return {**self._counts, "first": self._first}
+
+
+def selection(outcomes: Iterable[Outcome], options: Mapping) -> dict[str, Any]:
+    """Give the numbers of :class:`Selection` for all these outcomes."""
+    found = Selection(options)
+    for outcome in outcomes:
+        found.add(outcome)
+    return found.numbers()
 
 
 def words(found: Mapping[str, Any]) -> str:

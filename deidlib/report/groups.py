@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from deidlib.contract.routes import GENERATE
 from deidlib.intake.screening import CATEGORY_PATIENTS
@@ -19,13 +19,52 @@ _NEIGHBOURS = {"tone": True, "age": True, "sex": False}
 TITLES = {"tone": "Skin tone", "age": "Age", "sex": "Sex"}
 
 
-def group_results(outcomes: Iterable[Outcome], suite: Mapping[str, Any] | None) -> list[dict]:
+class Member(NamedTuple):
+    """What the counts of a group need of a photograph; a large cohort's whole outcomes would fill the memory.
+
+    Attributes
+    ----------
+    photo_id, patient_id : str
+        Pseudonyms.
+    age, sex
+        As the sheet records them.
+    released, drawn : bool
+        It would be released; it would be with a generated face.
+    passed_first : bool or None
+        Whether the first attempt at a generated face passed; None where there was none.
+    """
+
+    photo_id: str
+    patient_id: str
+    age: float | None
+    sex: str | None
+    released: bool
+    drawn: bool
+    passed_first: bool | None
+
+
+def member(outcome: Outcome) -> Member:
+    """Take from an outcome what the counts need."""
+    photo, released = outcome.photo, outcome.attempt is not None
+    new_face = outcome.tries and (outcome.tries[0]["route"] or GENERATE) == GENERATE
+    return Member(
+        outcome.photo_id,
+        photo["release_patient_id"],
+        photo["age"],
+        photo["sex"],
+        released,
+        released and (outcome.check["route"] or GENERATE) == GENERATE,
+        not outcome.tries[0]["failed"] if new_face else None,
+    )
+
+
+def group_results(members: Iterable[Member], suite: Mapping[str, Any] | None) -> list[dict]:
     """Count what became of the photographs of each group.
 
     Parameters
     ----------
-    outcomes : iterable of Outcome
-        The whole cohort's.
+    members : iterable of Member
+        From :func:`member`, of the whole cohort.
     suite : mapping or None
         ``attacks.json``: ``people`` (apparent sex, age and tone of each patient) and ``verified`` (photographs that
         each recogniser takes for the patient) are read; both may be missing.
@@ -39,8 +78,8 @@ def group_results(outcomes: Iterable[Outcome], suite: Mapping[str, Any] | None) 
         (photographs that a first attempt was made of), ``passed_first``, and ``verified``: recogniser → hits, trials.
     """
     suite, of_patient = suite or {}, defaultdict(list)
-    for outcome in outcomes:
-        of_patient[outcome.photo["release_patient_id"]].append(outcome)
+    for one in members:
+        of_patient[one.patient_id].append(one)
     looks = {row["release_patient_id"]: row for row in suite.get("people") or []}
     verified = suite.get("verified") or []
     found = []
@@ -63,12 +102,12 @@ def group_results(outcomes: Iterable[Outcome], suite: Mapping[str, Any] | None) 
     return found
 
 
-def _known(of_patient: Mapping[str, list[Outcome]], looks: Mapping[str, dict]) -> dict[str, dict]:
+def _known(of_patient: Mapping[str, list[Member]], looks: Mapping[str, dict]) -> dict[str, dict]:
     """Class of each patient by trait: as the sheet records it, or where it never does, as it was measured."""
     recorded: dict[str, dict] = {"age": {}, "sex": {}}
-    for name, outcomes in of_patient.items():
-        ages = [one.photo["age"] for one in outcomes if one.photo["age"] is not None]
-        sexes = [one.photo["sex"] for one in outcomes if one.photo["sex"] in _SEXES]
+    for name, members in of_patient.items():
+        ages = [one.age for one in members if one.age is not None]
+        sexes = [one.sex for one in members if one.sex in _SEXES]
         if ages:
             recorded["age"][name] = int(min(ages) // 10 * 10)
         if sexes:
@@ -109,20 +148,18 @@ def _joined(groups: list[tuple[list, list[str]]], ordered: bool) -> list[tuple[l
     return groups
 
 
-def _counted(trait: str, classes: Sequence, outcomes: Sequence[Outcome], verified: Sequence[Mapping]) -> dict:
-    released = {one.photo_id for one in outcomes if one.attempt is not None}
-    tries = [one.tries for one in outcomes if one.tries and (one.tries[0]["route"] or GENERATE) == GENERATE]
-    drawn = {
-        one.photo_id for one in outcomes if one.attempt is not None and (one.check["route"] or GENERATE) == GENERATE
-    }
+def _counted(trait: str, classes: Sequence, members: Sequence[Member], verified: Sequence[Mapping]) -> dict:
+    released = sum(one.released for one in members)
+    drawn = {one.photo_id for one in members if one.drawn}
+    passed = [one.passed_first for one in members if one.passed_first is not None]
     return {
         "name": _name(trait, classes),
-        "patients": len({one.photo["release_patient_id"] for one in outcomes}),
-        "photographs": len(outcomes),
-        "released": len(released),
-        "held_back": len(outcomes) - len(released),
-        "new_faces": len(tries),
-        "passed_first": sum(not rows[0]["failed"] for rows in tries),
+        "patients": len({one.patient_id for one in members}),
+        "photographs": len(members),
+        "released": released,
+        "held_back": len(members) - released,
+        "new_faces": len(passed),
+        "passed_first": sum(passed),
         "verified": {
             row["recogniser"]: {
                 "hits": len(drawn.intersection(row["verified"])),

@@ -10,8 +10,8 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from deidlib.config import stage_options
-from deidlib.outcomes.outcomes import all_outcomes, read_outcomes
-from deidlib.outcomes.selection import selection
+from deidlib.outcomes.outcomes import all_outcomes
+from deidlib.outcomes.selection import Selection
 from deidlib.pages import templates
 from deidlib.pages.pdf import to_pdf
 from deidlib.pages.tables import label_cells
@@ -22,7 +22,7 @@ from deidlib.release.study import refuse_patients
 from deidlib.release.tombstones import read_tombstones
 from deidlib.release.verify import Examined
 from deidlib.report import attacks, figures, gallery
-from deidlib.report.groups import group_results
+from deidlib.report.groups import group_results, member
 from deidlib.report.numbers import audit_numbers, index_of
 from deidlib.report.summary import summarise
 from deidlib.report.tally import CHECKS, JUDGES, Tally, add
@@ -126,20 +126,21 @@ def build_audit(
     ``tombstones`` is the number of ids that recipients of earlier versions have to delete.
     """
     refuse_patients(config, all_outcomes(private, shards, checks=False))
-    tally = Tally()
-    for shard in shards:
-        add(tally, read_outcomes(private, shard))
+    tally, selected, members = Tally(), Selection(config["checks"]), []
+    for outcome in all_outcomes(private, shards):
+        add(tally, outcome)
+        selected.add(outcome)
+        members.append(member(outcome))
     suite = attacks.read_attacks(attacks_file)
     folder = Path(release_folder) if release_folder is not None else None
     index = index_of(folder)
     mode = {"review": config.get("review", OPTIONAL), "reviewers": config.get("reviewers", 1)}
     review = review_numbers(private, shards, mode)
-    selected = selection(all_outcomes(private, shards), config["checks"])
-    about = attempts, version, config, models, tombstones, review, selected, examined
+    about = attempts, version, config, models, tombstones, review, selected.numbers(), examined
     audit = audit_numbers(tally, suite, folder, index, *about)
     images = set() if index is None else set(index["sha256"].to_pylist())
     audit["panel"] = read_summaries(private, audit["release"]["content_sha256"], images)
-    audit["groups"] = group_results(all_outcomes(private, shards), suite)
+    audit["groups"] = group_results(members, suite)
     audit["summary"] = summarise(audit)
     return audit, audit_page(audit, _shown(audit, folder, index))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,48 +102,47 @@ class Tally:
     stopped: dict[str, list] = field(default_factory=lambda: {name: [] for name in JUDGES})
 
 
-def add(tally: Tally, outcomes: Iterable[Outcome]) -> None:
-    """Add the outcomes of one shard."""
-    for outcome in outcomes:
-        photo = outcome.photo
-        patient = photo["release_patient_id"]
-        tally.photographs += 1
-        tally.patients.add(patient)
-        for row in outcome.tries:
-            tally.judged[row["attempt"]] += 1
-            tally.failed_checks.update(row["failed"] or [])
-            if row is not outcome.check:
-                for name in JUDGES:
-                    tally.stopped[name].append(_value(row, name))
-        if outcome.tries:
-            tally.first_owners.append(patient)
+def add(tally: Tally, outcome: Outcome) -> None:
+    """Add what became of one photograph."""
+    photo = outcome.photo
+    patient = photo["release_patient_id"]
+    tally.photographs += 1
+    tally.patients.add(patient)
+    for row in outcome.tries:
+        tally.judged[row["attempt"]] += 1
+        tally.failed_checks.update(row["failed"] or [])
+        if row["attempt"] != outcome.attempt:
             for name in JUDGES:
-                tally.first[name].append(_value(outcome.tries[0], name))
-        if outcome.attempt is None:
-            tally.reasons[outcome.reason] += 1
-            tally.lost[outcome.held_at, outcome.reason] += 1
-            continue
-        tally.released_ids.append(photo["release_photo_id"])
-        tally.core_pixels += outcome.region["core_pixels"] or 0
-        tally.digests.append(outcome.check["sha256"])
-        tally.owners.append(patient)
-        tally.released_patients.add(patient)
-        tally.views[photo["view"] or "not stated"] += 1
-        tally.routes[outcome.check["route"] or GENERATE] += 1
-        tally.methods[outcome.region["method"]] += 1
-        tally.attempts[outcome.attempt] += 1
-        faceless = outcome.check["route"] in WITHOUT_FACE
-        for name in CHECKS:  # how many faces there may be depends on the route
-            apart = faceless and name in FACELESS_CHECKS
-            tally.released[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
-        if faceless:
-            licensed = most_faces(outcome.region["method"]) > 0  # its recognisers' scores decide
-            for name in FACELESS_CHECKS:
-                apart = licensed and name.startswith("faces_")
-                tally.faceless[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
-        for name in MEASURES:
-            pair = (_number(outcome.check[f"{name}_source"]), _number(outcome.check[f"{name}_result"]))
-            tally.smile[name].append(pair)
+                tally.stopped[name].append(_value(row, name))
+    if outcome.tries:
+        tally.first_owners.append(patient)
+        for name in JUDGES:
+            tally.first[name].append(_value(outcome.tries[0], name))
+    if outcome.attempt is None:
+        tally.reasons[outcome.reason] += 1
+        tally.lost[outcome.held_at, outcome.reason] += 1
+        return
+    tally.released_ids.append(photo["release_photo_id"])
+    tally.core_pixels += outcome.region["core_pixels"] or 0
+    tally.digests.append(outcome.check["sha256"])
+    tally.owners.append(patient)
+    tally.released_patients.add(patient)
+    tally.views[photo["view"] or "not stated"] += 1
+    tally.routes[outcome.check["route"] or GENERATE] += 1
+    tally.methods[outcome.region["method"]] += 1
+    tally.attempts[outcome.attempt] += 1
+    faceless = outcome.check["route"] in WITHOUT_FACE
+    for name in CHECKS:  # how many faces there may be depends on the route
+        apart = faceless and name in FACELESS_CHECKS
+        tally.released[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
+    if faceless:
+        licensed = most_faces(outcome.region["method"]) > 0  # its recognisers' scores decide
+        for name in FACELESS_CHECKS:
+            apart = licensed and name.startswith("faces_")
+            tally.faceless[name].append(NOT_APPLICABLE if apart else _value(outcome.check, name))
+    for name in MEASURES:
+        pair = (_number(outcome.check[f"{name}_source"]), _number(outcome.check[f"{name}_result"]))
+        tally.smile[name].append(pair)
 
 
 def applicable(values: list) -> list:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shard_tables import BOUNDS, CONFIG, MODELS, Spec, ids, write_private, write_release
 
-from deidlib.outcomes.outcomes import read_outcomes
+from deidlib.outcomes.outcomes import all_outcomes, read_outcomes
 from deidlib.release import ReleaseError, content_digest
 from deidlib.report import write_report
 from deidlib.report.criteria import conclusion, photograph_criteria
@@ -195,6 +195,14 @@ def test_a_release_of_other_photographs_fails(tmp_path):
     assert "<img" not in html
 
 
+def test_what_is_released_is_not_among_what_was_stopped(tmp_path):
+    tally = Tally()
+    for one in all_outcomes(tmp_path, write_private(tmp_path, SPECS)):
+        add(tally, one)
+    assert tally.stopped["sface_cosine"] == pytest.approx([0.5, 0.5, 0.5])
+    assert tally.released["sface_cosine"] == pytest.approx([0.30, 0.20, -0.10])
+
+
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
@@ -215,7 +223,8 @@ def test_criteria_judge_the_numbers_themselves(tmp_path, values, verdict):
     tally = Tally()
     for shard in shards:
         outcomes = read_outcomes(tmp_path, shard)
-        add(tally, [dataclasses.replace(one, check=one.check | values) for one in outcomes])
+        for one in outcomes:
+            add(tally, dataclasses.replace(one, check=one.check | values))
     release = {"written": True, "problems": 0, "agrees": True}
     rows = photograph_criteria(tally, BOUNDS, release, withheld=False)
     assert verdicts({"gate": {"criteria": rows}})[next(iter(values))] == verdict

@@ -25,7 +25,7 @@ from deidlib.reid.face_attacks import Attacker
 from deidlib.reid.looks import PeopleLooks
 from deidlib.release import decide, redact, write_release
 from deidlib.release.study import refuse_patients, study_fields
-from deidlib.report.groups import group_results
+from deidlib.report.groups import group_results, member
 from deidlib.report.page import summary_page
 from deidlib.report.summary import summarise
 from deidlib.schema import load_schema
@@ -234,7 +234,7 @@ def test_groups_are_counted_and_small_ones_join_their_neighbours(tmp_path):
     ]
     shards = write_private(tmp_path, specs)
     suite = people(*specs, tones={f"p{n}": 4 if n < 8 else 1 for n in range(16)})
-    found = {row["trait"]: row for row in group_results(all_outcomes(tmp_path, shards), suite)}
+    found = {row["trait"]: row for row in group_results(map(member, all_outcomes(tmp_path, shards)), suite)}
     age = {group["name"]: group for group in found["age"]["groups"]}
     assert {name: group["patients"] for name, group in age.items()} == {
         "20 to 29 years": 5,
