@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 
@@ -16,7 +17,15 @@ from deidlib.errors import InputError
 from deidlib.intake.capture import CAPTURE
 from deidlib.logs import printable
 from deidlib.release.document_checks import DOCUMENTS, document_problems, embedded_problems
-from deidlib.release.layout import EMBEDDED_FOLDER, INDEX_FILE, SUMS_FILE, UNLISTED, image_paths, reading_threads
+from deidlib.release.layout import (
+    EMBEDDED_FOLDER,
+    IMAGES_FOLDER,
+    INDEX_FILE,
+    SUMS_FILE,
+    UNLISTED,
+    image_paths,
+    reading_threads,
+)
 from deidlib.release.listing import WORKFLOW_FILE, Listing, list_release
 from deidlib.release.reading import digest, opened, read_index, read_sums
 from deidlib.release.signature import signature_problems
@@ -25,6 +34,7 @@ from deidlib.storage.png import png_problems, png_size
 
 #: Images that wait for a thread at a time.
 _AT_A_TIME = 256
+_PIECE = 1 << 20
 
 
 class Examined(NamedTuple):
@@ -66,11 +76,32 @@ def examine_images(folder: Path, paths: Iterable[str]) -> Iterator[tuple[str, Ex
 
 
 def _examine(folder: Path, path: str) -> Examined:
+    """Read an image file once, from its start to its end."""
     try:
-        length, *held = _held(folder, path)
-        return Examined(length, digest(folder, path), *held)
+        with opened(folder, path) as file:
+            hashed = _Hashed(file)
+            problems = [f"{path}: {problem}" for problem in png_problems(hashed)]
+            while hashed.read(_PIECE):
+                pass
+            length = file.tell()
+            file.seek(0)
+            size = None if problems else png_size(file.read(24))
+        return Examined(length, hashed.sha256.hexdigest(), size, problems)
     except InputError as error:
         return Examined(-1, "", None, [str(error)])
+
+
+class _Hashed:
+    """A file that takes the digest of what is read from it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.sha256 = file, hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes, or up to the end."""
+        piece = self._file.read(size)
+        self.sha256.update(piece)
+        return piece
 
 
 def verify_release(
@@ -104,6 +135,8 @@ def verify_release(
 def _problems(folder: Path, public_key: Path | None, examined: Mapping[str, Examined]) -> list[str]:
     found = list_release(folder)
     known = {path: one for path, one in examined.items() if found.files.get(path) == one.bytes}
+    images = (path for path in sorted(found.files) if path.startswith(f"{IMAGES_FOLDER}/") and path not in known)
+    known |= examine_images(folder, images)
     sums = _checksums(folder, found, known)
     problems = _sums_problems(folder, sums, found) + found.problems + signature_problems(folder, public_key)
     if any(problem.startswith(f"{INDEX_FILE}: checksum differs") for problem in problems):
@@ -222,7 +255,7 @@ def _index_problems(
     counts = Counter(index["release_photo_id"].to_pylist())
     problems += [f"{INDEX_FILE}: photograph {name} occurs {n} times" for name, n in counts.items() if n > 1]
     expected = image_paths([name for name in counts if name is not None])
-    known, there = {INDEX_FILE, *DOCUMENTS}, []
+    known = {INDEX_FILE, *DOCUMENTS}
     rows = index.select(["release_photo_id", "release_patient_id", "path", "width", "height", "sha256"]).to_pylist()
     for number, row in enumerate(rows):
         if None in row.values():
@@ -234,14 +267,9 @@ def _index_problems(
             problems.append(f"{INDEX_FILE}: an id of row {number} is not of the form that deidlib gives")
         known.add(row["path"])
         if row["path"] in sums:
-            there.append(row)
+            problems += _image_problems(row, sums, examined.get(row["path"]) or _examine(folder, row["path"]))
         elif row["path"] not in refused:
             problems.append(f"{row['path']}: named by the index but missing")
-    with ThreadPoolExecutor(reading_threads()) as pool:
-        for first in range(0, len(there), _AT_A_TIME):
-            few = there[first : first + _AT_A_TIME]
-            for found in pool.map(lambda row: _image_problems(folder, row, sums, examined), few):
-                problems += found
     strange = (sums.keys() | refused) - known
     return problems + [
         f"{path}: belongs to no photograph of the index"
@@ -250,25 +278,12 @@ def _index_problems(
     ]
 
 
-def _image_problems(folder: Path, row: dict, sums: dict[str, str], examined: Mapping[str, Examined]) -> list[str]:
-    path = row["path"]
-    try:
-        size, found = examined[path][2:] if path in examined else _held(folder, path)[1:]
-    except InputError as error:
-        return [str(error)]
-    problems = list(found)
+def _image_problems(row: dict, sums: dict[str, str], found: Examined) -> list[str]:
+    path, problems = row["path"], list(found.problems)
+    if found.bytes < 0:
+        return problems
     if sums[path] != row["sha256"]:
         problems.append(f"{path}: checksum differs from the index")
-    if not problems and size != (row["width"], row["height"]):
+    if not problems and found.size != (row["width"], row["height"]):
         problems.append(f"{path}: size differs from the index")
     return problems
-
-
-def _held(folder: Path, path: str) -> tuple[int, tuple[int, int] | None, list[str]]:
-    """Bytes, width and height of an image file, and what it may not hold."""
-    with opened(folder, path) as file:
-        start = file.read(24)
-        length = file.seek(0, 2)
-        file.seek(0)
-        problems = [f"{path}: {problem}" for problem in png_problems(file)]
-    return length, None if problems else png_size(start), problems

@@ -29,8 +29,10 @@ from deidlib.release import (
     dataset,
     new_signing_key,
     sign_release,
+    verify,
     verify_release,
 )
+from deidlib.release.layout import checksums
 from deidlib.release.signature import signature_problems
 from deidlib.release.verify import layout_warning
 from deidlib.storage import images, tables
@@ -43,6 +45,13 @@ def whole(tmp_path_factory) -> Path:
     specs = [Spec(f"patient-{n // 2}", f"photo-{n}", side=24 + n) for n in range(4)]
     shards = write_private(folder / "private", specs, attempts=1)
     return write_release(folder / "private", folder / "release", shards, 1, "1.0.0", CONFIG, MODELS)
+
+
+def test_every_image_is_read_once(whole, monkeypatch):
+    read, before = [], verify.opened
+    monkeypatch.setattr(verify, "opened", lambda folder, path: read.append(path) or before(folder, path))
+    assert verify_release(whole) == []
+    assert sorted(read) == sorted(path for path in checksums(whole) if path.startswith("images/"))
 
 
 @pytest.fixture
