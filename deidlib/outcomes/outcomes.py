@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,8 @@ PASSED = "passed"
 STEPS = ("intake", "face", "gate", "review")
 
 _PHOTO = [name for name in tables.PHOTOS.names if name in tables.OUTCOMES.names and name not in ("status", "reason")]
-_CHECKS = ("check", "tries")
+#: Columns about the attempts' checks: most of a row, which few need. :func:`of_check` and :func:`of_tries` give parts.
+CHECKS = ("check", "tries")
 _REGION = ("route", "method", "crop_left", "crop_top", "crop_side", "core_pixels")
 
 
@@ -83,7 +84,17 @@ def to_table(outcomes: Iterable[Outcome]) -> pa.Table:
     return tables.from_rows(rows, tables.OUTCOMES)
 
 
-def read_outcomes(private: Path, shard: str, checks: bool = True) -> list[Outcome]:
+def of_check(*names: str) -> tuple[str, ...]:
+    """Columns of ``tables.CHECKS`` of the attempt that would be released, for :func:`read_outcomes`."""
+    return tuple(f"check.{name}" for name in names)
+
+
+def of_tries(*names: str) -> tuple[str, ...]:
+    """Columns of ``tables.CHECKS`` of every attempt, for :func:`read_outcomes`."""
+    return tuple(f"tries.list.element.{name}" for name in names)
+
+
+def read_outcomes(private: Path, shard: str, checks: Sequence[str] = CHECKS) -> list[Outcome]:
     """Outcomes of one shard, in the sheet's order.
 
     Parameters
@@ -92,15 +103,16 @@ def read_outcomes(private: Path, shard: str, checks: bool = True) -> list[Outcom
         The results' private folder.
     shard : str
         Name of the shard.
-    checks : bool
-        Whether ``check`` and ``tries`` are read: most of a row, which few need.
+    checks : sequence of str
+        Which columns about checks are read, some of :data:`CHECKS` or parts of them; without ``check`` it is None, and
+        without ``tries`` there are none.
 
     Raises
     ------
     InputError
         The table is missing, or of another version of deidlib.
     """
-    columns = [name for name in tables.OUTCOMES.names if checks or name not in _CHECKS]
+    columns = [*(name for name in tables.OUTCOMES.names if name not in CHECKS), *checks]
     return [_outcome(row) for row in _read(private, shard, columns).to_pylist()]
 
 
@@ -110,7 +122,7 @@ def count_passed(private: Path, shard: str) -> int:
     return pc.sum(pc.or_(pc.is_valid(table["attempt"]), pc.is_valid(table["candidate"]))).as_py() or 0
 
 
-def all_outcomes(private: Path, shards: Iterable[str], checks: bool = True) -> Iterator[Outcome]:
+def all_outcomes(private: Path, shards: Iterable[str], checks: Sequence[str] = CHECKS) -> Iterator[Outcome]:
     """Outcomes of the whole cohort, as :func:`read_outcomes` gives them; one shard's are in memory at a time."""
     for shard in shards:
         yield from read_outcomes(private, shard, checks)

@@ -13,8 +13,10 @@ from typing import Any
 
 from deidlib.contract.checks import LIKENESS, keeps_bound
 from deidlib.contract.routes import GENERATE
-from deidlib.outcomes.outcomes import Outcome
+from deidlib.outcomes.outcomes import Outcome, of_tries
 
+#: What is read of the attempts' checks.
+NEEDED = of_tries("route", "failed", "donor_id", *LIKENESS)
 _COUNTED = (
     "photographs",
     "passed_first",

@@ -16,12 +16,11 @@ from deidlib.columns.table_risk import outcomes_risk, table_risk
 from deidlib.contract.routes import GENERATE
 from deidlib.errors import InputError
 from deidlib.logs import progress
-from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_among, chosen_digest, read_outcomes
-from deidlib.reid.distractors import sha256
+from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_among, chosen_digest, of_check, read_outcomes
 from deidlib.reid.embeddings import Released, embed_shard
 from deidlib.reid.looks import LookMeter
 from deidlib.reid.side_channels import Photo
-from deidlib.storage import tables
+from deidlib.storage import sealed, tables
 from deidlib.storage.images import decode_png
 from deidlib.storage.parts import in_parts
 from deidlib.storage.png import png_problems
@@ -32,6 +31,8 @@ from deidlib.vision.networks import age_sex, landmarker_file, open_recognisers
 
 #: Form of the cached embeddings of a finished release; a cache of another form is not used.
 _FORM = b"embeddings 2: with looks"
+#: What checks found that an index states.
+_INDEXED = [name for name in tables.CHECKS.names if name in tables.INDEX.names]
 
 
 class Cohort(NamedTuple):
@@ -59,13 +60,13 @@ def would_be_released(private: Path, shards: list[str], cfg: Mapping) -> Cohort:
     photos, attempts, inputs = [], {}, digests_of_embeddings(private, shards)
     for shard in shards:
         folder = Results(private).shard(shard)
-        outcomes = read_outcomes(private, shard)
+        outcomes = read_outcomes(private, shard, of_check("metadata_free", *_INDEXED))
         chosen = chosen_among(outcomes)
         clean = {o.photo_id: o.check["metadata_free"] for o in outcomes if o.check}
         photos += _photos(folder, outcomes, chosen, clean, {}, _published)
         attempts |= chosen
     inputs["chosen"] = chosen_digest(attempts)
-    risk = outcomes_risk(all_outcomes(private, shards, checks=False), cfg)
+    risk = outcomes_risk(all_outcomes(private, shards, checks=()), cfg)
     return Cohort(photos, attempts, partial(embeddings_of, private, shards), risk, inputs)
 
 
@@ -84,8 +85,12 @@ def write_embeddings(table: pa.Table, out: Path) -> None:
 
 
 def digests_of_embeddings(private: Path, shards: list[str]) -> dict[str, str]:
-    """What the attacks read of each shard → its SHA-256."""
-    return {f"embeddings {shard}": sha256(stage_table(Results(private).shard(shard), "embeddings")) for shard in shards}
+    """What the attacks read of each shard → its SHA-256, as its seal states it."""
+    found = {}
+    for shard in shards:
+        with sealed.opened(stage_table(Results(private).shard(shard), "embeddings")) as file:
+            found[f"embeddings {shard}"] = file.digest
+    return found
 
 
 def finished_release(
@@ -122,7 +127,7 @@ def finished_release(
     opened, photos, attempts, kept_in = [], [], {}, []
     for shard in shards:
         folder = Results(private).shard(shard)
-        outcomes = read_outcomes(private, shard)
+        outcomes = read_outcomes(private, shard, checks=())
         chosen = {o.photo_id: rows[o.photo_id]["attempt"] for o in outcomes if o.photo_id in rows}
         attempts |= chosen
         files = {i: release / rows[i]["path"] for i in chosen}

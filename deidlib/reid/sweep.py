@@ -24,7 +24,7 @@ def sampled(private: Path, shards: list[str], preserve: str, n: int) -> dict[str
     """Shard → sampled photograph → its attempt; those with a new face and no mask of their own are candidates."""
     place, candidates = {}, []
     for shard in shards:
-        for outcome in read_outcomes(private, shard):
+        for outcome in read_outcomes(private, shard, checks=()):
             photo = outcome.photo["release_photo_id"]
             region = outcome.region or {}
             if outcome.attempt is not None and (region["route"], region["method"]) == (GENERATE, preserve):

@@ -12,8 +12,8 @@ import pyarrow as pa
 from deidlib.columns import rules as columns
 from deidlib.columns.protect import protect
 from deidlib.errors import ReleaseError
-from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_attempts, chosen_digest, read_outcomes
-from deidlib.outcomes.selection import selection
+from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_attempts, chosen_digest, of_check, read_outcomes
+from deidlib.outcomes.selection import NEEDED, selection
 from deidlib.release.decision import check_columns, obey, read_decision, released_paths
 from deidlib.release.documents import release_date, write_documents
 from deidlib.release.files import folder_aside, move_into_place, report_full_disk, write_synced
@@ -92,7 +92,7 @@ def write_release(
         refuse_backwards(version, versions_in(release_root))
     rules = columns.rules_of(config)
     check_columns(private, shards, rules)
-    refuse_patients(config, all_outcomes(private, shards, checks=False))
+    refuse_patients(config, all_outcomes(private, shards, checks=()))
     paths = released_paths(private)
     look()
     with folder_aside(release_root, version) as aside:
@@ -105,7 +105,7 @@ def write_release(
         from_run = {
             "review": decision.review,
             "not_judged": decision.not_judged,
-            "selection": selection(all_outcomes(private, shards), config["checks"]),
+            "selection": selection(all_outcomes(private, shards, NEEDED), config["checks"]),
             "shown_by_faces": protected.shown,
         }
         write_documents(aside, index, quarantine, gone, config, models, version, date, from_run)
@@ -122,7 +122,7 @@ def _write_shards(
     schema = index_schema(rules)
 
     def write(shard: str) -> pa.Table:
-        rows = write_shard(Results(private).shard(shard), aside, read_outcomes(private, shard), rules, paths)
+        rows = write_shard(private, shard, aside, rules, paths)
         return pa.Table.from_pylist(rows, schema=schema)
 
     with ThreadPoolExecutor(threads) as pool:  # an error cancels the shards that wait
@@ -132,7 +132,7 @@ def _write_shards(
 def _quarantine(private: Path, shards: list[str], paths: Mapping[str, str]) -> list[tuple]:
     return [
         (o.photo["row"], o.photo_id, o.reason, text_of(o.reason))
-        for o in all_outcomes(private, shards, checks=False)
+        for o in all_outcomes(private, shards, checks=())
         if o.photo_id not in paths
     ]
 
@@ -142,20 +142,19 @@ def index_schema(rules: dict) -> pa.Schema:
     return pa.schema([*tables.INDEX, *columns.extra_schema(rules)])
 
 
-def write_shard(
-    folder: Path, aside: Path, outcomes: list[Outcome], rules: dict, paths: Mapping[str, str]
-) -> list[dict]:
+def write_shard(private: Path, shard: str, aside: Path, rules: dict, paths: Mapping[str, str]) -> list[dict]:
     """Write a shard's released images; returns their rows of the index."""
+    outcomes = read_outcomes(private, shard, of_check("text_free"))
     released = {outcome.photo_id: outcome for outcome in outcomes if outcome.photo_id in paths}
     first = columns.first_dates([o.photo for o in released.values()], rules)
     rows = []
     for attempt in sorted({o.attempt for o in released.values()}):
         wanted = {name for name, o in released.items() if o.attempt == attempt}
-        for photo_id, png in _images(stage_table(folder, "blended", attempt), wanted):
+        for photo_id, png in _images(stage_table(Results(private).shard(shard), "blended", attempt), wanted):
             digest = _write_image(aside, paths[photo_id], released[photo_id], png)
             rows.append(_index_row(paths[photo_id], released[photo_id], png, digest, rules, first))
     if len(rows) != len(released):
-        raise ReleaseError(f"shard {folder.name}: blended tables lack images of photographs that passed; run it again")
+        raise ReleaseError(f"shard {shard}: blended tables lack images of photographs that passed; run it again")
     return rows
 
 

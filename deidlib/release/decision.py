@@ -19,7 +19,7 @@ import pyarrow as pa
 from deidlib.columns import rules as columns
 from deidlib.contract import checks
 from deidlib.errors import GateFailed, InputError, NothingReleased, ReleaseError, ReviewPending
-from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_attempts, chosen_digest, read_outcomes
+from deidlib.outcomes.outcomes import Outcome, all_outcomes, chosen_attempts, chosen_digest, of_tries, read_outcomes
 from deidlib.reid.verdicts import WITHHOLD, blocks
 from deidlib.release.layout import image_paths
 from deidlib.review.effect import review_numbers
@@ -104,7 +104,7 @@ def decide(
     failed = [] if nothing else _failed_criteria(attacks, digest)
     review = review_numbers(private, shards, review or {"review": OPTIONAL, "reviewers": 1})
     held_by = GATE_REASON if failed else "review_pending" if review["waiting"] else None
-    ids = [] if held_by else _released_ids(all_outcomes(private, shards, checks=False))
+    ids = [] if held_by else _released_ids(all_outcomes(private, shards, checks=()))
     check_columns(private, shards, rules or {})
     paths = image_paths(set(ids))
     held = _write(private, shards, paths, held_by)
@@ -182,7 +182,7 @@ def check_columns(private: Path, shards: Sequence[str], rules: Mapping) -> None:
     names: set[str] = set()
     ids: set[str] = set()
     passed: list[dict] = []
-    for outcome in all_outcomes(private, shards, checks=False):
+    for outcome in all_outcomes(private, shards, checks=()):
         names |= set(json.loads(outcome.photo["columns"] or "{}"))
         ids.update((outcome.photo["patient_id"], outcome.photo["photo_id"]))
         if outcome.attempt is not None:
@@ -245,7 +245,7 @@ def _write(private: Path, shards: Sequence[str], paths: Mapping[str, str], held_
     results, sheet_paths = Results(private), _sheet_paths(private, shards)
     parts, held = [tables.CROSSWALK.empty_table()], []
     for shard in shards:
-        outcomes = read_outcomes(private, shard)
+        outcomes = read_outcomes(private, shard, of_tries("failed"))
         rows = (_crosswalk_row(outcome, paths, held_by) for outcome in outcomes)
         parts.append(tables.from_rows(rows, tables.CROSSWALK))
         for outcome in outcomes:

@@ -18,12 +18,10 @@ import pyarrow as pa
 
 from deidlib.columns import rules as columns
 from deidlib.errors import ReleaseError
-from deidlib.outcomes.outcomes import read_outcomes
 from deidlib.release.dataset import index_schema, write_shard
 from deidlib.release.decision import obey, read_decision, released_paths
 from deidlib.release.files import report_full_disk
 from deidlib.storage import sealed, tables
-from deidlib.storage.results import Results
 from deidlib.storage.shares import dealt
 
 ROWS_FILE = "rows.parquet"
@@ -62,7 +60,7 @@ def write_part(
     shutil.rmtree(aside, ignore_errors=True)
 
     def write(shard: str) -> list[dict]:
-        return write_shard(Results(private).shard(shard), aside, read_outcomes(private, shard), rules, paths)
+        return write_shard(private, shard, aside, rules, paths)
 
     try:
         with report_full_disk("a part of the release was not written, and nothing half-written is left of it"):

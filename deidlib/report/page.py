@@ -125,7 +125,7 @@ def build_audit(
 
     ``tombstones`` is the number of ids that recipients of earlier versions have to delete.
     """
-    refuse_patients(config, all_outcomes(private, shards, checks=False))
+    refuse_patients(config, all_outcomes(private, shards, checks=()))
     tally, selected, members = Tally(), Selection(config["checks"]), []
     for outcome in all_outcomes(private, shards):
         add(tally, outcome)

@@ -96,7 +96,7 @@ class SealedFile:
 
     def __init__(self, path: Path, raw: BinaryIO):
         self._path, self._raw = path, raw
-        self._digests = _checked_seal(path, raw)
+        self._digests, self._seal = _checked_seal(path, raw)
         raw.seek(0)
         self._parquet = pq.ParquetFile(raw)
         if not self._digests and _MARK in (self._parquet.metadata.metadata or {}) and self.num_row_groups:
@@ -107,6 +107,17 @@ class SealedFile:
         """Texts that were given to :func:`writing`."""
         found = self._parquet.metadata.metadata or {}
         return {name.decode(): text.decode() for name, text in found.items() if name not in (_MARK, b"ARROW:schema")}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) that stands for the content: of the digests of all that it holds, or of a file without a seal.
+
+        No more than the footer is read: what is read afterwards must agree with these digests.
+        """
+        if self._seal is not None:
+            return self._seal.hex()
+        self._raw.seek(0)
+        return hashlib.file_digest(self._raw, "sha256").hexdigest()
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -124,7 +135,7 @@ class SealedFile:
         return self._parquet.metadata.num_row_groups
 
     def row_group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read one row group, or some of its columns, checked."""
+        """Read one row group, or some of its columns, checked; ``a.b`` is the field ``b`` of the column ``a``."""
         return self._read([number], columns)
 
     def may_hold(self, number: int, column: str, value: str) -> bool:
@@ -135,14 +146,15 @@ class SealedFile:
         return stated is None or not stated.has_min_max or stated.min <= value <= stated.max
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read all of it, or some columns, checked."""
+        """Read all of it, or some columns as :meth:`row_group` does, checked."""
         return self._read(range(self.num_row_groups), columns)
 
     def _read(self, groups: Sequence[int], columns: Sequence[str] | None) -> pa.Table:
         of_group = self._parquet.metadata.num_columns
+        wanted = columns and {name.partition(".")[0] for name in columns}  # a part of a column is checked as a whole
         for group in groups if self._digests else ():
             for place, (column, offset, size) in enumerate(_chunks(self._parquet.metadata, group), group * of_group):
-                if columns is not None and column not in columns:
+                if wanted is not None and column not in wanted:
                     continue
                 self._raw.seek(offset)
                 if hashlib.sha256(self._raw.read(size)).digest() != self._digests[place]:
@@ -189,13 +201,13 @@ def _seal(path: str) -> None:
         os.fsync(file.fileno())
 
 
-def _checked_seal(path: Path, file: BinaryIO) -> list[bytes]:
-    """Digests of the file's chunks; none for a file without a seal."""
+def _checked_seal(path: Path, file: BinaryIO) -> tuple[list[bytes], bytes | None]:
+    """Digests of the file's chunks, and the digest of these and the footer; none for a file without a seal."""
     at, end = _footer(file)
     file.seek(max(0, at - _SEAL.size))
     count, digest, name = _SEAL.unpack(file.read(_SEAL.size).rjust(_SEAL.size, b"\0"))
     if name != _NAME:
-        return []
+        return [], None
     start = at - _SEAL.size - count * _DIGEST_BYTES
     if start < 0:
         raise Damaged(path)
@@ -203,7 +215,7 @@ def _checked_seal(path: Path, file: BinaryIO) -> list[bytes]:
     digests = file.read(count * _DIGEST_BYTES)
     if hashlib.sha256(digests + struct.pack("<I", count) + end).digest() != digest:
         raise Damaged(path)
-    return [digests[i : i + _DIGEST_BYTES] for i in range(0, len(digests), _DIGEST_BYTES)]
+    return [digests[i : i + _DIGEST_BYTES] for i in range(0, len(digests), _DIGEST_BYTES)], digest
 
 
 def _chunks(metadata: pq.FileMetaData, group: int) -> Iterator[tuple[str, int, int]]:

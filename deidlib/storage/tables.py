@@ -481,6 +481,8 @@ def _parts(table: pa.Table) -> Iterator[pa.Table]:
 def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Read a table that a stage wrote; a file of another schema is an error that names what differs.
 
+    ``columns`` may name parts of columns, as :meth:`deidlib.storage.sealed.SealedFile.row_group` takes them.
+
     Raises
     ------
     deidlib.storage.sealed.Damaged
@@ -488,7 +490,7 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
     """
     with sealed.opened(path) as file:
         names = _fitting(file, path, schema, columns)
-        return file.read(names).select(names)
+        return file.read(columns).select(names)
 
 
 def read_stage(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -544,7 +546,8 @@ def read_photos(path: Path, schema: pa.Schema, wanted: Collection[str], columns:
 
 
 def _fitting(file: sealed.SealedFile, path: Path, schema: pa.Schema, columns: list[str] | None) -> list[str]:
-    expected = pa.schema([schema.field(name) for name in columns]) if columns else schema
+    columns = dict.fromkeys(name.partition(".")[0] for name in columns or schema.names)
+    expected = pa.schema([schema.field(name) for name in columns])
     missing = [f.name for f in expected if f.name not in file.schema.names or file.schema.field(f.name).type != f.type]
     if missing:
         raise InputError(

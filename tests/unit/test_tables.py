@@ -68,6 +68,43 @@ def test_who_reads_a_column_checks_that_column_alone(tmp_path):
         tables.read(path, tables.BLENDED, ["image"])
 
 
+def test_a_digest_is_that_of_the_content_and_what_is_read_agrees_with_it(tmp_path):
+    def digest(path):
+        with sealed.opened(path) as file:
+            return file.digest
+
+    one, same, other = (tmp_path / f"{name}.parquet" for name in ("one", "same", "other"))
+    for path, table in ((one, blended(6)), (same, blended(6)), (other, blended(6, 901))):
+        tables.write(table, path, tables.BLENDED)
+    assert digest(one) == digest(same) != digest(other)
+    content = bytearray(one.read_bytes())
+    content[len(content) // 3] ^= 1  # in the images: the footer is whole
+    same.write_bytes(content)
+    assert digest(same) == digest(one)
+    with pytest.raises(sealed.Damaged):
+        tables.read(same, tables.BLENDED)
+
+
+def test_a_part_of_a_column_is_read_and_checked_as_the_whole_column(tmp_path):
+    path = tmp_path / "t.parquet"
+    check = {"attempt": 1, "failed": ["seam"], "seam": 0.5}
+    rows = [{"row": n, "check": check if n else None, "tries": [check] * n} for n in range(3)]
+    tables.write(tables.from_rows(rows, tables.OUTCOMES), path, tables.OUTCOMES)
+    found = tables.read(path, tables.OUTCOMES, ["row", "check.seam", "tries.list.element.failed"])
+    part, whole = {"seam": 0.5}, {"failed": ["seam"]}
+    assert found.to_pylist() == [{"row": n, "check": part if n else None, "tries": [whole] * n} for n in range(3)]
+    with sealed.opened(path) as file:
+        column = file._parquet.metadata.row_group(0).column
+        places = [column(n) for n in range(file._parquet.metadata.num_columns)]
+    at = next(one.data_page_offset for one in places if one.path_in_schema == "check.attempt")
+    content = bytearray(path.read_bytes())
+    content[at + 4] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(sealed.Damaged):
+        tables.read(path, tables.OUTCOMES, ["check.seam"])
+    assert tables.read(path, tables.OUTCOMES, ["tries.list.element.failed"]).num_rows == 3
+
+
 def test_other_readers_open_a_sealed_file(tmp_path):
     path, table = tmp_path / "t.parquet", blended(70)
     tables.write(table, path, tables.BLENDED)
