@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PHASH, LOOKS = "phash", "looks"
 #: What most attacks compare; it stays in memory while a recogniser attacks.
 KEPT = ("original", "square", "released")
+_COLUMNS = 32
 _CHUNK_BYTES = 2**26  # the system gets the memory of such large arrays back when they are deleted
 #: What OpenCV and dlib raise on an image that they cannot work with.
 _UNABLE = (cv2.error, RuntimeError, ValueError)
@@ -251,9 +253,28 @@ class Faces:
     def __len__(self) -> int:
         return len(self.photos)
 
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Mean of each value, (D,); photographs in which it was not measured (nan) are left out."""
+        return _mean(self.vectors)
+
+    @cached_property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation of each value, (D,), in the same way."""
+        some = range(0, self.vectors.shape[1], _COLUMNS)  # at a time: the differences are as large as all values
+        pieces = (self.vectors[:, first : first + _COLUMNS] for first in some)
+        with np.errstate(all="ignore"):
+            return np.sqrt(np.concatenate([_mean((piece - _mean(piece)) ** 2) for piece in pieces]))
+
     def named(self) -> Faces:
         """The same without vectors."""
         return replace(self, vectors=np.zeros((len(self), 0), np.float32))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    there = ~np.isnan(values)
+    with np.errstate(all="ignore"):
+        return np.where(there, values, 0).sum(axis=0) / there.sum(axis=0)
 
 
 def faces_of(embeddings: pa.Table, recogniser: str, shown: str) -> Faces:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
@@ -241,34 +242,52 @@ def standardised(probes: Faces, gallery: Faces, kinds: Mapping[str, slice] = KIN
     """
     if not len(gallery):
         return probes, gallery
-    with np.errstate(all="ignore"):
-        own, spread = _mean(gallery.vectors), np.sqrt(_variance(gallery.vectors))
-        other = _mean(probes.vectors) if len(probes) >= _SHIFT_OF else own
-    spread = np.where(np.nan_to_num(spread) > 1e-6, spread, np.inf)
-    return _weighted(probes, other, spread, kinds), _weighted(gallery, own, spread, kinds)
+    shifted = probes if len(probes) >= _SHIFT_OF else gallery
+    return (
+        replace(probes, vectors=_Standardised(probes, shifted, gallery, kinds)),
+        replace(gallery, vectors=_Standardised(gallery, gallery, gallery, kinds)),
+    )
 
 
-_ROWS, _COLUMNS = 65_536, 32  # of looks that are computed at a time
+@dataclass(frozen=True)
+class _Standardised:
+    """Standardised looks, (N, D), in float32: computed when the first rows are asked for, since many never are.
+
+    Attributes
+    ----------
+    faces : Faces
+        The looks.
+    own, gallery : Faces
+        Looks whose mean is subtracted, and by whose standard deviation is divided.
+    kinds : mapping
+        As for :func:`standardised`.
+    """
+
+    faces: Faces
+    own: Faces
+    gallery: Faces
+    kinds: Mapping[str, slice]
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        return self._values[rows]
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        places = np.concatenate([np.arange(where.start, where.stop) for where in self.kinds.values()])
+        weight = np.concatenate(
+            [np.full(where.stop - where.start, np.sqrt(where.stop - where.start)) for where in self.kinds.values()]
+        )
+        mean, spread = self.own.mean[places], self.gallery.deviation[places]
+        spread = np.where(np.nan_to_num(spread) > 1e-6, spread, np.inf)
+        found = np.empty((len(self.faces), len(places)), np.float32)
+        for start in range(0, len(found), _ROWS):  # some rows at a time: between, they take twice the room
+            rows = slice(start, start + _ROWS)
+            found[rows] = np.nan_to_num((self.faces.vectors[rows][:, places] - mean) / spread, nan=0.0) / weight
+        return found
+
+
+_ROWS = 65_536  # of looks that are computed at a time
 _SHIFT_OF = 8  # fewest photographs from which a method's mean shift can be estimated
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    there = ~np.isnan(values)
-    return np.where(there, values, 0).sum(axis=0) / there.sum(axis=0)
-
-
-def _variance(values: np.ndarray) -> np.ndarray:
-    """Of each value; some at a time, since the differences are as large as all looks."""
-    pieces = np.array_split(values, -(-values.shape[1] // _COLUMNS), axis=1)
-    return np.concatenate([_mean((piece - _mean(piece)) ** 2) for piece in pieces])
-
-
-def _weighted(faces: Faces, mean: np.ndarray, spread: np.ndarray, kinds: Mapping[str, slice]) -> Faces:
-    """Weigh looks, some rows at a time: between, they take twice the room."""
-    found = np.empty((len(faces), sum(where.stop - where.start for where in kinds.values())), np.float32)
-    for start in range(0, len(faces), _ROWS):
-        rows = slice(start, start + _ROWS)
-        values = np.nan_to_num((faces.vectors[rows] - mean) / spread, nan=0.0)
-        parts = [values[:, where] / np.sqrt(where.stop - where.start) for where in kinds.values()]
-        found[rows] = np.concatenate(parts, axis=1)
-    return Faces(faces.photos, faces.patients, found, faces.missing)

@@ -7,6 +7,7 @@ from virtual_faces import PATIENTS, mouth, stage_tables, summary, two_photograph
 from deidlib.reid import looks as looks_module
 from deidlib.reid.embeddings import LOOKS, Faces, Released, embed_shard, faces_of
 from deidlib.reid.looks import KINDS, LOOK_ALIKES, LOOK_VALUES, LookMeter, people_looks, standardised, tone_class
+from deidlib.reid.ranking import Numbers
 from deidlib.reid.soft_biometrics import LOOKS_SHOWN, look_attacks
 from deidlib.vision.networks import age_sex
 
@@ -111,20 +112,34 @@ def test_tones_are_classed_by_the_typology_angle():
     assert tone_class(np.array([[80, 8, 15], [60, 10, 18], [40, 12, 18], [25, 10, 12]])).tolist() == [5, 3, 1, 0]
 
 
+def test_what_jobs_counted_is_read_without_standardising_a_look():
+    class Untouched:
+        def __getitem__(self, rows):
+            raise AssertionError("a look was read")
+
+    ids = np.array([f"p{i}" for i in range(12)])
+    patients = np.array([f"q{i // 2}" for i in range(12)])
+    looks = dict.fromkeys(LOOKS_SHOWN, Faces(ids, patients, Untouched()))
+    rows, first = np.arange(len(ids)), np.ones(len(ids))
+    counted = Numbers(rows, first, first, first, *np.ones((4, len(ids)), np.float32))
+    found = look_attacks(looks, np.random.default_rng(0), lambda pairing: counted)
+    assert {(attack.hits, attack.trials) for attack in found} == {(12, 12)}
+
+
 def test_every_kind_weighs_the_same_and_a_shift_of_all_released_faces_hides_nothing(monkeypatch):
     rng = np.random.default_rng(3)
     gallery = rng.normal(size=(40, LOOK_VALUES)).astype(np.float32)
     patients = np.array([f"p{i}" for i in range(40)])
     shifted = gallery + 5 + 0.1 * rng.normal(size=gallery.shape)
     probes, originals = standardised(Faces(patients, patients, shifted), Faces(patients, patients, gallery))
-    assert np.argmin(((probes.vectors[:, None] - originals.vectors[None]) ** 2).sum(axis=2), axis=1).tolist() == [
+    assert np.argmin(((probes.vectors[:][:, None] - originals.vectors[:][None]) ** 2).sum(axis=2), axis=1).tolist() == [
         *range(40)
     ]
     monkeypatch.setattr(looks_module, "_ROWS", 7)
     in_blocks = standardised(Faces(patients, patients, shifted), Faces(patients, patients, gallery))
     for one, other in zip((probes, originals), in_blocks, strict=True):
-        assert np.array_equal(one.vectors, other.vectors)
-    squares = (originals.vectors**2).sum(axis=0)
+        assert np.array_equal(one.vectors[:], other.vectors[:])
+    squares = (originals.vectors[:] ** 2).sum(axis=0)
     weights, at = [], 0
     for where in KINDS.values():
         weights.append(squares[at : at + where.stop - where.start].sum())
