@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PHASH, LOOKS = "phash", "looks"
 #: What most attacks compare; it stays in memory while a recogniser attacks.
 KEPT = ("original", "square", "released")
-_COLUMNS = 32
+_COLUMNS = 32  # of embeddings or looks whose spread is computed at a time
 _CHUNK_BYTES = 2**26  # the system gets the memory of such large arrays back when they are deleted
 #: What OpenCV and dlib raise on an image that they cannot work with.
 _UNABLE = (cv2.error, RuntimeError, ValueError)
